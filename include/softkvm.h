@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * softkvm: the KVM API in user space.
+ *
+ * The three calls below take the place of open("/dev/kvm"), ioctl() and close(). Requests, structures, return values and errno are those of
+ * <linux/kvm.h> and Documentation/virt/kvm/api.rst. The descriptors are real file descriptors of this process (so they can be polled,
+ * closed with softkvm_close, and a vCPU's kvm_run is reached with plain mmap() and KVM_GET_VCPU_MMAP_SIZE), but only these calls give them meaning.
+ *
+ * Differences from the kernel, all of them:
+ * - KVM_RUN returns with EINTR for a signal only if its handler sets kvm_run->immediate_exit, or if the signal is blocked in the thread
+ *   and let through by KVM_SET_SIGNAL_MASK (it then stays pending, as with the kernel). An empty handler does not end a running KVM_RUN.
+ * - Guest memory must stay mapped while its slot exists; a hole ends the process with SIGSEGV or SIGBUS instead of EFAULT.
+ * - A vCPU descriptor is closed with softkvm_close() like all others, not with close().
+ */
+#ifndef SOFTKVM_H
+#define SOFTKVM_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Opens a "system" descriptor, as open("/dev/kvm"). Returns a descriptor, or -1 with errno. */
+int softkvm_open(void);
+
+/* As ioctl(2): the request's value, or -1 with errno. `arg` is the structure's address or the plain argument. Thread-safe. */
+int softkvm_ioctl(int fd, unsigned long request, void *arg);
+
+/* Closes a descriptor of softkvm; a VM lives until its descriptor and all its vCPUs' are closed. 0, or -1 with EBADF. */
+int softkvm_close(int fd);
+
+/* True when `fd` is a descriptor of softkvm. */
+int softkvm_owns(int fd);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The instruction set as data: one row for each (opcode, form). The decoder's tables, the interpreter's dispatch, docs/isa.md and the
+ * differential test's generator are all made from these rows (isa_rows.h, an X-macro file; the decoder's author keeps it).
+ */
+#ifndef LODGE_SOFTKVM_X86_ISA_H
+#define LODGE_SOFTKVM_X86_ISA_H
+
+#include "softkvm/x86/insn.h"
+
+/* What a row's instruction does beyond its operands. */
+enum isa_flag {
+    ISA_NATIVE = 1 << 0,   /* x87, MMX, SSE, AVX...: native_exec() runs it on the host's units, rewritten to its operands' new places */
+    ISA_LOCK = 1 << 1,     /* LOCK allowed when operand 0 is memory */
+    ISA_ALIGN = 1 << 2,    /* memory operand must be aligned to its size, else #GP(0) (legacy SSE, VMOVAPS...) */
+    ISA_PRIV = 1 << 3,     /* CPL 0 only: op_M checks; the test generator leaves it out */
+    ISA_SENS = 1 << 4,     /* not privileged, but its result is the virtual CPU's, not the host's (cpuid, rdtsc, sgdt...): not for the host oracle */
+    ISA_BRANCH = 1 << 5,   /* may set rip */
+    ISA_WFLAGS = 1 << 6,   /* writes arithmetic EFLAGS */
+    ISA_RFLAGS = 1 << 7,   /* reads arithmetic EFLAGS */
+    ISA_NO64 = 1 << 8,     /* #UD in 64-bit code */
+    ISA_ONLY64 = 1 << 9,   /* #UD outside 64-bit code */
+    ISA_D64 = 1 << 10,     /* operand size defaults to 64 bits in 64-bit code (and 32 cannot be had) */
+    ISA_F64 = 1 << 11,     /* operand size is 64 bits in 64-bit code whatever the prefixes (near branches on Intel) */
+    ISA_UNDEF = 1 << 12,   /* leaves flags or registers undefined: the host's very result is not promised */
+    ISA_PROT = 1 << 13,    /* #UD in real and virtual-8086 mode */
+    ISA_NOVM = 1 << 14,    /* NATIVE row that native.c handles by a function of its own (fxsave, xsave family, maskmov, gathers, fldenv...): row's exec is op_M */
+};
+
+/* How operands are used, from the row's operand list: "+r" read, "+w" written. Two bits for each operand. */
+enum { ISA_OP_R = 1, ISA_OP_W = 2 };
+
+/* CPUID feature that admits the instruction; FEAT_NONE: always there on x86-64. The host's own feature bits decide for NATIVE rows. */
+enum isa_feature {
+    FEAT_NONE, FEAT_X87, FEAT_MMX, FEAT_SSE, FEAT_SSE2, FEAT_SSE3, FEAT_SSSE3, FEAT_SSE41, FEAT_SSE42, FEAT_AES, FEAT_PCLMUL, FEAT_SHA,
+    FEAT_AVX, FEAT_AVX2, FEAT_FMA, FEAT_F16C, FEAT_BMI1, FEAT_BMI2, FEAT_ADX, FEAT_MOVBE, FEAT_POPCNT, FEAT_LZCNT, FEAT_CX16, FEAT_RDRAND,
+    FEAT_RDSEED, FEAT_XSAVE, FEAT_XSAVEOPT, FEAT_XSAVEC, FEAT_XSAVES, FEAT_FXSR, FEAT_FSGSBASE, FEAT_RDTSCP, FEAT_RDPID, FEAT_INVPCID, FEAT_SMAP,
+    FEAT_PKU, FEAT_CLFLUSH, FEAT_CLFLUSHOPT, FEAT_CLWB, FEAT_PREFETCHW, FEAT_GFNI, FEAT_VAES, FEAT_VPCLMUL, FEAT_AVXVNNI, FEAT_MONITOR, FEAT_MOVDIRI,
+    FEAT_MOVDIR64B, FEAT_SERIALIZE, FEAT_WBNOINVD, FEAT_COUNT
+};
+
+struct isa_row {
+    const char *name;     /* lower-case mnemonic */
+    const char *operands; /* as written in isa_rows.h */
+    uint16_t op;          /* enum insn_op */
+    uint16_t flags;       /* enum isa_flag */
+    uint8_t feature;      /* enum isa_feature */
+    uint8_t opuse;        /* bits 2n, 2n+1: ISA_OP_R/W of operand n */
+    uint8_t opmap;        /* 0..3 */
+    uint8_t opcode;
+    insn_fn *exec;
+};
+
+extern const struct isa_row isa_rows[];
+extern const unsigned isa_row_count;
+
+#endif
