@@ -133,7 +133,10 @@ enum request {
 /* Software TLB, filled by mmu.c. Index: (linear address >> 12) & (TLB_SIZE - 1). */
 #define TLB_SIZE 1024
 enum mem_access { MEM_R, MEM_W, MEM_X };
-enum mmu_index { MMU_KERNEL, MMU_USER, MMU_KERNEL_AC, MMU_COUNT }; /* KERNEL_AC: supervisor with RFLAGS.AC set, SMAP does not apply */
+/* KERNEL_AC: supervisor with CR4.SMAP and RFLAGS.AC set, so SMAP does not apply. USER_AC: CPL 3 with CR0.AM and RFLAGS.AC, so accesses must be
+ * aligned; it is never filled, and every access takes the slow path that checks. */
+enum mmu_index { MMU_KERNEL, MMU_USER, MMU_KERNEL_AC, MMU_USER_AC, MMU_COUNT };
+#define TLB_LOG_MAX 1024
 struct tlb_entry {
     uint64_t tag[3];  /* by enum mem_access: linear page address for which the access needs no check, or ~0 */
     uintptr_t addend; /* host address = linear address + addend */
@@ -182,6 +185,10 @@ struct pending_events {
     bool nmi_masked;
     bool nmi_injected;
 };
+
+/* Counters are written by the vCPU's thread alone and read by others: no locked instruction is needed. */
+#define STAT_ADD(v, counter, n)                                                                                                            \
+    atomic_store_explicit(&(v)->stats.counter, atomic_load_explicit(&(v)->stats.counter, memory_order_relaxed) + (n), memory_order_relaxed)
 
 /* 64-byte aligned so that the fields used by each instruction share few lines. */
 struct vcpu {
@@ -239,6 +246,10 @@ struct vcpu {
     uint64_t guest_xcr0_mask; /* XCR0 bits that CPUID 0xD admits */
 
     struct tlb_entry tlb[MMU_COUNT][TLB_SIZE];
+    uint16_t tlb_log[TLB_LOG_MAX]; /* entries filled since the last flush, as offsets into tlb[0]; a flush costs what was filled */
+    unsigned tlb_log_count;        /* > TLB_LOG_MAX: too many to tell, flush all */
+    uint64_t tlb_large;            /* Bloom filter of the 2 MiB regions that a large page filled entries of: INVLPG drops the whole page */
+    bool tlb_giant;                /* a 1 GiB page filled entries */
 
     /* interpreter's decode cache (interp.c), allocated with the vCPU */
     struct insn_cache *icache;

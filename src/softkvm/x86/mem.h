@@ -24,6 +24,7 @@ void mmu_write_buf(struct vcpu *v, uint64_t la, const void *buf, unsigned n, enu
 /* Raises the fault that a read (MEM_R) or write (MEM_W) of n bytes would raise. */
 void mmu_probe(struct vcpu *v, uint64_t la, unsigned n, enum mem_access acc, enum mmu_index idx, int seg);
 
+void mmu_init(struct vcpu *v);                          /* before the first access */
 void mmu_flush_all(struct vcpu *v);                     /* everything, global too */
 void mmu_flush_page(struct vcpu *v, uint64_t la);       /* INVLPG */
 /* KVM_TRANSLATE and debuggers: no side effects. Returns false when not mapped. */

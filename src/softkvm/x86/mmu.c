@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The software TLB's slow side: misses, page crossings, MMIO, watchpoints, alignment checks, faults.
+ *
+ * translate() is the one place where permissions are decided. It fills a TLB entry with a tag for exactly those kinds of access that
+ * need no further look: a write tag only once D is set, the slot is writable and its dirty bit is set. Everything that is not plain RAM never gets a tag, so
+ * it always comes back here. CR0.WP, CR4.SMEP/SMAP/PKE, EFER.NX and PKRU are baked into the tags: whoever changes one of them flushes.
+ */
+#include "softkvm/vm.h"
+#include "softkvm/x86/debug.h"
+#include "softkvm/x86/mem.h"
+#include "softkvm/x86/walk.h"
+
+/* Where one page's part of an access goes. */
+struct target {
+    uint8_t *host;  /* NULL: MMIO at gpa */
+    uint64_t gpa;
+};
+
+static bool idx_user(enum mmu_index idx)
+{
+    return idx == MMU_USER || idx == MMU_USER_AC;
+}
+
+struct permit_ctx {
+    enum mem_access acc;
+    enum mmu_index idx;
+};
+
+/* What forbids the access: 0 nothing, PF_PK a protection key, PF_P anything else. SDM vol. 3, 4.6. */
+static uint32_t permit(struct vcpu *v, const struct walk *w, const void *ctx)
+{
+    const struct permit_ctx *c = ctx;
+    bool user = idx_user(c->idx);
+    if (user && !w->user)
+        return PF_P;
+    if (c->acc == MEM_X) {
+        if (w->nx || (!user && w->user && (v->cr4 & CR4_SMEP)))
+            return PF_P;
+        return 0;
+    }
+    if (!user && w->user && (v->cr4 & CR4_SMAP) && c->idx == MMU_KERNEL)
+        return PF_P;
+    if (c->acc == MEM_W && !w->writable && (user || (v->cr0 & CR0_WP)))
+        return PF_P;
+    if (w->user && v->long_mode && (v->cr4 & CR4_PKE)) {
+        uint32_t key = v->pkru >> (2 * w->pkey);
+        if ((key & 1) || (c->acc == MEM_W && (key & 2) && (user || (v->cr0 & CR0_WP))))
+            return PF_PK;
+    }
+    return 0;
+}
+
+static _Noreturn void page_fault(struct vcpu *v, uint64_t la, uint32_t error, enum mem_access acc, enum mmu_index idx)
+{
+    if (acc == MEM_W)
+        error |= PF_W;
+    if (idx_user(idx))
+        error |= PF_U;
+    if (acc == MEM_X && (((v->efer & EFER_NX) && (v->cr4 & CR4_PAE)) || (v->cr4 & CR4_SMEP)))
+        error |= PF_I;
+    v->cr2 = la;
+    cpu_fault(v, EXC_PF, error);
+}
+
+static uint64_t large_bit(uint64_t la)
+{
+    return BIT64((la >> 21) & 63);
+}
+
+static void fill(struct vcpu *v, uint64_t la, enum mmu_index idx, enum mem_access acc, const struct walk *w, const struct memslot *slot, uint8_t *host)
+{
+    struct tlb_entry *e = &v->tlb[idx][(la >> 12) & (TLB_SIZE - 1)];
+    uint64_t page = la & PAGE_MASK;
+    if (e->tag[0] != page && e->tag[1] != page && e->tag[2] != page)
+        e->tag[MEM_R] = e->tag[MEM_W] = e->tag[MEM_X] = ~0ull;
+    e->addend = (uintptr_t)host - la;
+    if (v->tlb_log_count < TLB_LOG_MAX)
+        v->tlb_log[v->tlb_log_count] = (uint16_t)(e - v->tlb[0]);
+    if (v->tlb_log_count <= TLB_LOG_MAX)
+        v->tlb_log_count++;
+    if (w->shift > 12) {
+        v->tlb_large |= large_bit(la);
+        v->tlb_giant |= w->shift == 30;
+    }
+    e->tag[acc] = page;
+    /* The other kind of data access comes for free where it is known to be allowed. */
+    if (acc == MEM_W && !permit(v, w, &(struct permit_ctx){MEM_R, idx}))
+        e->tag[MEM_R] = page;
+    if (acc == MEM_R && w->dirty && !(slot->flags & KVM_MEM_READONLY) && !slot->dirty && !permit(v, w, &(struct permit_ctx){MEM_W, idx}))
+        e->tag[MEM_W] = page;
+}
+
+/* Translates one page's part; raises the guest's fault. Fills the TLB when the page is plain RAM for this access. */
+static struct target translate(struct vcpu *v, uint64_t la, enum mem_access acc, enum mmu_index idx, int seg)
+{
+    struct permit_ctx ctx = {acc, idx};
+    struct walk w;
+    if (v->code_mode != CODE64)
+        la &= v->long_mode && idx == MMU_KERNEL ? ~0ull : 0xffffffff;
+    if (unlikely(v->long_mode && !is_canonical(la)))
+        cpu_fault(v, seg == SEG_SS ? EXC_SS : EXC_GP, 0);
+    STAT_ADD(v, tlb_misses, 1);
+    if (!walk_page(v, la, acc == MEM_W, true, permit, &ctx, &w))
+        page_fault(v, la, w.error, acc, idx);
+    struct memslot *slot = vm_slot(v->vm, w.gpa);
+    if (!slot || (acc == MEM_W && (slot->flags & KVM_MEM_READONLY)))
+        return (struct target){NULL, w.gpa};
+    uint8_t *host = slot->hva + (w.gpa - slot->gpa);
+    if (acc == MEM_W)
+        memslot_mark_dirty(slot, w.gpa);
+    if (idx != MMU_USER_AC && (acc == MEM_X || !v->watch_active))
+        fill(v, la, idx, acc, &w, slot, host);
+    return (struct target){host, w.gpa};
+}
+
+static struct target target_of(struct vcpu *v, uint64_t la, enum mem_access acc, enum mmu_index idx, int seg)
+{
+    uint8_t *host = mmu_host_fast(v, la, 1, acc, idx);
+    return host ? (struct target){host, 0} : translate(v, la, acc, idx, seg);
+}
+
+static void copy(void *dst, const void *src, unsigned n)
+{
+    __asm__ volatile("rep movsb" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
+}
+
+/* One access of 1, 2, 4 or 8 bytes stays one access, so that other CPUs never see half of it. */
+static void copy_part(void *dst, const void *src, unsigned n)
+{
+    switch (n) {
+    case 1: *(volatile uint8_t *)dst = *(const volatile uint8_t *)src; break;
+    case 2: *(volatile uint16_t *)dst = *(const volatile uint16_t *)src; break;
+    case 4: *(volatile uint32_t *)dst = *(const volatile uint32_t *)src; break;
+    case 8: *(volatile uint64_t *)dst = *(const volatile uint64_t *)src; break;
+    default: copy(dst, src, n); break;
+    }
+}
+
+static void part_read(struct vcpu *v, struct target t, void *buf, unsigned n)
+{
+    if (likely(t.host)) {
+        copy_part(buf, t.host, n);
+        return;
+    }
+    for (unsigned done = 0; done < n; done += 8)
+        cpu_mmio_read(v, t.gpa + done, (uint8_t *)buf + done, MIN(n - done, 8u));
+}
+
+static void part_write(struct vcpu *v, struct target t, const void *buf, unsigned n)
+{
+    if (likely(t.host)) {
+        copy_part(t.host, buf, n);
+        return;
+    }
+    for (unsigned done = 0; done < n; done += 8)
+        cpu_mmio_write(v, t.gpa + done, (const uint8_t *)buf + done, MIN(n - done, 8u));
+}
+
+/* Bytes of [la, la+n) that lie in la's page. */
+static unsigned first_part(uint64_t la, unsigned n)
+{
+    uint64_t left = PAGE_SIZE - (la & (PAGE_SIZE - 1));
+    return n < left ? n : (unsigned)left;
+}
+
+static uint64_t next_page(const struct vcpu *v, uint64_t la, unsigned first)
+{
+    return v->code_mode == CODE64 || v->long_mode ? la + first : (uint32_t)(la + first);
+}
+
+/* Raises every fault of a multi-page access, in address order, before any byte moves. */
+static void check_pages(struct vcpu *v, uint64_t la, unsigned n, enum mem_access acc, enum mmu_index idx, int seg)
+{
+    for (unsigned part; n; n -= part) {
+        part = first_part(la, n);
+        target_of(v, la, acc, idx, seg);
+        la = next_page(v, la, part);
+    }
+}
+
+void mmu_read_buf(struct vcpu *v, uint64_t la, void *buf, unsigned n, enum mmu_index idx, int seg)
+{
+    if (unlikely(v->watch_active))
+        debug_data_access(v, la, n, false);
+    if (first_part(la, n) < n)
+        check_pages(v, la, n, MEM_R, idx, seg);
+    for (unsigned part; n; n -= part, buf = (uint8_t *)buf + part) {
+        part = first_part(la, n);
+        part_read(v, target_of(v, la, MEM_R, idx, seg), buf, part);
+        la = next_page(v, la, part);
+    }
+}
+
+void mmu_write_buf(struct vcpu *v, uint64_t la, const void *buf, unsigned n, enum mmu_index idx, int seg)
+{
+    if (unlikely(v->watch_active))
+        debug_data_access(v, la, n, true);
+    if (first_part(la, n) < n)
+        check_pages(v, la, n, MEM_W, idx, seg);
+    for (unsigned part; n; n -= part, buf = (const uint8_t *)buf + part) {
+        part = first_part(la, n);
+        part_write(v, target_of(v, la, MEM_W, idx, seg), buf, part);
+        la = next_page(v, la, part);
+    }
+}
+
+static void check_alignment(struct vcpu *v, uint64_t la, unsigned size, enum mem_access acc, enum mmu_index idx, int seg)
+{
+    if (likely(idx != MMU_USER_AC || !(la & (size - 1))))
+        return;
+    check_pages(v, la, size, acc, idx, seg); /* a page fault comes first */
+    cpu_fault(v, EXC_AC, 0);
+}
+
+uint64_t mmu_read_slow(struct vcpu *v, uint64_t la, unsigned size, enum mmu_index idx, int seg)
+{
+    uint64_t val = 0;
+    check_alignment(v, la, size, MEM_R, idx, seg);
+    mmu_read_buf(v, la, &val, size, idx, seg);
+    return val;
+}
+
+void mmu_write_slow(struct vcpu *v, uint64_t la, unsigned size, uint64_t val, enum mmu_index idx, int seg)
+{
+    check_alignment(v, la, size, MEM_W, idx, seg);
+    mmu_write_buf(v, la, &val, size, idx, seg);
+}
+
+void *mmu_host_slow(struct vcpu *v, uint64_t la, enum mem_access acc, enum mmu_index idx, int seg)
+{
+    struct target t = target_of(v, la, acc, idx, seg);
+    return v->watch_active && acc != MEM_X ? NULL : t.host;
+}
+
+void mmu_probe(struct vcpu *v, uint64_t la, unsigned n, enum mem_access acc, enum mmu_index idx, int seg)
+{
+    check_pages(v, la, n, acc, idx, seg);
+}
+
+static void clear_entry(struct tlb_entry *e)
+{
+    e->tag[MEM_R] = e->tag[MEM_W] = e->tag[MEM_X] = ~0ull;
+}
+
+/* Clears the filled entries that lie in the same 2^shift bytes as la. */
+static void flush_filled(struct vcpu *v, uint64_t la, unsigned shift)
+{
+    bool logged = v->tlb_log_count <= TLB_LOG_MAX;
+    unsigned n = logged ? v->tlb_log_count : MMU_COUNT * TLB_SIZE;
+    for (unsigned i = 0; i < n; i++) {
+        struct tlb_entry *e = &v->tlb[0][logged ? v->tlb_log[i] : i];
+        for (unsigned acc = 0; acc < 3; acc++)
+            if (e->tag[acc] >> shift == la >> shift)
+                e->tag[acc] = ~0ull;
+    }
+}
+
+void mmu_flush_all(struct vcpu *v)
+{
+    bool logged = v->tlb_log_count <= TLB_LOG_MAX;
+    unsigned n = logged ? v->tlb_log_count : MMU_COUNT * TLB_SIZE;
+    for (unsigned i = 0; i < n; i++)
+        clear_entry(&v->tlb[0][logged ? v->tlb_log[i] : i]);
+    v->tlb_log_count = 0;
+    v->tlb_large = 0;
+    v->tlb_giant = false;
+    v->fetch_page = ~0ull;
+    STAT_ADD(v, tlb_flushes, 1);
+}
+
+void mmu_flush_page(struct vcpu *v, uint64_t la)
+{
+    for (unsigned idx = 0; idx < MMU_COUNT; idx++)
+        clear_entry(&v->tlb[idx][(la >> 12) & (TLB_SIZE - 1)]);
+    if (v->tlb_large & large_bit(la & ~(BIT64(22) - 1)) || v->tlb_large & large_bit(la | BIT64(21)))
+        flush_filled(v, la, v->long_mode || (v->cr4 & CR4_PAE) ? 21 : 22);
+    if (v->tlb_giant)
+        flush_filled(v, la, 30);
+    v->fetch_page = ~0ull;
+}
+
+void mmu_init(struct vcpu *v)
+{
+    v->tlb_log_count = TLB_LOG_MAX + 1;
+    mmu_flush_all(v);
+}
