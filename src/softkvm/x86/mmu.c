@@ -63,6 +63,11 @@ static _Noreturn void page_fault(struct vcpu *v, uint64_t la, uint32_t error, en
     cpu_fault(v, EXC_PF, error);
 }
 
+static struct tlb_entry *tlb_at(struct vcpu *v, unsigned n)
+{
+    return &v->tlb[n / TLB_SIZE][n % TLB_SIZE];
+}
+
 static uint64_t large_bit(uint64_t la)
 {
     return BIT64((la >> 21) & 63);
@@ -76,7 +81,7 @@ static void fill(struct vcpu *v, uint64_t la, enum mmu_index idx, enum mem_acces
         e->tag[MEM_R] = e->tag[MEM_W] = e->tag[MEM_X] = ~0ull;
     e->addend = (uintptr_t)host - la;
     if (v->tlb_log_count < TLB_LOG_MAX)
-        v->tlb_log[v->tlb_log_count] = (uint16_t)(e - v->tlb[0]);
+        v->tlb_log[v->tlb_log_count] = (uint16_t)(idx * TLB_SIZE + ((la >> 12) & (TLB_SIZE - 1)));
     if (v->tlb_log_count <= TLB_LOG_MAX)
         v->tlb_log_count++;
     if (w->shift > 12) {
@@ -249,7 +254,7 @@ static void flush_filled(struct vcpu *v, uint64_t la, unsigned shift)
     bool logged = v->tlb_log_count <= TLB_LOG_MAX;
     unsigned n = logged ? v->tlb_log_count : MMU_COUNT * TLB_SIZE;
     for (unsigned i = 0; i < n; i++) {
-        struct tlb_entry *e = &v->tlb[0][logged ? v->tlb_log[i] : i];
+        struct tlb_entry *e = tlb_at(v, logged ? v->tlb_log[i] : i);
         for (unsigned acc = 0; acc < 3; acc++)
             if (e->tag[acc] >> shift == la >> shift)
                 e->tag[acc] = ~0ull;
@@ -261,7 +266,7 @@ void mmu_flush_all(struct vcpu *v)
     bool logged = v->tlb_log_count <= TLB_LOG_MAX;
     unsigned n = logged ? v->tlb_log_count : MMU_COUNT * TLB_SIZE;
     for (unsigned i = 0; i < n; i++)
-        clear_entry(&v->tlb[0][logged ? v->tlb_log[i] : i]);
+        clear_entry(tlb_at(v, logged ? v->tlb_log[i] : i));
     v->tlb_log_count = 0;
     v->tlb_large = 0;
     v->tlb_giant = false;
