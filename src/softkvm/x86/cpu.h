@@ -329,6 +329,12 @@ static inline void cpu_request(struct vcpu *v, uint32_t bits)
     atomic_fetch_or_explicit(&v->requests, bits, memory_order_release);
 }
 
+/* The run loop's test before every instruction: a request, or a signal handler of user space that has just set kvm_run->immediate_exit. */
+static inline bool cpu_interrupted(const struct vcpu *v)
+{
+    return atomic_load_explicit(&v->requests, memory_order_relaxed) | *(volatile uint8_t *)&v->run->immediate_exit;
+}
+
 /* ---- general registers ---- */
 /* Reads `size` bytes of a register at byte offset `off`; zero-extended. */
 static inline uint64_t gpr_read(const struct vcpu *v, unsigned off, unsigned size)
