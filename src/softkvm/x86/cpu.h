@@ -224,13 +224,19 @@ struct vcpu {
     /* unwinding: cpu_fault() and cpu_exit() end in longjmp to the loop */
     void *unwind[8]; /* see unwind.h */
     uint64_t insn_rip; /* rip of the executing instruction */
+    struct {
+        uint8_t vector;
+        uint32_t error;
+    } fault;           /* what cpu_fault() raised, until the run loop has delivered it */
+    bool exclusive;    /* inside vm_exclusive_begin/end; the run loop ends it when the instruction unwinds */
     bool io_wait;      /* user space is completing io_log[io_done]; see exits.c */
     uint16_t io_done;  /* completed records */
     uint16_t io_next;  /* next record that the restarted instruction will consume */
     struct io_record io_log[IO_LOG_MAX];
 
     /* delivery in progress, for double and triple faults */
-    int delivering; /* vector whose delivery is under way, -1 none */
+    int delivering; /* vector whose delivery is under way (EXC_NMI for all that is not an exception), -1 none */
+    bool ext;       /* that event is external to the program: bit 0 of error codes raised meanwhile (SDM vol. 3, 6.13) */
 
     /* time */
     int64_t tsc_offset; /* guest TSC = host TSC + offset (scaling is not offered) */
