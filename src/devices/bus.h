@@ -24,6 +24,7 @@ enum bus_space { BUS_PORT, BUS_MMIO };
 struct io_ops {
     uint64_t (*read)(void *dev, uint64_t off, unsigned size);
     void (*write)(void *dev, uint64_t off, unsigned size, uint64_t val);
+    unsigned max_size; /* the widest access the device takes, bytes; a wider one arrives in parts, low addresses first; 0: 8 */
 };
 
 /* What the board does for devices; filled by src/machine with the accelerator's calls. All return 0 or -errno. Thread-safe. */
@@ -52,7 +53,10 @@ struct bus {
 
 void bus_init(struct bus *b, struct guestmem *mem, const struct board_ops *ops, void *board);
 void bus_free(struct bus *b);
-/* Registers [base, base+len). `name` is not copied. 0, or -1 with err when it overlaps or wraps. */
+/*
+ * Registers [base, base+len). `name` is not copied. 0, or -1 with err when it overlaps or wraps. The caller of bus_map() and bus_unmap() holds
+ * the lock (as a device's write handler does), or no vCPU runs.
+ */
 int bus_map(struct bus *b, enum bus_space space, uint64_t base, uint64_t len, const struct io_ops *ops, void *dev, const char *name, struct error *err);
 void bus_unmap(struct bus *b, enum bus_space space, uint64_t base);
 /* An access by a vCPU. Unclaimed reads give all ones, unclaimed writes are dropped; an access that crosses a range's end is split into bytes. */

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A disk image as a device sees it: sectors, and requests that complete later.
+ *
+ * A block belongs to one thread at a time (the disk's I/O thread): it submits, waits until block_event_fd() is readable and calls
+ * block_poll(), which runs the callbacks of what has completed. Opening and closing may be on any thread when no other uses it.
+ */
+#ifndef LODGE_BLOCK_H
+#define LODGE_BLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/error.h"
+
+#define BLOCK_SECTOR 512u /* bytes; sizes and offsets are multiples of it */
+
+enum block_engine {
+    BLOCK_ENGINE_AUTO /* io_uring where the kernel permits it, else threads */,
+    BLOCK_ENGINE_URING,
+    BLOCK_ENGINE_THREADS
+};
+
+struct block_config {
+    const char *path;   /* a file or block device */
+    const char *format; /* "raw"; never guessed from the contents */
+    bool readonly;
+    enum block_engine engine;
+};
+
+enum block_op {
+    BLOCK_READ,
+    BLOCK_WRITE,
+    BLOCK_FLUSH,   /* everything that completed before is on stable storage */
+    BLOCK_DISCARD, /* the contents of the range are no longer needed; a hint */
+    BLOCK_ZERO,    /* the range reads as zeroes; may_unmap: it may give its storage back */
+};
+
+struct block_req {
+    enum block_op op;
+    bool may_unmap;
+    uint64_t offset, len; /* bytes; len of a read or write is the sum over iov */
+    struct iovec *iov;    /* the caller's, untouched until done; changed by a short transfer */
+    int niov;
+    /* Once, from block_poll() or block_drain(): 0 or -errno. May submit again and may free the request. */
+    void (*done)(struct block_req *req, int ret);
+    void *opaque;
+    struct block_req *next; /* the engine's */
+    uint64_t progress;      /* the engine's */
+    unsigned stage;         /* the engine's */
+};
+
+struct block;
+
+/* Opens and locks an image. The lock is QEMU's, so that QEMU and Lodge refuse each other. 0, or -1 with err. */
+int block_open(const struct block_config *cfg, struct block **out, struct error *err);
+/* Completes what is in flight, then closes. */
+void block_close(struct block *b);
+
+uint64_t block_size(const struct block *b); /* bytes */
+bool block_readonly(const struct block *b);
+unsigned block_physical_sector(const struct block *b); /* bytes: the write that needs no read-modify-write */
+const char *block_engine_name(const struct block *b);
+
+void block_submit(struct block *b, struct block_req *req);
+int block_event_fd(const struct block *b);
+void block_poll(struct block *b);
+void block_drain(struct block *b); /* waits until nothing is in flight; runs the callbacks */
+
+#endif

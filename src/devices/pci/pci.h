@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * PCI Express as a q35 board has it: one host bridge, bus 0, every device a root complex integrated endpoint (PCI Express
+ * base 4.0, 1.3.2.3).
+ *
+ * Invariants
+ * - Everything here runs under the device lock, or before the first vCPU runs; exceptions are marked.
+ * - A BAR is on the bus exactly when the guest enabled its decoder and its address lies, aligned, inside the host's window for its
+ * kind and touches nothing that is mapped already. Otherwise the guest sees nothing there, and no one is harmed; it is tried again
+ * when another BAR moves away.
+ * - Configuration bytes change only where wmask allows it.
+ */
+#ifndef LODGE_DEVICES_PCI_H
+#define LODGE_DEVICES_PCI_H
+
+#include "devices/bus.h"
+
+#define PCI_DEVFN(slot, func) ((unsigned)(slot) << 3 | (func))
+#define PCI_SLOT(devfn)       ((devfn) >> 3)
+#define PCI_FUNC(devfn)       ((devfn)&7)
+#define PCI_SLOTS             32
+#define PCI_CONFIG_BYTES      256 /* of 4096; a device without extended capabilities reads as zero behind */
+
+/* INTx of a device on bus 0: pin 1 is INTA#. The board's _PRT says the same. */
+#define PCI_INTX_GSI_BASE 16
+#define PCI_INTX_GSIS     8
+static inline unsigned pci_intx_gsi(unsigned slot, unsigned pin)
+{
+    return PCI_INTX_GSI_BASE + ((slot + pin - 1) & (PCI_INTX_GSIS - 1));
+}
+
+/* ---- the host bridge ---- */
+
+struct pci_window {
+    uint64_t base, size; /* bytes; size 0: none */
+};
+
+struct pci_host_config {
+    uint64_t ecam_base; /* aligned to its size, which is buses MiB */
+    unsigned buses;     /* 64, 128 or 256; only bus 0 is populated */
+    /* Where BARs may be. They must not contain RAM, the ECAM or the APICs; the board's _CRS says the same. */
+    struct pci_window mmio32, mmio64, io;
+};
+
+struct pci_host;
+struct pci_dev;
+
+/* Registers ECAM, ports 0xcf8-0xcff (with the reset control register at 0xcf9) and the bridge itself, 8086:29c0 at 00:00.0. */
+int pci_host_create(struct bus *b, const struct pci_host_config *cfg, struct pci_host **out, struct error *err);
+/* Every device must be gone. */
+void pci_host_destroy(struct pci_host *h);
+/* The platform reset: the bridge and every device, including waiting for their I/O. No vCPU runs; the device lock is NOT held. */
+void pci_host_reset(struct pci_host *h);
+/* What firmware does: gives every BAR an address (below 4 GiB while there is room), every pin its GSI, and enables the decoders. */
+int pci_host_assign(struct pci_host *h, struct error *err);
+struct bus *pci_host_bus(struct pci_host *h);
+
+/* The ISA bridge, 8086:2918 at 00:1f.0. `pmbase` is the port of the ACPI registers that its configuration space reports, or 0. */
+struct lpc;
+int lpc_create(struct pci_host *h, uint16_t pmbase, struct lpc **out, struct error *err);
+void lpc_destroy(struct lpc *l);
+
+/* ---- a device ---- */
+
+enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_IO, PCI_BAR_MEM32, PCI_BAR_MEM64_PREF /* takes two registers */, PCI_BAR_UPPER };
+
+struct pci_bar {
+    enum pci_bar_kind kind;
+    uint64_t size; /* bytes, a power of two */
+    const struct io_ops *ops;
+    void *opaque;
+    bool mapped;
+    uint64_t addr; /* while mapped */
+};
+
+struct pci_msix_entry {
+    uint64_t addr;
+    uint32_t data, control; /* control bit 0: masked */
+};
+
+struct pci_msix {
+    unsigned cap; /* offset of the capability, 0: none */
+    unsigned vectors;
+    unsigned pba; /* offset of the pending bits in the BAR */
+    struct pci_msix_entry *table;
+    uint64_t *pending;
+};
+
+struct pci_ops {
+    const struct device_desc *desc;
+    /* All may be NULL. Before a configuration read; after a configuration write; after a BAR went on or off the bus. */
+    void (*config_read)(struct pci_dev *d, unsigned off, unsigned size);
+    void (*config_written)(struct pci_dev *d, unsigned off, unsigned size);
+    void (*bar_changed)(struct pci_dev *d, unsigned bar);
+    /* The platform reset; the device lock is not held. The generic part is reset by the caller after it. */
+    void (*reset)(struct pci_dev *d);
+};
+
+struct pci_id {
+    uint16_t vendor, device, subsystem_vendor, subsystem;
+    uint32_t class_code; /* 24 bits: class, subclass, interface */
+    uint8_t revision;
+};
+
+struct pci_dev {
+    const struct pci_ops *ops;
+    struct pci_host *host;
+    const char *name;
+    unsigned devfn;
+    uint8_t config[PCI_CONFIG_BYTES];
+    uint8_t wmask[PCI_CONFIG_BYTES]; /* bits that the guest may write */
+    uint8_t reset_config[PCI_CONFIG_BYTES];
+    struct pci_bar bars[6];
+    struct pci_msix msix;
+    unsigned last_cap, free_cap; /* offsets of the last capability and of the room behind it */
+    bool intx;                   /* the device wants its pin asserted */
+    bool intx_out;               /* and the pin is asserted (not disabled by the command register) */
+};
+
+#define PCI_SLOT_AUTO (-1)
+
+/*
+ * Order: pci_dev_init, then BARs and capabilities, then pci_dev_add, which puts it into function 0 of `slot` (or the first free
+ * one) and takes its present configuration as the one after reset. 0, or -1 with err.
+ */
+void pci_dev_init(struct pci_dev *d, const char *name, const struct pci_ops *ops, const struct pci_id *id);
+void pci_dev_bar(struct pci_dev *d, unsigned bar, enum pci_bar_kind kind, uint64_t size, const struct io_ops *ops, void *opaque);
+/* Adds a capability of `len` bytes, header included; its offset, or 0 when there is no room left. */
+unsigned pci_dev_cap(struct pci_dev *d, uint8_t id, unsigned len);
+int pci_dev_msix(struct pci_dev *d, unsigned bar, unsigned vectors, struct error *err);
+void pci_dev_express(struct pci_dev *d); /* the PCI Express capability of an integrated endpoint */
+void pci_dev_pin(struct pci_dev *d);     /* has INTA# */
+int pci_dev_add(struct pci_host *h, struct pci_dev *d, int slot, struct error *err);
+void pci_dev_remove(struct pci_dev *d);
+
+/* Interrupts. */
+bool pci_msix_enabled(const struct pci_dev *d);
+void pci_msix_notify(struct pci_dev *d, unsigned vector); /* no effect when MSI-X is off or the vector does not exist */
+void pci_intx_set(struct pci_dev *d, bool level);
+
+/* May the device reach guest memory (the command register's bus master bit)? */
+bool pci_dev_dma(const struct pci_dev *d);
+
+/* Configuration access; `off` below 4096, size 1, 2 or 4, naturally aligned or not. */
+uint32_t pci_dev_config_read(struct pci_dev *d, unsigned off, unsigned size);
+void pci_dev_config_write(struct pci_dev *d, unsigned off, unsigned size, uint32_t val);
+
+static inline uint16_t pci_get16(const uint8_t *p)
+{
+    return (uint16_t)(p[0] | p[1] << 8);
+}
+static inline uint32_t pci_get32(const uint8_t *p)
+{
+    return pci_get16(p) | (uint32_t)pci_get16(p + 2) << 16;
+}
+static inline void pci_set16(uint8_t *p, uint16_t v)
+{
+    p[0] = (uint8_t)v, p[1] = (uint8_t)(v >> 8);
+}
+static inline void pci_set32(uint8_t *p, uint32_t v)
+{
+    pci_set16(p, (uint16_t)v), pci_set16(p + 2, (uint16_t)(v >> 16));
+}
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The virtqueue library: split and packed rings (virtio 1.2, 2.7 and 2.8), with indirect descriptors and event index. Nothing else
+ * in Lodge reads or writes a ring.
+ *
+ * Invariants
+ * - Addresses and size are latched by vq_start(), which checks them; a later write of the guest to its registers changes nothing.
+ * - Every descriptor is read from guest memory exactly once, into a local copy, and checked there. What vq_pop() hands out is host
+ * memory that lies in guest RAM, in bounds; the guest can still change its contents, so a device reads each field of it once too.
+ * - A chain visits at most `size` descriptors; readable buffers come before writable ones; its length fits 32 bits.
+ * - At most `size` descriptors are in flight, so a guest cannot make the VMM allocate without bound.
+ * - The first nonsense breaks the queue: vq_pop() returns -1 from then on, and `broken` names it.
+ * - A started queue belongs to its device's I/O thread.
+ */
+#ifndef LODGE_DEVICES_VIRTIO_QUEUE_H
+#define LODGE_DEVICES_VIRTIO_QUEUE_H
+
+#include <sys/uio.h>
+
+#include "devices/bus.h"
+
+#define VQ_SIZE_MAX 1024 /* descriptors; the limit of this library */
+
+/* What the driver configures; plain registers until vq_start(). */
+struct vq_config {
+    uint16_t size, vector;
+    uint8_t enabled;
+    uint64_t desc, driver,
+        device; /* guest addresses: descriptor ring; available ring or driver events; used ring or device events */
+};
+#define VQ_CONFIG_FIELDS(struct_, m)                                                                             \
+    FIELD(FIELD_U16, struct_, m.size), FIELD(FIELD_U16, struct_, m.vector), FIELD(FIELD_U8, struct_, m.enabled), \
+        FIELD(FIELD_U64, struct_, m.desc), FIELD(FIELD_U64, struct_, m.driver), FIELD(FIELD_U64, struct_, m.device)
+
+struct vq {
+    const struct guestmem *mem;
+    struct vq_config cfg; /* latched */
+    bool packed, event_idx, indirect;
+    bool started;
+    const char *broken; /* NULL, or the rule that the driver broke */
+    uint8_t *desc, *driver, *device;
+    /* Split: free-running indices. Packed: positions, with the wrap counters. */
+    uint16_t last_avail, used_idx;
+    uint8_t avail_wrap, used_wrap;
+    uint16_t signalled; /* used_idx at the last interrupt decision */
+    uint8_t signalled_valid, kicks_wanted;
+    unsigned in_flight; /* descriptors of the ring handed out and not returned */
+};
+
+/* One request: device-readable buffers first, then device-writable ones. Free it with vq_push() or vq_discard(). */
+struct vq_elem {
+    uint16_t id;    /* head index (split) or buffer id (packed) */
+    uint16_t ndesc; /* descriptors of the ring it takes */
+    unsigned nout, nin;
+    uint32_t out_len, in_len; /* bytes */
+    struct iovec *out, *in;
+    struct iovec iov[];
+};
+
+/* Latches `cfg` and checks it. 0, or -1 with `broken` set: a queue that is enabled but unusable. */
+int vq_start(struct vq *q, const struct guestmem *mem, const struct vq_config *cfg, bool packed, bool event_idx, bool indirect);
+void vq_stop(struct vq *q); /* back to nothing; elements that are in flight may only be discarded */
+
+/* 1 with the next request in *out, 0 when there is none, -1 when the queue is broken (or memory is short). */
+int vq_pop(struct vq *q, struct vq_elem **out);
+/* Returns a request of which `written` bytes were written; frees it. */
+void vq_push(struct vq *q, struct vq_elem *e, uint32_t written);
+/* Frees a request without telling the driver, as after a reset. */
+void vq_discard(struct vq *q, struct vq_elem *e);
+/* Takes back the last popped request: the next vq_pop() gives it again. Only when no other was popped or pushed since. */
+void vq_unpop(struct vq *q, struct vq_elem *e);
+/* Does the driver want an interrupt for what was pushed since the last call? */
+bool vq_should_notify(struct vq *q);
+/* Tells the driver whether to kick. After enabling, returns true when requests are there already (then poll again). */
+bool vq_set_kicks(struct vq *q, bool wanted);
+
+/* Copies between a flat buffer and an iovec list from byte `off`; return the bytes copied. */
+size_t iov_read(const struct iovec *iov, unsigned n, size_t off, void *buf, size_t len);
+size_t iov_write(const struct iovec *iov, unsigned n, size_t off, const void *buf, size_t len);
+
+#endif
