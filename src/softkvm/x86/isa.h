@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The instruction set as data: one row for each (opcode, form). The decoder's tables, the interpreter's dispatch, docs/isa.md and the
- * differential test's generator are all made from these rows (isa_rows.h, an X-macro file; the decoder's author keeps it).
+ * differential test's generator are all made from these rows. They are written in isa_rows.h, an X-macro file, which explains the notation;
+ * isa.c turns them into `struct isa_row` before main() begins.
  */
 #ifndef LODGE_SOFTKVM_X86_ISA_H
 #define LODGE_SOFTKVM_X86_ISA_H
 
 #include "softkvm/x86/insn.h"
+#include "softkvm/x86/isa_ops.h"
 
 /* What a row's instruction does beyond its operands. */
 enum isa_flag {
@@ -41,6 +43,7 @@ enum isa_feature {
 
 struct isa_row {
     const char *name;     /* lower-case mnemonic */
+    const char *encoding; /* as written in isa_rows.h */
     const char *operands; /* as written in isa_rows.h */
     uint16_t op;          /* enum insn_op */
     uint16_t flags;       /* enum isa_flag */
@@ -51,7 +54,12 @@ struct isa_row {
     insn_fn *exec;
 };
 
-extern const struct isa_row isa_rows[];
+extern const struct isa_row *const isa_rows;
 extern const unsigned isa_row_count;
+
+/* The functions that execute the rows which are not native: op_add() and so on. */
+#define ISA_DECLARE_HANDLER(m) insn_fn op_##m;
+ISA_HANDLED_OPS(ISA_DECLARE_HANDLER)
+#undef ISA_DECLARE_HANDLER
 
 #endif

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Rows of the general-purpose instructions: SDM vol. 2, tables. Notation: isa_rows.h. */
+
+/* The eight classic ALU operations: six opcodes and three immediate groups each; `w` is the use of the destination. */
+#define ISA_ALU(m, o0, o1, o2, o3, o4, o5, ext, w, lock, fl)                                                                       \
+    I(m, o0 " /r", "Eb" w ",Gb", NONE, (lock) | (fl) | ISA_WFLAGS)                                                                 \
+    I(m, o1 " /r", "Ev" w ",Gv", NONE, (lock) | (fl) | ISA_WFLAGS)                                                                 \
+    I(m, o2 " /r", "Gb" w ",Eb", NONE, (fl) | ISA_WFLAGS)                                                                          \
+    I(m, o3 " /r", "Gv" w ",Ev", NONE, (fl) | ISA_WFLAGS)                                                                          \
+    I(m, o4, "AL" w ",Ib", NONE, (fl) | ISA_WFLAGS)                                                                                \
+    I(m, o5, "rAX" w ",Iz", NONE, (fl) | ISA_WFLAGS)                                                                               \
+    I(m, "80 /" ext, "Eb" w ",Ib", NONE, (lock) | (fl) | ISA_WFLAGS)                                                               \
+    I(m, "81 /" ext, "Ev" w ",Iz", NONE, (lock) | (fl) | ISA_WFLAGS)                                                               \
+    I(m, "82 /" ext, "Eb" w ",Ib", NONE, (lock) | (fl) | ISA_WFLAGS | ISA_NO64)                                                    \
+    I(m, "83 /" ext, "Ev" w ",Ibs", NONE, (lock) | (fl) | ISA_WFLAGS)
+ISA_ALU(add, "00", "01", "02", "03", "04", "05", "0", "+rw", ISA_LOCK, 0)
+ISA_ALU(or, "08", "09", "0A", "0B", "0C", "0D", "1", "+rw", ISA_LOCK, 0)
+ISA_ALU(adc, "10", "11", "12", "13", "14", "15", "2", "+rw", ISA_LOCK, ISA_RFLAGS)
+ISA_ALU(sbb, "18", "19", "1A", "1B", "1C", "1D", "3", "+rw", ISA_LOCK, ISA_RFLAGS)
+ISA_ALU(and, "20", "21", "22", "23", "24", "25", "4", "+rw", ISA_LOCK, 0)
+ISA_ALU(sub, "28", "29", "2A", "2B", "2C", "2D", "5", "+rw", ISA_LOCK, 0)
+ISA_ALU(xor, "30", "31", "32", "33", "34", "35", "6", "+rw", ISA_LOCK, 0)
+ISA_ALU(cmp, "38", "39", "3A", "3B", "3C", "3D", "7", "", 0, 0)
+#undef ISA_ALU
+
+/* Segment registers on the stack */
+I(push_seg, "06", "ES", NONE, ISA_NO64)
+I(pop_seg, "07", "ES+w", NONE, ISA_NO64)
+I(push_seg, "0E", "CS", NONE, ISA_NO64)
+I(push_seg, "16", "SS", NONE, ISA_NO64)
+I(pop_seg, "17", "SS+w", NONE, ISA_NO64)
+I(push_seg, "1E", "DS", NONE, ISA_NO64)
+I(pop_seg, "1F", "DS+w", NONE, ISA_NO64)
+I(push_seg, "0F A0", "FS", NONE, ISA_D64)
+I(pop_seg, "0F A1", "FS+w", NONE, ISA_D64)
+I(push_seg, "0F A8", "GS", NONE, ISA_D64)
+I(pop_seg, "0F A9", "GS+w", NONE, ISA_D64)
+
+/* Decimal adjust */
+I(daa, "27", "", NONE, ISA_NO64 | ISA_WFLAGS | ISA_RFLAGS)
+I(das, "2F", "", NONE, ISA_NO64 | ISA_WFLAGS | ISA_RFLAGS)
+I(aaa, "37", "", NONE, ISA_NO64 | ISA_WFLAGS | ISA_RFLAGS)
+I(aas, "3F", "", NONE, ISA_NO64 | ISA_WFLAGS | ISA_RFLAGS)
+I(aam, "D4", "Ib", NONE, ISA_NO64 | ISA_WFLAGS)
+I(aad, "D5", "Ib", NONE, ISA_NO64 | ISA_WFLAGS)
+I(salc, "D6", "", NONE, ISA_NO64 | ISA_RFLAGS)
+
+/* Increment, decrement, negate */
+I(inc, "40+r", "Zv+rw", NONE, ISA_NO64 | ISA_WFLAGS)
+I(dec, "48+r", "Zv+rw", NONE, ISA_NO64 | ISA_WFLAGS)
+I(inc, "FE /0", "Eb+rw", NONE, ISA_LOCK | ISA_WFLAGS)
+I(dec, "FE /1", "Eb+rw", NONE, ISA_LOCK | ISA_WFLAGS)
+I(inc, "FF /0", "Ev+rw", NONE, ISA_LOCK | ISA_WFLAGS)
+I(dec, "FF /1", "Ev+rw", NONE, ISA_LOCK | ISA_WFLAGS)
+I(not, "F6 /2", "Eb+rw", NONE, ISA_LOCK)
+I(not, "F7 /2", "Ev+rw", NONE, ISA_LOCK)
+I(neg, "F6 /3", "Eb+rw", NONE, ISA_LOCK | ISA_WFLAGS)
+I(neg, "F7 /3", "Ev+rw", NONE, ISA_LOCK | ISA_WFLAGS)
+
+/* Stack */
+I(push, "50+r", "Zv", NONE, ISA_D64)
+I(pop, "58+r", "Zv+w", NONE, ISA_D64)
+I(push, "68", "Iz", NONE, ISA_D64)
+I(push, "6A", "Ibs", NONE, ISA_D64)
+I(push, "FF /6", "Ev", NONE, ISA_D64)
+I(pop, "8F /0", "Ev+w", NONE, ISA_D64)
+I(pusha, "60", "", NONE, ISA_NO64)
+I(popa, "61", "", NONE, ISA_NO64)
+I(pushf, "9C", "", NONE, ISA_D64 | ISA_RFLAGS)
+I(popf, "9D", "", NONE, ISA_D64 | ISA_WFLAGS)
+I(enter, "C8", "Iw,Ib", NONE, ISA_D64)
+I(leave, "C9", "", NONE, ISA_D64)
+
+/* Tests, exchanges, moves */
+I(test, "84 /r", "Eb,Gb", NONE, ISA_WFLAGS)
+I(test, "85 /r", "Ev,Gv", NONE, ISA_WFLAGS)
+I(test, "A8", "AL,Ib", NONE, ISA_WFLAGS)
+I(test, "A9", "rAX,Iz", NONE, ISA_WFLAGS)
+I(test, "F6 /0", "Eb,Ib", NONE, ISA_WFLAGS)
+I(test, "F6 /1", "Eb,Ib", NONE, ISA_WFLAGS)
+I(test, "F7 /0", "Ev,Iz", NONE, ISA_WFLAGS)
+I(test, "F7 /1", "Ev,Iz", NONE, ISA_WFLAGS)
+I(xchg, "86 /r", "Eb+rw,Gb+rw", NONE, ISA_LOCK)
+I(xchg, "87 /r", "Ev+rw,Gv+rw", NONE, ISA_LOCK)
+I(pause, "F3 B0 90", "", NONE, 0)
+I(nop, "B0 90", "", NONE, 0)
+I(xchg, "90+r", "Zv+rw,rAX+rw", NONE, 0)
+I(mov, "88 /r", "Eb+w,Gb", NONE, 0)
+I(mov, "89 /r", "Ev+w,Gv", NONE, 0)
+I(mov, "8A /r", "Gb+w,Eb", NONE, 0)
+I(mov, "8B /r", "Gv+w,Ev", NONE, 0)
+I(mov_seg, "8C /r", "Ev/w+w,Sw", NONE, 0)
+I(mov_seg, "8E /r", "Sw+w,Ew", NONE, 0)
+I(lea, "8D /r", "Gv+w,M0", NONE, 0)
+I(mov, "A0", "AL+w,Ob", NONE, 0)
+I(mov, "A1", "rAX+w,Ov", NONE, 0)
+I(mov, "A2", "Ob+w,AL", NONE, 0)
+I(mov, "A3", "Ov+w,rAX", NONE, 0)
+I(mov, "B0+r", "Zb+w,Ib", NONE, 0)
+I(mov, "B8+r", "Zv+w,Iv", NONE, 0)
+I(mov, "C6 /0", "Eb+w,Ib", NONE, 0)
+I(mov, "C7 /0", "Ev+w,Iz", NONE, 0)
+I(movsxd, "63 /r", "Gv+w,Ez", NONE, ISA_ONLY64)
+I(movzx, "0F B6 /r", "Gv+w,Eb", NONE, 0)
+I(movzx, "0F B7 /r", "Gv+w,Ew", NONE, 0)
+I(movsx, "0F BE /r", "Gv+w,Eb", NONE, 0)
+I(movsx, "0F BF /r", "Gv+w,Ew", NONE, 0)
+I(movbe, "NFx 0F 38 F0 /r", "Gv+w,Mv", MOVBE, 0)
+I(movbe, "NFx 0F 38 F1 /r", "Mv+w,Gv", MOVBE, 0)
+I(bswap, "0F C8+r", "Zv+rw", NONE, 0)
+I(cmovcc, "0F 40+cc /r", "Gv+rw,Ev", NONE, ISA_RFLAGS)
+I(setcc, "0F 90+cc /r", "Eb+w", NONE, ISA_RFLAGS)
+I(cbw, "98", "", NONE, 0)
+I(cwd, "99", "", NONE, 0)
+I(lahf, "9F", "", NONE, ISA_RFLAGS)
+I(sahf, "9E", "", NONE, ISA_WFLAGS)
+I(xlat, "D7", "", NONE, 0)
+I(movnti, "NP 0F C3 /r", "My+w,Gy", SSE2, 0)
+I(movdiri, "NP 0F 38 F9 /r", "My+w,Gy", MOVDIRI, 0)
+I(movdir64b, "66 0F 38 F8 /r", "Gj,M0", MOVDIR64B, 0)
+
+/* Far-pointer loads */
+I(lfp, "C4 /r", "Gv+w,Mp,ES+w", NONE, ISA_NO64)
+I(lfp, "C5 /r", "Gv+w,Mp,DS+w", NONE, ISA_NO64)
+I(lfp, "0F B2 /r", "Gv+w,Mp,SS+w", NONE, 0)
+I(lfp, "0F B4 /r", "Gv+w,Mp,FS+w", NONE, 0)
+I(lfp, "0F B5 /r", "Gv+w,Mp,GS+w", NONE, 0)
+
+/* Multiply and divide */
+I(imul, "69 /r", "Gv+w,Ev,Iz", NONE, ISA_WFLAGS)
+I(imul, "6B /r", "Gv+w,Ev,Ibs", NONE, ISA_WFLAGS)
+I(imul, "0F AF /r", "Gv+rw,Ev", NONE, ISA_WFLAGS)
+I(mul, "F6 /4", "Eb", NONE, ISA_WFLAGS)
+I(mul, "F7 /4", "Ev", NONE, ISA_WFLAGS)
+I(imul, "F6 /5", "Eb", NONE, ISA_WFLAGS)
+I(imul, "F7 /5", "Ev", NONE, ISA_WFLAGS)
+I(div, "F6 /6", "Eb", NONE, ISA_WFLAGS)
+I(div, "F7 /6", "Ev", NONE, ISA_WFLAGS)
+I(idiv, "F6 /7", "Eb", NONE, ISA_WFLAGS)
+I(idiv, "F7 /7", "Ev", NONE, ISA_WFLAGS)
+
+/* Shifts and rotates; /6 is an undocumented alias of /4 */
+#define ISA_SHIFT(m, ext, fl)                                                                                                      \
+    I(m, "C0 /" ext, "Eb+rw,Ib", NONE, (fl) | ISA_WFLAGS)                                                                          \
+    I(m, "C1 /" ext, "Ev+rw,Ib", NONE, (fl) | ISA_WFLAGS)                                                                          \
+    I(m, "D0 /" ext, "Eb+rw,1", NONE, (fl) | ISA_WFLAGS)                                                                           \
+    I(m, "D1 /" ext, "Ev+rw,1", NONE, (fl) | ISA_WFLAGS)                                                                           \
+    I(m, "D2 /" ext, "Eb+rw,CL", NONE, (fl) | ISA_WFLAGS)                                                                          \
+    I(m, "D3 /" ext, "Ev+rw,CL", NONE, (fl) | ISA_WFLAGS)
+ISA_SHIFT(rol, "0", 0)
+ISA_SHIFT(ror, "1", 0)
+ISA_SHIFT(rcl, "2", ISA_RFLAGS)
+ISA_SHIFT(rcr, "3", ISA_RFLAGS)
+ISA_SHIFT(shl, "4", 0)
+ISA_SHIFT(shr, "5", 0)
+ISA_SHIFT(shl, "6", 0)
+ISA_SHIFT(sar, "7", 0)
+#undef ISA_SHIFT
+I(shld, "0F A4 /r", "Ev+rw,Gv,Ib", NONE, ISA_WFLAGS)
+I(shld, "0F A5 /r", "Ev+rw,Gv,CL", NONE, ISA_WFLAGS)
+I(shrd, "0F AC /r", "Ev+rw,Gv,Ib", NONE, ISA_WFLAGS)
+I(shrd, "0F AD /r", "Ev+rw,Gv,CL", NONE, ISA_WFLAGS)
+
+/* Strings; the element's size is that of operand 0, repeat prefixes are in insn.prefixes */
+I(movs, "A4", "Yb+w,Xb", NONE, 0)
+I(movs, "A5", "Yv+w,Xv", NONE, 0)
+I(cmps, "A6", "Xb,Yb", NONE, ISA_WFLAGS)
+I(cmps, "A7", "Xv,Yv", NONE, ISA_WFLAGS)
+I(stos, "AA", "Yb+w", NONE, 0)
+I(stos, "AB", "Yv+w", NONE, 0)
+I(lods, "AC", "Xb", NONE, 0)
+I(lods, "AD", "Xv", NONE, 0)
+I(scas, "AE", "Yb", NONE, ISA_WFLAGS)
+I(scas, "AF", "Yv", NONE, ISA_WFLAGS)
+I(ins, "6C", "Yb+w", NONE, ISA_SENS)
+I(ins, "6D", "Yz+w", NONE, ISA_SENS)
+I(outs, "6E", "Xb", NONE, ISA_SENS)
+I(outs, "6F", "Xz", NONE, ISA_SENS)
+
+/* Ports */
+I(in, "E4", "AL+w,Ib", NONE, ISA_SENS)
+I(in, "E5", "eAX+w,Ib", NONE, ISA_SENS)
+I(out, "E6", "Ib,AL", NONE, ISA_SENS)
+I(out, "E7", "Ib,eAX", NONE, ISA_SENS)
+I(in, "EC", "AL+w,DX", NONE, ISA_SENS)
+I(in, "ED", "eAX+w,DX", NONE, ISA_SENS)
+I(out, "EE", "DX,AL", NONE, ISA_SENS)
+I(out, "EF", "DX,eAX", NONE, ISA_SENS)
+
+/* Near control flow */
+I(jcc, "70+cc", "Jb", NONE, ISA_F64 | ISA_BRANCH | ISA_RFLAGS)
+I(jcc, "0F 80+cc", "Jz", NONE, ISA_F64 | ISA_BRANCH | ISA_RFLAGS)
+I(loopne, "E0", "Jb", NONE, ISA_F64 | ISA_BRANCH | ISA_RFLAGS)
+I(loope, "E1", "Jb", NONE, ISA_F64 | ISA_BRANCH | ISA_RFLAGS)
+I(loop, "E2", "Jb", NONE, ISA_F64 | ISA_BRANCH)
+I(jcxz, "E3", "Jb", NONE, ISA_F64 | ISA_BRANCH)
+I(call, "E8", "Jz", NONE, ISA_F64 | ISA_BRANCH)
+I(jmp, "E9", "Jz", NONE, ISA_F64 | ISA_BRANCH)
+I(jmp, "EB", "Jb", NONE, ISA_F64 | ISA_BRANCH)
+I(call_ind, "FF /2", "Ev", NONE, ISA_F64 | ISA_BRANCH)
+I(jmp_ind, "FF /4", "Ev", NONE, ISA_F64 | ISA_BRANCH)
+I(ret, "C2", "Iw", NONE, ISA_F64 | ISA_BRANCH)
+I(ret, "C3", "", NONE, ISA_F64 | ISA_BRANCH)
+
+/* Far control flow and software interrupts */
+I(callf, "9A", "Ap", NONE, ISA_NO64 | ISA_BRANCH | ISA_SENS)
+I(jmpf, "EA", "Ap", NONE, ISA_NO64 | ISA_BRANCH | ISA_SENS)
+I(callf, "FF /3", "Mp", NONE, ISA_BRANCH | ISA_SENS)
+I(jmpf, "FF /5", "Mp", NONE, ISA_BRANCH | ISA_SENS)
+I(retf, "CA", "Iw", NONE, ISA_BRANCH | ISA_SENS)
+I(retf, "CB", "", NONE, ISA_BRANCH | ISA_SENS)
+I(iret, "CF", "", NONE, ISA_BRANCH | ISA_WFLAGS | ISA_SENS)
+I(int3, "CC", "", NONE, ISA_BRANCH)
+I(int, "CD", "Ib", NONE, ISA_BRANCH | ISA_SENS)
+I(into, "CE", "", NONE, ISA_NO64 | ISA_BRANCH | ISA_RFLAGS)
+I(int1, "F1", "", NONE, ISA_BRANCH | ISA_SENS)
+I(bound, "62 /r", "Gv,Ma", NONE, ISA_NO64)
+I(ud2, "0F 0B", "", NONE, 0)
+I(ud1, "0F B9 /r", "Gv,Ev", NONE, 0)
+I(ud0, "0F FF /r", "Gv,Ev", NONE, 0)
+
+/* Flag bits */
+I(cmc, "F5", "", NONE, ISA_WFLAGS | ISA_RFLAGS)
+I(clc, "F8", "", NONE, ISA_WFLAGS)
+I(stc, "F9", "", NONE, ISA_WFLAGS)
+I(cli, "FA", "", NONE, ISA_SENS)
+I(sti, "FB", "", NONE, ISA_SENS)
+I(cld, "FC", "", NONE, 0)
+I(std, "FD", "", NONE, 0)
+
+/* Bits */
+I(bt, "0F A3 /r", "Ev,Gv", NONE, ISA_WFLAGS)
+I(bts, "0F AB /r", "Ev+rw,Gv", NONE, ISA_LOCK | ISA_WFLAGS)
+I(btr, "0F B3 /r", "Ev+rw,Gv", NONE, ISA_LOCK | ISA_WFLAGS)
+I(btc, "0F BB /r", "Ev+rw,Gv", NONE, ISA_LOCK | ISA_WFLAGS)
+I(bt, "0F BA /4", "Ev,Ib", NONE, ISA_WFLAGS)
+I(bts, "0F BA /5", "Ev+rw,Ib", NONE, ISA_LOCK | ISA_WFLAGS)
+I(btr, "0F BA /6", "Ev+rw,Ib", NONE, ISA_LOCK | ISA_WFLAGS)
+I(btc, "0F BA /7", "Ev+rw,Ib", NONE, ISA_LOCK | ISA_WFLAGS)
+I(popcnt, "F3 0F B8 /r", "Gv+w,Ev", POPCNT, ISA_WFLAGS)
+I(tzcnt, "F3 0F BC /r", "Gv+w,Ev", BMI1, ISA_WFLAGS)
+I(bsf, "0F BC /r", "Gv+rw,Ev", NONE, ISA_WFLAGS)
+I(lzcnt, "F3 0F BD /r", "Gv+w,Ev", LZCNT, ISA_WFLAGS)
+I(bsr, "0F BD /r", "Gv+rw,Ev", NONE, ISA_WFLAGS)
+I(crc32, "F2 0F 38 F0 /r", "Gy+rw,Eb", SSE42, 0)
+I(crc32, "F2 0F 38 F1 /r", "Gy+rw,Ev", SSE42, 0)
+I(adcx, "66 0F 38 F6 /r", "Gy+rw,Ey", ADX, ISA_WFLAGS | ISA_RFLAGS)
+I(adox, "F3 0F 38 F6 /r", "Gy+rw,Ey", ADX, ISA_WFLAGS | ISA_RFLAGS)
+I(andn, "VEX.LZ NP 0F 38 F2 /r", "Gy+w,By,Ey", BMI1, ISA_WFLAGS)
+I(blsr, "VEX.LZ NP 0F 38 F3 /1", "By+w,Ey", BMI1, ISA_WFLAGS)
+I(blsmsk, "VEX.LZ NP 0F 38 F3 /2", "By+w,Ey", BMI1, ISA_WFLAGS)
+I(blsi, "VEX.LZ NP 0F 38 F3 /3", "By+w,Ey", BMI1, ISA_WFLAGS)
+I(bextr, "VEX.LZ NP 0F 38 F7 /r", "Gy+w,Ey,By", BMI1, ISA_WFLAGS)
+I(bzhi, "VEX.LZ NP 0F 38 F5 /r", "Gy+w,Ey,By", BMI2, ISA_WFLAGS)
+I(pext, "VEX.LZ F3 0F 38 F5 /r", "Gy+w,By,Ey", BMI2, 0)
+I(pdep, "VEX.LZ F2 0F 38 F5 /r", "Gy+w,By,Ey", BMI2, 0)
+I(mulx, "VEX.LZ F2 0F 38 F6 /r", "Gy+w,By+w,Ey", BMI2, 0)
+I(shlx, "VEX.LZ 66 0F 38 F7 /r", "Gy+w,Ey,By", BMI2, 0)
+I(sarx, "VEX.LZ F3 0F 38 F7 /r", "Gy+w,Ey,By", BMI2, 0)
+I(shrx, "VEX.LZ F2 0F 38 F7 /r", "Gy+w,Ey,By", BMI2, 0)
+I(rorx, "VEX.LZ F2 0F 3A F0 /r", "Gy+w,Ey,Ib", BMI2, 0)
+
+/* Atomics */
+I(cmpxchg, "0F B0 /r", "Eb+rw,Gb", NONE, ISA_LOCK | ISA_WFLAGS)
+I(cmpxchg, "0F B1 /r", "Ev+rw,Gv", NONE, ISA_LOCK | ISA_WFLAGS)
+I(xadd, "0F C0 /r", "Eb+rw,Gb+rw", NONE, ISA_LOCK | ISA_WFLAGS)
+I(xadd, "0F C1 /r", "Ev+rw,Gv+rw", NONE, ISA_LOCK | ISA_WFLAGS)
+I(cmpxchg16b, "W1 0F C7 /1", "Mdq+rw", CX16, ISA_ONLY64 | ISA_LOCK | ISA_WFLAGS)
+I(cmpxchg8b, "0F C7 /1", "Mq+rw", NONE, ISA_LOCK | ISA_WFLAGS)
+
+/* Random numbers: never the same twice, so not for the host oracle */
+I(rdrand, "NFx 0F C7 /6", "Rv+w", RDRAND, ISA_WFLAGS | ISA_SENS)
+I(rdseed, "NFx 0F C7 /7", "Rv+w", RDSEED, ISA_WFLAGS | ISA_SENS)
+
+/* Hints that do nothing architecturally; memory operands are not accessed */
+I(nop, "0F 0D /r", "M0", NONE, 0)
+I(cldemote, "NP 0F 1C /0", "M0", NONE, 0)
+I(nop, "0F 18 /r", "E0", NONE, 0)
+I(nop, "0F 19 /r", "E0", NONE, 0)
+I(nop, "0F 1A /r", "E0", NONE, 0)
+I(nop, "0F 1B /r", "E0", NONE, 0)
+I(nop, "0F 1C /r", "E0", NONE, 0)
+I(nop, "0F 1D /r", "E0", NONE, 0)
+I(nop, "0F 1E /r", "E0", NONE, 0)
+I(nop, "0F 1F /r", "E0", NONE, 0)
