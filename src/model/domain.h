@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A guest as Lodge knows it: `struct domain`, and its one notation, libvirt's domain XML.
+ *
+ * The command line builds a struct domain from its options, lodge-vm reads one from XML; there is no other description. Words that
+ * libvirt's XML lacks are elements of the namespace DOMAIN_NS:
+ *
+ *     <lodge:accel mode='auto'/>            child of <domain>: choose KVM or softkvm by what the host has
+ *     <lodge:debug-exit iobase='0xf4'/>     child of <devices>: the isa-debug-exit port of test kernels
+ *
+ * Invariants
+ * - All strings and arrays are owned by the domain; domain_free() releases them.
+ * - A domain that came out of domain_parse() or passed domain_check() is complete: it has a name, memory, CPUs and a kernel, and every
+ *   count is within the limits below. It may still ask for what this host does not have; lodge-vm finds that out.
+ */
+#ifndef LODGE_MODEL_DOMAIN_H
+#define LODGE_MODEL_DOMAIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/error.h"
+
+#define DOMAIN_NS            "urn:lodge:domain:1"
+#define DOMAIN_XML_MAX       (1u << 20) /* bytes of XML that are read at all */
+#define DOMAIN_MAX_VCPUS     1024u
+#define DOMAIN_MAX_DISKS     16u
+#define DOMAIN_MAX_IFACES    8u
+#define DOMAIN_MAX_CHARS     4u
+#define DOMAIN_MIN_MEMORY    (4ull << 20)  /* bytes */
+#define DOMAIN_MAX_MEMORY    (4ull << 40)  /* bytes */
+#define DOMAIN_MAX_CMDLINE   65536u        /* bytes; a kernel's own limit is checked when it is loaded */
+#define DOMAIN_DEBUGCON_PORT 0xe9
+#define DOMAIN_DEBUG_EXIT    0xf4
+
+enum domain_accel { DOMAIN_ACCEL_AUTO, DOMAIN_ACCEL_KVM, DOMAIN_ACCEL_SOFTKVM };
+
+/* What follows an event of the guest: the process ends, or the machine starts again. */
+enum domain_action { DOMAIN_DESTROY, DOMAIN_RESTART };
+
+struct domain_os {
+    char *kernel;  /* bzImage, ELF with a PVH note, or Multiboot */
+    char *initrd;  /* NULL for none. For Multiboot, modules: "file arguments,file2 arguments", a comma in a name is written twice */
+    char *cmdline; /* NULL for none */
+};
+
+struct domain_disk {
+    char *file;
+    char target[8]; /* "vda" */
+    bool readonly;
+};
+
+/* A network interface on the user-mode network. */
+struct domain_iface {
+    uint8_t mac[6];
+};
+
+enum domain_char_kind { DOMAIN_CHAR_SERIAL, DOMAIN_CHAR_VIRTIO, DOMAIN_CHAR_DEBUGCON };
+enum domain_char_backend { DOMAIN_CHAR_STDIO, DOMAIN_CHAR_FILE, DOMAIN_CHAR_NULL };
+
+struct domain_char {
+    enum domain_char_kind kind;
+    enum domain_char_backend backend;
+    char *path;      /* of DOMAIN_CHAR_FILE */
+    uint16_t iobase; /* of DOMAIN_CHAR_DEBUGCON */
+};
+
+struct domain {
+    char *name, *title, *description;
+    uint8_t uuid[16];
+    bool has_uuid;
+    uint64_t memory; /* bytes, whole pages */
+    unsigned vcpus;
+    enum domain_accel accel;
+    struct domain_os os;
+    enum domain_action on_poweroff, on_reboot, on_crash;
+    struct domain_disk *disks;
+    unsigned ndisks;
+    struct domain_iface *ifaces;
+    unsigned nifaces;
+    struct domain_char *chars;
+    unsigned nchars;
+    bool rng;     /* virtio-rng, fed from the host's random device */
+    bool pvpanic; /* the ISA panic device: a guest with its driver tells of its panics */
+    uint16_t debug_exit; /* port of isa-debug-exit, 0 for none */
+};
+
+/* A domain with Lodge's defaults: 1 vCPU, 512 MiB, power-off and crash end it, a reboot starts it again. */
+void domain_init(struct domain *d);
+void domain_free(struct domain *d);
+/* Fills what was left open (a UUID, MAC addresses, disk targets) and refuses what cannot be. 0, or -1 with err. */
+int domain_check(struct domain *d, struct error *err);
+
+/* Appends a zeroed element and returns it, or NULL with err when the limit is reached. */
+struct domain_disk *domain_add_disk(struct domain *d, struct error *err);
+struct domain_iface *domain_add_iface(struct domain *d, struct error *err);
+struct domain_char *domain_add_char(struct domain *d, struct error *err);
+
+/* "512M", "2G", "1048576" (bytes), "524288KiB", …; `unit` is the factor of a bare number. 0, or -1 (not a size, or too large). */
+int domain_parse_size(const char *text, uint64_t unit, uint64_t *bytes);
+int domain_parse_uuid(const char *text, uint8_t uuid[16]);
+void domain_format_uuid(const uint8_t uuid[16], char text[37]);
+
+/* Parses libvirt's domain XML; unknown elements and attributes are refused by name and line. `d` is initialised here. */
+int domain_parse(struct domain *d, const char *xml, size_t len, struct error *err);
+/* Reads the whole descriptor (at most DOMAIN_XML_MAX bytes) and parses it. */
+int domain_parse_fd(struct domain *d, int fd, struct error *err);
+/* Writes the XML that domain_parse() reads. 0, or -1 with errno. */
+int domain_write(const struct domain *d, FILE *out);
+
+#endif
