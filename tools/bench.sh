@@ -1,0 +1,7 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Lodge and its peers side by side, interleaved, in one run. Prints medians, spread and ratios; docs/bench.md holds the last figures.
+set -eu
+build=${BUILD:-build}
+demo=$(tools/demo.sh --prepare)
+exec python3 tests/bench/bench.py --lodge "$build/src/cli/lodge" --demo "$demo" --first "$build/tests/bench" "$@"
