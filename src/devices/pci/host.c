@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The host bridge of a q35 board (Intel 82G33 north bridge, the MCH): both ways into configuration space, the reset control
+ * register that sits among the ports of the first (ICH9 data sheet, 13.7.5), and the work of a firmware for guests that are started
+ * without one.
+ */
+#include <string.h>
+
+#include "base/util.h"
+#include "devices/pci/internal.h"
+
+#define PORT_CONFIG    0xcf8
+#define CONFIG_PORTS   8
+#define OFF_RESET      1 /* port 0xcf9 */
+#define OFF_DATA       4
+#define ADDRESS_ENABLE 0x80000000u
+#define RESET_CPU      0x04 /* a rising edge resets */
+#define RESET_BITS     0x0e
+
+#define MCH_PCIEXBAR 0x60 /* 8 bytes: base of ECAM, code of its size, enable */
+
+/* ---- configuration by address ---- */
+
+static struct pci_dev *device_at(const struct pci_host *h, unsigned bus, unsigned devfn)
+{
+    return bus == 0 ? h->devs[devfn] : NULL;
+}
+
+static uint64_t ecam_read(void *dev, uint64_t off, unsigned size)
+{
+    struct pci_dev *d = device_at(dev, (unsigned)(off >> 20), off >> 12 & 0xff);
+    return d ? pci_dev_config_read(d, off & 0xfff, size) : ~0ull;
+}
+
+static void ecam_write(void *dev, uint64_t off, unsigned size, uint64_t val)
+{
+    struct pci_dev *d = device_at(dev, (unsigned)(off >> 20), off >> 12 & 0xff);
+    if (d)
+        pci_dev_config_write(d, off & 0xfff, size, (uint32_t)val);
+}
+
+static const struct io_ops ecam_io = {.read = ecam_read, .write = ecam_write, .max_size = 4};
+
+static struct pci_dev *addressed(const struct pci_host *h)
+{
+    return h->address & ADDRESS_ENABLE ? device_at(h, h->address >> 16 & 0xff, h->address >> 8 & 0xff) : NULL;
+}
+
+static uint64_t ports_read(void *dev, uint64_t off, unsigned size)
+{
+    struct pci_host *h = dev;
+    if (off >= OFF_DATA) {
+        struct pci_dev *d = addressed(h);
+        return d ? pci_dev_config_read(d, (h->address & 0xfc) + (unsigned)(off - OFF_DATA), size) : ~0ull;
+    }
+    if (off == 0 && size == 4)
+        return h->address;
+    if (off == OFF_RESET && size == 1)
+        return h->reset_control;
+    return ~0ull;
+}
+
+static void ports_write(void *dev, uint64_t off, unsigned size, uint64_t val)
+{
+    struct pci_host *h = dev;
+    if (off >= OFF_DATA) {
+        struct pci_dev *d = addressed(h);
+        if (d)
+            pci_dev_config_write(d, (h->address & 0xfc) + (unsigned)(off - OFF_DATA), size, (uint32_t)val);
+    } else if (off == 0 && size == 4) {
+        h->address = (uint32_t)val & (ADDRESS_ENABLE | 0xfffffc);
+    } else if (off == OFF_RESET && size == 1) {
+        bool rising = (val & RESET_CPU) && !(h->reset_control & RESET_CPU);
+        h->reset_control = val & RESET_BITS;
+        if (rising)
+            h->bus->ops->event(h->bus->board, BOARD_RESET, 0);
+    }
+}
+
+static const struct io_ops ports_io = {.read = ports_read, .write = ports_write, .max_size = 4};
+
+/* ---- the bridge ---- */
+
+static const struct field pci_host_fields[] = {
+    FIELD(FIELD_U32, struct pci_host, address),
+    FIELD(FIELD_U8, struct pci_host, reset_control),
+    FIELD_ARRAY(FIELD_BYTES, struct pci_host, bridge.config),
+    {0},
+};
+
+static const struct device_desc pci_host_desc = {.name = "pci-host", .fields = pci_host_fields};
+static const struct pci_ops bridge_ops = {.desc = &pci_host_desc};
+
+int pci_host_create(struct bus *b, const struct pci_host_config *cfg, struct pci_host **out, struct error *err)
+{
+    static const struct pci_id id = {.vendor = 0x8086, .device = 0x29c0, .class_code = 0x060000};
+    if ((cfg->buses != 64 && cfg->buses != 128 && cfg->buses != 256) || cfg->ecam_base % (cfg->buses * MIB))
+        return error_set(
+            err, 0, "PCI: an ECAM of %u buses at 0x%llx is not possible; give 64, 128 or 256 buses at a multiple of their size",
+            cfg->buses, (unsigned long long)cfg->ecam_base);
+    struct pci_host *h = calloc(1, sizeof *h);
+    if (!h)
+        return error_set(err, 0, "PCI: out of memory; close other programs");
+    h->bus = b;
+    h->cfg = *cfg;
+    pci_dev_init(&h->bridge, pci_host_desc.name, &bridge_ops, &id);
+    uint32_t code = cfg->buses == 256 ? 0 : cfg->buses == 128 ? 1 : 2;
+    pci_set32(h->bridge.config + MCH_PCIEXBAR, (uint32_t)cfg->ecam_base | code << 1 | 1);
+    pci_set32(h->bridge.config + MCH_PCIEXBAR + 4, (uint32_t)(cfg->ecam_base >> 32));
+    if (pci_dev_add(h, &h->bridge, 0, err) < 0)
+        goto fail;
+    if (bus_map(b, BUS_MMIO, cfg->ecam_base, cfg->buses * MIB, &ecam_io, h, "pci-ecam", err) < 0)
+        goto fail;
+    h->ecam_mapped = true;
+    if (bus_map(b, BUS_PORT, PORT_CONFIG, CONFIG_PORTS, &ports_io, h, "pci-config", err) < 0)
+        goto fail;
+    h->ports_mapped = true;
+    *out = h;
+    return 0;
+fail:
+    pci_host_destroy(h);
+    return -1;
+}
+
+void pci_host_destroy(struct pci_host *h)
+{
+    if (!h)
+        return;
+    if (h->ports_mapped)
+        bus_unmap(h->bus, BUS_PORT, PORT_CONFIG);
+    if (h->ecam_mapped)
+        bus_unmap(h->bus, BUS_MMIO, h->cfg.ecam_base);
+    free(h);
+}
+
+struct bus *pci_host_bus(struct pci_host *h)
+{
+    return h->bus;
+}
+
+void pci_host_reset(struct pci_host *h)
+{
+    for (unsigned fn = 0; fn < ARRAY_SIZE(h->devs); fn++) {
+        struct pci_dev *d = h->devs[fn];
+        if (!d)
+            continue;
+        if (d->ops->reset)
+            d->ops->reset(d);
+        pthread_mutex_lock(&h->bus->lock);
+        pci_dev_reset(d);
+        pthread_mutex_unlock(&h->bus->lock);
+    }
+    h->address = 0;
+    h->reset_control = 0;
+}
+
+/* ---- what firmware does ---- */
+
+/* Cuts `size` aligned bytes off the front of what is left of a window. */
+static bool take(struct pci_window *w, uint64_t size, uint64_t *addr)
+{
+    uint64_t at = ALIGN_UP(w->base, size), skipped = at - w->base;
+    if (at < w->base || w->size < skipped || w->size - skipped < size)
+        return false;
+    *addr = at;
+    w->base = at + size;
+    w->size -= skipped + size;
+    return true;
+}
+
+struct windows {
+    struct pci_window io, mmio32, mmio64;
+};
+
+static bool place_bar(struct pci_dev *d, unsigned i, struct windows *w)
+{
+    const struct pci_bar *b = &d->bars[i];
+    uint64_t addr = 0;
+    switch (b->kind) {
+    case PCI_BAR_NONE:
+    case PCI_BAR_UPPER:
+        return true;
+    case PCI_BAR_IO:
+        if (!take(&w->io, b->size, &addr))
+            return false;
+        break;
+    case PCI_BAR_MEM32:
+        if (!take(&w->mmio32, b->size, &addr))
+            return false;
+        break;
+    case PCI_BAR_MEM64_PREF:
+        if (!take(&w->mmio32, b->size, &addr) && !take(&w->mmio64, b->size, &addr))
+            return false;
+        pci_dev_config_write(d, PCI_BAR0 + 4 * (i + 1), 4, (uint32_t)(addr >> 32));
+        break;
+    }
+    pci_dev_config_write(d, PCI_BAR0 + 4 * i, 4, (uint32_t)addr);
+    return true;
+}
+
+int pci_host_assign(struct pci_host *h, struct error *err)
+{
+    struct windows w = {h->cfg.io, h->cfg.mmio32, h->cfg.mmio64};
+    for (unsigned fn = 0; fn < ARRAY_SIZE(h->devs); fn++) {
+        struct pci_dev *d = h->devs[fn];
+        if (!d)
+            continue;
+        uint16_t command = pci_get16(d->config + PCI_COMMAND);
+        pci_dev_config_write(d, PCI_COMMAND, 2, command & ~(PCI_COMMAND_IO | PCI_COMMAND_MEM));
+        for (unsigned i = 0; i < ARRAY_SIZE(d->bars); i++) {
+            if (!place_bar(d, i, &w))
+                return error_set(err, 0, "device '%s': BAR %u (0x%llx bytes) does not fit the PCI windows; attach fewer devices",
+                                 d->name, i, (unsigned long long)d->bars[i].size);
+        }
+        if (d->config[PCI_INT_PIN])
+            pci_dev_config_write(d, PCI_INT_LINE, 1, pci_intx_gsi(PCI_SLOT(fn), d->config[PCI_INT_PIN]));
+        pci_dev_config_write(d, PCI_COMMAND, 2, command | PCI_COMMAND_IO | PCI_COMMAND_MEM);
+    }
+    return 0;
+}
