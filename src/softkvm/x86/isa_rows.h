@@ -29,7 +29,7 @@
  *   W vector register or memory (rm)      X string source, seg:rSI           Y string destination, ES:rDI
  *   Z general register in the opcode      AL CL AX DX rAX eAX ES..GS ST0 STi: that very register         1: the constant
  * sizes: b 1, w 2, d 4, q 8, t 10, dq 16, qq 32 bytes; v operand size; z operand size, 4 at most; y 4, or 8 with W; n 8 in 64-bit
- *   code, else 4; j address size; x vector length, h half, k quarter, l eighth of it; p far pointer (2 + operand size); a BOUND's pair;
+ *   code, else 4; j address size; x vector length, h half of it; p far pointer (2 + operand size); a BOUND's pair;
  *   s pseudo-descriptor (6, in 64-bit code 10); bs a byte, sign-extended; 0: no data access, or a size that depends on state.
  *   A second size behind a slash is that of the memory form: Ev/w. Vector registers have the size of the vector whatever the row says:
  *   Wd is an XMM register or 4 bytes of memory.
