@@ -158,10 +158,22 @@ struct io_record {
 #define XCR0_PKRU  BIT64(9)
 #define FPU_AREA_SIZE 4096
 
-/* x87/SSE/AVX state in the host's standard-format XSAVE layout (SDM vol. 1, 13.4). PKRU is kept in vcpu->pkru, never in the host's register. */
+/*
+ * x87/SSE/AVX state in the host's standard-format XSAVE layout with 64-bit pointers (SDM vol. 1, 13.4). PKRU is kept in vcpu->pkru, never in
+ * the host's register. Components whose XSTATE_BV bit is clear hold their initial values all the same.
+ */
 struct fpu {
     uint8_t area[FPU_AREA_SIZE] __attribute__((aligned(64)));
     bool live;
+    /* x87 last-instruction pointers. Those in the host's registers are the stub's where a bit of `ptrs` is set; then these are the guest's,
+     * and fpu_put() writes them into the area. */
+    uint8_t ptrs; /* FPU_FIP, FPU_FDP, FPU_FOP: fpu.c */
+    uint16_t fop;
+    uint64_t fip, fdp;
+    struct fpu_host { /* the VMM's own control words while the guest's state is live */
+        uint16_t fcw;
+        uint32_t mxcsr;
+    } host;
 };
 
 struct msr_state { /* the MSRs that are plain storage or have no better home; msr.c owns their meaning */
@@ -204,7 +216,6 @@ struct vcpu {
     bool long_mode;     /* EFER.LMA: 4-level paging and 64-bit system structures */
     bool paging;
     uint8_t int_shadow; /* KVM_X86_SHADOW_INT_STI / _MOV_SS while the next instruction is shielded */
-    bool halted_exit;   /* scratch of HLT */
     /* fetch window: host mapping of the page that rip is in; fetch_page == ~0 when invalid (every TLB flush, mode or CPL change) */
     uint64_t fetch_page;
     const uint8_t *fetch_host;
@@ -219,6 +230,8 @@ struct vcpu {
     struct msr_state msr;
     struct fpu fpu;
     struct pending_events ev;
+    uint8_t debug_hits; /* data and I/O breakpoints that the executing instruction has hit: bits 0..3 of DR6 */
+    bool tf_dropped;    /* the executing instruction was INT n, SYSCALL...: it has cleared TF, and no single-step trap follows it */
     bool watch_active; /* a data breakpoint of DR7 or of the debugger is armed: the MMU keeps those pages out of the TLB */
 
     /* unwinding: cpu_fault() and cpu_exit() end in longjmp to the loop */
@@ -381,6 +394,12 @@ enum event_kind { EV_EXT_INT, EV_NMI, EV_SOFT_INT /* INT n */, EV_SOFT_EXC /* IN
 void event_deliver(struct vcpu *v, enum event_kind kind, uint8_t vector, bool has_error, uint32_t error, uint64_t next_rip);
 /* Runs event_deliver() outside an instruction, with its own unwinding: STOP_NONE, STOP_EXIT (a stack in MMIO), or STOP_TRIPLE. */
 enum cpu_stop event_inject(struct vcpu *v, enum event_kind kind, uint8_t vector, bool has_error, uint32_t error);
+/* Forgets a delivery that has left for user space: it starts afresh. */
+static inline void event_abandon(struct vcpu *v)
+{
+    v->delivering = -1;
+    v->ext = false;
+}
 /* Can an external interrupt / an NMI be delivered at this boundary? */
 static inline bool event_intr_open(const struct vcpu *v)
 {

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Instructions on segment registers and descriptor tables. SDM vol. 2; vol. 3, 2.4 and 5.10. */
+#include "softkvm/x86/desc.h"
+#include "softkvm/x86/isa.h"
+#include "softkvm/x86/op.h"
+#include "softkvm/x86/sys.h"
+
+/* ---- segment registers ---- */
+
+/* MOV SS and POP SS shield the next instruction from interrupts and debug traps; two in a row do not shield longer. SDM vol. 3, 6.8.3. */
+static void shield_after_ss(struct vcpu *v)
+{
+    if (v->int_shadow & KVM_X86_SHADOW_INT_MOV_SS)
+        return;
+    v->int_shadow |= KVM_X86_SHADOW_INT_MOV_SS;
+    cpu_request(v, REQ_SHADOW);
+}
+
+void op_push_seg(struct vcpu *v, const struct insn *i)
+{
+    stack_push(v, i->opsize, v->seg[i->ops[0].reg].sel);
+}
+
+void op_pop_seg(struct vcpu *v, const struct insn *i)
+{
+    enum seg_reg seg = i->ops[0].reg;
+    unsigned width = stack_size(v); /* of the stack that is popped, not of the one that POP SS brings */
+    uint64_t sp = stack_pointer(v, i->opsize);
+    seg_load(v, seg, (uint16_t)stack_peek(v, 0, i->opsize));
+    reg_set(v, RSP, width, sp);
+    if (seg == SEG_SS)
+        shield_after_ss(v);
+}
+
+void op_mov_seg(struct vcpu *v, const struct insn *i)
+{
+    if (i->ops[0].kind != OPK_SEG) {
+        if (i->ops[1].reg > SEG_GS)
+            cpu_ud(v);
+        op_write(v, i, 0, v->seg[i->ops[1].reg].sel);
+        return;
+    }
+    enum seg_reg seg = i->ops[0].reg;
+    if (seg == SEG_CS || seg > SEG_GS)
+        cpu_ud(v);
+    seg_load(v, seg, (uint16_t)op_read(v, i, 1));
+    if (seg == SEG_SS)
+        shield_after_ss(v);
+}
+
+void op_lfp(struct vcpu *v, const struct insn *i)
+{
+    uint64_t ea = insn_ea(v, i), at = ea + i->opsize;
+    uint64_t off = mem_read(v, i->seg, ea, i->opsize);
+    at = i->addrsize == 8 ? at : i->addrsize == 4 ? (uint32_t)at : (uint16_t)at;
+    seg_load(v, i->ops[2].reg, (uint16_t)mem_read(v, i->seg, at, 2));
+    gpr_write(v, i->ops[0].off, i->opsize, off);
+}
+
+/* ---- GDTR, IDTR ---- */
+
+#define PSEUDO_MAX 10 /* limit and 64-bit base */
+
+static void load_table(struct vcpu *v, const struct insn *i, struct desc_table *t)
+{
+    uint8_t buf[PSEUDO_MAX] = {0};
+    require_cpl0(v);
+    bool wide = cpu_64bit(v);
+    unsigned n = wide ? 10 : 6;
+    mmu_read_buf(v, seg_linear(v, i->seg, insn_ea(v, i), n, MEM_R), buf, n, v->mmu_idx, i->seg);
+    uint64_t base = *(uint64_t *)(void *)(buf + 2);
+    if (wide && !is_canonical(base))
+        cpu_gp(v, 0);
+    if (!wide)
+        base &= i->opsize == 2 ? 0xffffff : 0xffffffff;
+    *t = (struct desc_table){.base = base, .limit = *(uint16_t *)(void *)buf};
+}
+
+static void store_table(struct vcpu *v, const struct insn *i, const struct desc_table *t)
+{
+    uint8_t buf[PSEUDO_MAX];
+    require_no_umip(v);
+    unsigned n = cpu_64bit(v) ? 10 : 6;
+    *(uint16_t *)(void *)buf = t->limit;
+    *(uint64_t *)(void *)(buf + 2) = t->base;
+    mmu_write_buf(v, seg_linear(v, i->seg, insn_ea(v, i), n, MEM_W), buf, n, v->mmu_idx, i->seg);
+}
+
+void op_lgdt(struct vcpu *v, const struct insn *i)
+{
+    load_table(v, i, &v->gdt);
+}
+
+void op_lidt(struct vcpu *v, const struct insn *i)
+{
+    load_table(v, i, &v->idt);
+}
+
+void op_sgdt(struct vcpu *v, const struct insn *i)
+{
+    store_table(v, i, &v->gdt);
+}
+
+void op_sidt(struct vcpu *v, const struct insn *i)
+{
+    store_table(v, i, &v->idt);
+}
+
+/* ---- LDTR, TR ---- */
+
+void op_sldt(struct vcpu *v, const struct insn *i)
+{
+    if (!cpu_protected(v))
+        cpu_ud(v);
+    require_no_umip(v);
+    op_write(v, i, 0, v->seg[SEG_LDTR].sel);
+}
+
+void op_str(struct vcpu *v, const struct insn *i)
+{
+    if (!cpu_protected(v))
+        cpu_ud(v);
+    require_no_umip(v);
+    op_write(v, i, 0, v->seg[SEG_TR].sel);
+}
+
+void op_lldt(struct vcpu *v, const struct insn *i)
+{
+    struct descriptor d;
+    if (!cpu_protected(v))
+        cpu_ud(v);
+    require_cpl0(v);
+    uint16_t sel = (uint16_t)op_read(v, i, 0);
+    if (sel_null(sel)) {
+        segment_set_null(&v->seg[SEG_LDTR], sel, 0);
+        return;
+    }
+    if ((sel & SEL_TI) || !desc_read(v, sel, &d) || desc_type(&d) != DT_LDT)
+        sel_fault(v, EXC_GP, sel);
+    if (!desc_present(&d))
+        sel_fault(v, EXC_NP, sel);
+    desc_system(v, EXC_GP, &d);
+    desc_to_segment(&d, sel, &v->seg[SEG_LDTR]);
+}
+
+void op_ltr(struct vcpu *v, const struct insn *i)
+{
+    struct descriptor d;
+    if (!cpu_protected(v))
+        cpu_ud(v);
+    require_cpl0(v);
+    uint16_t sel = (uint16_t)op_read(v, i, 0);
+    if ((sel & SEL_TI) || !desc_read(v, sel, &d))
+        sel_fault(v, EXC_GP, sel);
+    if (desc_type(&d) != DT_TSS32 && (v->long_mode || desc_type(&d) != DT_TSS16))
+        sel_fault(v, EXC_GP, sel);
+    if (!desc_present(&d))
+        sel_fault(v, EXC_NP, sel);
+    desc_system(v, EXC_GP, &d);
+    desc_set_busy(v, d.la, true);
+    desc_to_segment(&d, sel, &v->seg[SEG_TR]);
+    v->seg[SEG_TR].attr |= DT_BUSY;
+}
+
+/* ---- LAR, LSL, VERR, VERW, ARPL ---- */
+
+static void set_zf(struct vcpu *v, bool zf)
+{
+    v->rflags = (v->rflags & ~FL_ZF) | (zf ? FL_ZF : 0);
+}
+
+/* May code at this CPL, using this selector, look at the segment? */
+static bool visible(const struct vcpu *v, const struct descriptor *d)
+{
+    return desc_is_conforming(d) || (SEG_DPL(d) >= v->cpl && SEG_DPL(d) >= (d->sel & SEL_RPL));
+}
+
+/* System descriptor types that LAR and LSL accept; gates have no limit. */
+static bool inspectable(const struct vcpu *v, const struct descriptor *d, bool limit)
+{
+    uint16_t legacy = BIT(DT_TSS16) | BIT(DT_LDT) | BIT(DT_TSS16_BUSY) | BIT(DT_TSS32) | BIT(DT_TSS32_BUSY);
+    uint16_t wide = BIT(DT_LDT) | BIT(DT_TSS32) | BIT(DT_TSS32_BUSY);
+    if (!limit) {
+        legacy |= BIT(DT_CALL16) | BIT(DT_TASK) | BIT(DT_CALL32);
+        wide |= BIT(DT_CALL32);
+    }
+    return (d->attr & SEG_S) || ((v->long_mode ? wide : legacy) >> desc_type(d) & 1);
+}
+
+static bool inspect(struct vcpu *v, const struct insn *i, bool limit, struct descriptor *d)
+{
+    if (!cpu_protected(v))
+        cpu_ud(v);
+    bool ok = desc_read(v, (uint16_t)op_read(v, i, 1), d) && inspectable(v, d, limit) && visible(v, d);
+    set_zf(v, ok);
+    return ok;
+}
+
+void op_lar(struct vcpu *v, const struct insn *i)
+{
+    struct descriptor d;
+    if (inspect(v, i, false, &d))
+        op_write(v, i, 0, (d.raw >> 32) & 0xffff00); /* with the limit's upper bits, as CPUs do */
+}
+
+void op_lsl(struct vcpu *v, const struct insn *i)
+{
+    struct descriptor d;
+    if (inspect(v, i, true, &d))
+        op_write(v, i, 0, d.limit);
+}
+
+void op_verr(struct vcpu *v, const struct insn *i)
+{
+    struct descriptor d;
+    if (!cpu_protected(v))
+        cpu_ud(v);
+    bool ok = desc_read(v, (uint16_t)op_read(v, i, 0), &d) && (d.attr & SEG_S) && visible(v, &d);
+    set_zf(v, ok && (!desc_is_code(&d) || (d.attr & SEG_RW)));
+}
+
+void op_verw(struct vcpu *v, const struct insn *i)
+{
+    struct descriptor d;
+    if (!cpu_protected(v))
+        cpu_ud(v);
+    bool ok = desc_read(v, (uint16_t)op_read(v, i, 0), &d) && visible(v, &d);
+    set_zf(v, ok && desc_is_writable_data(&d));
+}
+
+void op_arpl(struct vcpu *v, const struct insn *i)
+{
+    if (!cpu_protected(v))
+        cpu_ud(v);
+    uint16_t dst = (uint16_t)op_read(v, i, 0), rpl = op_read(v, i, 1) & SEL_RPL;
+    bool raise = (dst & SEL_RPL) < rpl;
+    if (raise)
+        op_write(v, i, 0, (dst & ~SEL_RPL) | rpl);
+    set_zf(v, raise);
+}
