@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * MOVS CMPS STOS LODS SCAS, with and without repeat prefixes.
+ *
+ * A repeated instruction is a loop of steps. Each step does one element in full (or, in bulk, several of them), then commits
+ * pointers and counter; so a fault or an exit finds the state of SDM vol. 2, REP: everything before the element done, rip still at
+ * the instruction. Between steps the loop looks for requests and, when there is one, leaves with rip unmoved; the run loop comes
+ * back later.
+ *
+ * Bulk: with DF clear, flat addresses and plain RAM behind both pages, as many elements as fit into the pages run as the host's own
+ * repeated instruction on host addresses. The same element size makes overlapping moves come out the same.
+ */
+#include "softkvm/x86/string_op.h"
+
+uint64_t string_host_run(struct vcpu *v, const struct insn *i, int seg, enum reg r, enum mem_access acc, uint64_t count,
+                         void **host)
+{
+    unsigned size = i->ops[0].size;
+    uint64_t off = reg_get(v, r, i->addrsize);
+    if ((v->rflags & FL_DF) || (v->code_mode != CODE64 && !v->seg[seg].flat))
+        return 0;
+    uint64_t la = v->code_mode == CODE64 && seg >= SEG_FS ? v->seg[seg].base + off : off;
+    *host = mmu_host_fast(v, la, size, acc, v->mmu_idx);
+    if (!*host)
+        return 0;
+    uint64_t n = (PAGE_SIZE - (la & (PAGE_SIZE - 1))) / size;
+    /* Offsets wrap at the address size: stay below that. */
+    if (i->addrsize < 8)
+        n = MIN(n, (size_mask(i->addrsize) - off) / size);
+    return MIN(n, count);
+}
+
+void string_repeat(struct vcpu *v, const struct insn *i, step_fn *step)
+{
+    if (!insn_has(i, PFX_REP | PFX_REPNE)) {
+        step(v, i, 1);
+        return;
+    }
+    for (;;) {
+        uint64_t count = reg_get(v, RCX, i->addrsize);
+        if (count == 0)
+            return;
+        struct step s = step(v, i, count);
+        count -= s.done;
+        reg_set(v, RCX, i->addrsize, count);
+        if (count == 0 || !s.more)
+            return;
+        insn_retire_iteration(v);
+        if (unlikely(cpu_interrupted(v))) {
+            v->rflags |= FL_RF; /* SDM vol. 3, 18.3.1.1: so the resumed instruction meets its code breakpoint once */
+            cpu_jump(v, v->insn_rip);
+            return;
+        }
+    }
+}
+
+/* ---- MOVS ---- */
+#define ASM_REP_MOVS(sfx, m, unused) __asm__ volatile("rep movs" sfx : "+D"(d), "+S"(s), "+c"(n) : : "memory")
+#define ASM_REP_STOS(sfx, m, unused) __asm__ volatile("rep stos" sfx : "+D"(d), "+c"(n) : "a"(v->gpr[RAX]) : "memory")
+
+static struct step movs_step(struct vcpu *v, const struct insn *i, uint64_t count)
+{
+    unsigned size = i->ops[0].size;
+    void *s, *d;
+    uint64_t n = string_host_run(v, i, i->seg, RSI, MEM_R, count, &s);
+    if (n > 1 && (n = string_host_run(v, i, SEG_ES, RDI, MEM_W, n, &d)) > 1) {
+        uint64_t done = n;
+        BY_SIZE(size, ASM_REP_MOVS, 0);
+        string_advance(v, i, RSI, done);
+        string_advance(v, i, RDI, done);
+        return (struct step){done, true};
+    }
+    string_write(v, i, mem_read(v, i->seg, reg_get(v, RSI, i->addrsize), size));
+    string_advance(v, i, RSI, 1);
+    string_advance(v, i, RDI, 1);
+    return (struct step){1, true};
+}
+
+void op_movs(struct vcpu *v, const struct insn *i)
+{
+    string_repeat(v, i, movs_step);
+}
+
+/* ---- STOS ---- */
+static struct step stos_step(struct vcpu *v, const struct insn *i, uint64_t count)
+{
+    unsigned size = i->ops[0].size;
+    void *d;
+    uint64_t n = string_host_run(v, i, SEG_ES, RDI, MEM_W, count, &d);
+    if (n > 1) {
+        uint64_t done = n;
+        BY_SIZE(size, ASM_REP_STOS, 0);
+        string_advance(v, i, RDI, done);
+        return (struct step){done, true};
+    }
+    string_write(v, i, v->gpr[RAX]);
+    string_advance(v, i, RDI, 1);
+    return (struct step){1, true};
+}
+
+void op_stos(struct vcpu *v, const struct insn *i)
+{
+    string_repeat(v, i, stos_step);
+}
+
+/* ---- LODS ---- */
+static struct step lods_step(struct vcpu *v, const struct insn *i, uint64_t count)
+{
+    unsigned size = i->ops[0].size;
+    (void)count;
+    uint64_t val = mem_read(v, i->seg, reg_get(v, RSI, i->addrsize), size);
+    reg_set(v, RAX, size, val);
+    string_advance(v, i, RSI, 1);
+    return (struct step){1, true};
+}
+
+void op_lods(struct vcpu *v, const struct insn *i)
+{
+    string_repeat(v, i, lods_step);
+}
+
+/* ---- SCAS and CMPS: REPE goes on while ZF is set, REPNE while it is clear ---- */
+#define ASM_COMPARE(sfx, m, unused) \
+    __asm__("cmp" sfx " %" m "[b], %" m "[a]" ASM_FLAGS_SAVE : "=&a"(f) : [a] "r"(a), [b] "r"(b) : "cc")
+#define ASM_REP_SCAS(sfx, m, prefix) \
+    __asm__ volatile(prefix " scas" sfx ASM_FLAGS_SAVE : "+D"(d), "+c"(n), "=a"(f) : "2"(v->gpr[RAX]) : "cc", "memory")
+#define ASM_REP_CMPS(sfx, m, prefix) \
+    __asm__ volatile(prefix " cmps" sfx ASM_FLAGS_SAVE : "+D"(d), "+S"(s), "+c"(n), "=&a"(f) : : "cc", "memory")
+
+/* Puts the flags of a comparison and says whether the repetition goes on. */
+static bool compared(struct vcpu *v, const struct insn *i, uint64_t ax)
+{
+    flags_put(v, (uint32_t)ax);
+    return insn_has(i, PFX_REPNE) ? !(v->rflags & FL_ZF) : (v->rflags & FL_ZF) != 0;
+}
+
+static uint64_t compare(unsigned size, uint64_t a, uint64_t b)
+{
+    uint64_t f;
+    BY_SIZE(size, ASM_COMPARE, 0);
+    return f;
+}
+
+static struct step scas_step(struct vcpu *v, const struct insn *i, uint64_t count)
+{
+    unsigned size = i->ops[0].size;
+    void *d;
+    uint64_t n = string_host_run(v, i, SEG_ES, RDI, MEM_R, count, &d), f;
+    if (n > 1) {
+        uint64_t all = n;
+        if (insn_has(i, PFX_REPNE))
+            BY_SIZE(size, ASM_REP_SCAS, "repne");
+        else
+            BY_SIZE(size, ASM_REP_SCAS, "repe");
+        string_advance(v, i, RDI, all - n);
+        return (struct step){all - n, compared(v, i, f)};
+    }
+    f = compare(size, v->gpr[RAX], mem_read(v, SEG_ES, reg_get(v, RDI, i->addrsize), size));
+    string_advance(v, i, RDI, 1);
+    return (struct step){1, compared(v, i, f)};
+}
+
+void op_scas(struct vcpu *v, const struct insn *i)
+{
+    string_repeat(v, i, scas_step);
+}
+
+static struct step cmps_step(struct vcpu *v, const struct insn *i, uint64_t count)
+{
+    unsigned size = i->ops[0].size;
+    void *s, *d;
+    uint64_t n = string_host_run(v, i, i->seg, RSI, MEM_R, count, &s), f;
+    if (n > 1 && (n = string_host_run(v, i, SEG_ES, RDI, MEM_R, n, &d)) > 1) {
+        uint64_t all = n;
+        if (insn_has(i, PFX_REPNE))
+            BY_SIZE(size, ASM_REP_CMPS, "repne");
+        else
+            BY_SIZE(size, ASM_REP_CMPS, "repe");
+        string_advance(v, i, RSI, all - n);
+        string_advance(v, i, RDI, all - n);
+        return (struct step){all - n, compared(v, i, f)};
+    }
+    uint64_t a = mem_read(v, i->seg, reg_get(v, RSI, i->addrsize), size);
+    f = compare(size, a, mem_read(v, SEG_ES, reg_get(v, RDI, i->addrsize), size));
+    string_advance(v, i, RSI, 1);
+    string_advance(v, i, RDI, 1);
+    return (struct step){1, compared(v, i, f)};
+}
+
+void op_cmps(struct vcpu *v, const struct insn *i)
+{
+    string_repeat(v, i, cmps_step);
+}
