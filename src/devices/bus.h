@@ -79,8 +79,8 @@ struct field {
 /* Names a kind of device. */
 struct device_desc {
     const char *name;           /* "serial-16550", "virtio-blk" */
-    const struct field *fields; /* ends with a NULL name; NULL when it cannot be saved yet, then `why_unsaved` says why */
-    const char *why_unsaved;
+    const struct field *fields; /* ends with a NULL name; may be NULL when it cannot be saved yet */
+    const char *why_unsaved;    /* NULL, or why it cannot be saved yet, whatever the table holds */
     void (*reset)(void *dev);
     int (*restored)(void *dev, struct error *err); /* checks a restored state as hostile input and derives the rest; may be NULL */
 };

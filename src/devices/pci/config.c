@@ -101,12 +101,12 @@ int pci_dev_add(struct pci_host *h, struct pci_dev *d, int slot, struct error *e
 void pci_dev_remove(struct pci_dev *d)
 {
     struct pci_host *h = d->host;
-    if (!h || h->devs[d->devfn] != d)
-        return;
-    pci_dev_reset(d);
-    h->devs[d->devfn] = NULL;
+    if (h) {
+        pci_dev_reset(d);
+        h->devs[d->devfn] = NULL;
+        d->host = NULL;
+    }
     pci_msix_free(d);
-    d->host = NULL;
 }
 
 void pci_dev_reset(struct pci_dev *d)

@@ -131,7 +131,7 @@ int pci_dev_msix(struct pci_dev *d, unsigned bar, unsigned vectors, struct error
 void pci_dev_express(struct pci_dev *d); /* the PCI Express capability of an integrated endpoint */
 void pci_dev_pin(struct pci_dev *d);     /* has INTA# */
 int pci_dev_add(struct pci_host *h, struct pci_dev *d, int slot, struct error *err);
-void pci_dev_remove(struct pci_dev *d);
+void pci_dev_remove(struct pci_dev *d); /* also frees what a device holds that was never added */
 
 /* Interrupts. */
 bool pci_msix_enabled(const struct pci_dev *d);

@@ -28,10 +28,6 @@ struct vq_config {
     uint64_t desc, driver,
         device; /* guest addresses: descriptor ring; available ring or driver events; used ring or device events */
 };
-#define VQ_CONFIG_FIELDS(struct_, m)                                                                             \
-    FIELD(FIELD_U16, struct_, m.size), FIELD(FIELD_U16, struct_, m.vector), FIELD(FIELD_U8, struct_, m.enabled), \
-        FIELD(FIELD_U64, struct_, m.desc), FIELD(FIELD_U64, struct_, m.driver), FIELD(FIELD_U64, struct_, m.device)
-
 struct vq {
     const struct guestmem *mem;
     struct vq_config cfg; /* latched */
@@ -42,10 +38,18 @@ struct vq {
     /* Split: free-running indices. Packed: positions, with the wrap counters. */
     uint16_t last_avail, used_idx;
     uint8_t avail_wrap, used_wrap;
-    uint16_t signalled; /* used_idx at the last interrupt decision */
-    uint8_t signalled_valid, kicks_wanted;
+    uint32_t unsignalled; /* answers (split) or descriptors (packed) since the last interrupt decision */
+    uint8_t kicks_wanted;
     unsigned in_flight; /* descriptors of the ring handed out and not returned */
 };
+
+/* Saved state of the queue `n` of a struct with `qcfg` and `queues`. */
+#define VQ_FIELDS(s, n)                                                                                              \
+    FIELD(FIELD_U16, s, qcfg[n].size), FIELD(FIELD_U16, s, qcfg[n].vector), FIELD(FIELD_U8, s, qcfg[n].enabled),     \
+        FIELD(FIELD_U64, s, qcfg[n].desc), FIELD(FIELD_U64, s, qcfg[n].driver), FIELD(FIELD_U64, s, qcfg[n].device), \
+        FIELD(FIELD_U16, s, queues[n].last_avail), FIELD(FIELD_U16, s, queues[n].used_idx),                          \
+        FIELD(FIELD_U8, s, queues[n].avail_wrap), FIELD(FIELD_U8, s, queues[n].used_wrap),                           \
+        FIELD(FIELD_U32, s, queues[n].unsignalled), FIELD(FIELD_U8, s, queues[n].kicks_wanted)
 
 /* One request: device-readable buffers first, then device-writable ones. Free it with vq_push() or vq_discard(). */
 struct vq_elem {

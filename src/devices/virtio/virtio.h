@@ -28,6 +28,12 @@
 #define VIRTIO_S_NEEDS_RESET 64
 #define VIRTIO_S_FAILED      128
 
+/* Interrupt status (4.1.4.5). */
+#define VIRTIO_ISR_QUEUE  1
+#define VIRTIO_ISR_CONFIG 2
+
+#define VIRTIO_NOTIFY_STRIDE 4u /* bytes between the notification addresses of two queues */
+
 /* Reserved feature bits (6). */
 #define VIRTIO_F_INDIRECT_DESC BIT64(28)
 #define VIRTIO_F_EVENT_IDX     BIT64(29)
@@ -70,9 +76,9 @@ struct virtio_dev {
     uint8_t config[VIRTIO_CONFIG_MAX];
     uint8_t config_reset[VIRTIO_CONFIG_MAX];
     struct vq_config qcfg[VIRTIO_QUEUES_MAX];
-    uint8_t window[20]; /* the PCI configuration access capability's registers */
-    unsigned window_cap;
-    uint64_t notify_base; /* where the notification area is mapped for ioeventfds; 0: nowhere */
+    unsigned window_cap;  /* offset of the PCI configuration access capability */
+    uint64_t notify_base; /* where the notification area is on the bus; 0: nowhere */
+    unsigned ioeventfds;  /* bit per queue: the board watches for its kicks */
 
     /* [lock] what the registers ask of the I/O thread */
     enum virtio_io io;
@@ -82,6 +88,7 @@ struct virtio_dev {
     /* [io] */
     struct vq queues[VIRTIO_QUEUES_MAX];
     bool running, dma_now, broken;
+    unsigned budget; /* requests that may still be popped in this turn of the loop */
     struct pollset poll;
 
     int control_fd, kick_fds[VIRTIO_QUEUES_MAX]; /* eventfds, fixed */
@@ -99,15 +106,17 @@ int virtio_create(struct virtio_dev *v, const struct virtio_class *cls, struct p
 void virtio_destroy(struct virtio_dev *v);
 
 /* [io] */
-struct vq *virtio_queue(struct virtio_dev *v,
-                        unsigned q); /* NULL when it is not usable now: not enabled, broken, no bus mastering */
+/*
+ * The next request of queue q: 1, or 0 when there is none now (then the driver is asked to kick, and queue_ready is called again).
+ * A broken queue breaks the device. A driver that adds without end gets its turn and no more: the loop comes back to it after the
+ * others.
+ */
+int virtio_pop(struct virtio_dev *v, unsigned q, struct vq_elem **out);
 /* Returns a request and interrupts the driver if it wants that. */
 void virtio_push(struct virtio_dev *v, unsigned q, struct vq_elem *e, uint32_t written);
 void virtio_notify(struct virtio_dev *v, unsigned q); /* the interrupt alone, after several vq_push() */
 /* The driver broke a rule: DEVICE_NEEDS_RESET, a configuration interrupt, a log line; the queues rest until a reset. */
 void virtio_break(struct virtio_dev *v, const char *why);
-/* Pops from queue q; 0 or 1; a broken queue breaks the device and gives 0. */
-int virtio_pop(struct virtio_dev *v, unsigned q, struct vq_elem **out);
 
 /* Any thread, lock not held: makes the I/O thread take another turn. */
 void virtio_wake(struct virtio_dev *v);
