@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Running guest instructions on the host's own x87, MMX, SSE and AVX units; private to native.c, fpu.c, xsave.c, x87.c and simd.c.
+ *
+ * Everything that touches vector state is a `native_code`: a stub that native.c has built from a guest instruction, or an operation of
+ * fpu_ops.S. It runs through fpu_run(), which sees to it that the guest's state is in the registers, and returns 0 or the trap that the
+ * host's CPU raised. Between fpu_run() and the next there may be any code of this directory, but under AddressSanitizer and
+ * ThreadSanitizer, whose runtimes use vector registers, each fpu_run() loads and stores the state itself (FPU_EACH).
+ */
+#ifndef LODGE_SOFTKVM_X86_NATIVE_H
+#define LODGE_SOFTKVM_X86_NATIVE_H
+
+#include "softkvm/x86/mem.h"
+#include "softkvm/x86/trap.h"
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define FPU_EACH 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define FPU_EACH 1
+#endif
+#ifndef FPU_EACH
+#define FPU_EACH 0
+#endif
+
+/* General registers of a stub: what the guest's instruction takes from and leaves in its own ones. fpu_ops.S and native.c know the layout. */
+struct native_regs {
+    uint64_t a, c, d; /* RAX, RCX, RDX */
+    uint32_t ax;      /* arithmetic flags, as flags_to_ax() of op.h has them */
+    uint16_t fsw;     /* x87 status word after an x87 instruction */
+};
+
+typedef uint64_t native_code(struct native_regs *r, void *mem);
+
+/* ---- fpu_ops.S ---- */
+struct fpu_bracket {
+    const void *load; /* standard-format XSAVE areas */
+    void *store;      /* NULL: the state that the code leaves is dropped */
+    const void *init;
+    native_code *code;
+    struct native_regs *regs;
+    void *mem;
+    uint64_t load_mask, save_mask;
+    struct fpu_host *host;
+};
+uint64_t fpu_bracket(const struct fpu_bracket *b);
+void fpu_enter(const void *area, uint64_t mask, struct fpu_host *save);
+void fpu_leave(void *area, uint64_t save_mask, const void *init, uint64_t init_mask, const struct fpu_host *saved);
+void native_sync(void);
+extern native_code fpu_op_xsave64, fpu_op_xsave, fpu_op_xrstor64, fpu_op_xrstor, fpu_op_fxsave64, fpu_op_fxsave, fpu_op_fxrstor64, fpu_op_fxrstor,
+    fpu_op_ldmxcsr, fpu_op_stmxcsr, fpu_op_fwait, fpu_op_fninit, fpu_op_fnstenv32, fpu_op_fnstenv16, fpu_op_fldenv32, fpu_op_fldenv16, fpu_op_fnsave32,
+    fpu_op_fnsave16, fpu_op_frstor32, fpu_op_frstor16, fpu_op_fld1, fpu_op_flds;
+
+/* ---- fpu.c ---- */
+int fpu_init(void); /* finds out about the host; 0 or -errno. For native_init() */
+/* Runs code on the guest's state. */
+uint64_t fpu_run(struct vcpu *v, native_code *code, struct native_regs *r, void *mem);
+/* The same, but the guest's state stays as it was: shows what the code would do. */
+uint64_t fpu_try(struct vcpu *v, native_code *code, struct native_regs *r, void *mem);
+
+/* After loading x87 state from memory, or FNINIT: the pointers in the host's registers are the guest's. */
+static inline void fpu_ptrs_loaded(struct vcpu *v)
+{
+    v->fpu.ptrs = 0;
+}
+/* Before reading the pointers out of the host's registers: makes them the guest's. */
+static inline void fpu_ptrs_settle(struct vcpu *v)
+{
+    if (v->fpu.ptrs)
+        fpu_put(v);
+}
+/* A non-control x87 instruction at v->rip has executed. `fsw` as left by it; `ea`: its memory operand's offset, if `mem`. */
+void fpu_ptrs_set(struct vcpu *v, uint16_t fop, uint16_t fsw, bool mem, uint64_t ea);
+
+/* What the tests at an instruction's start are: SDM vol. 3, tables 2-2 and 13-1; vol. 2, 2.7. */
+enum fpu_class {
+    FPU_ANY,  /* general registers only */
+    FPU_X87,  /* #NM by EM or TS */
+    FPU_WAIT, /* #NM by TS and MP */
+    FPU_MMX,  /* #UD by EM, #NM by TS */
+    FPU_SSE,  /* #UD by EM or no OSFXSR, #NM by TS */
+    FPU_AVX,  /* #UD by mode, OSXSAVE, XCR0; #NM by TS */
+    FPU_FXSR, /* #NM by EM or TS */
+    FPU_XSAVE /* #UD by OSXSAVE, #NM by TS */
+};
+void fpu_check(struct vcpu *v, enum fpu_class c);
+
+/* Raises the guest's exception for a trap of native_code. */
+_Noreturn void native_raise(struct vcpu *v, uint64_t trap);
+/* fpu_run() of what cannot trap in a well-behaved guest; raises otherwise. */
+void native_run(struct vcpu *v, native_code *code, struct native_regs *r, void *mem);
+/* Raises a pending x87 exception: for waiting instructions whose memory operand might raise something of lower priority. */
+static inline void native_wait(struct vcpu *v)
+{
+    native_run(v, fpu_op_fwait, NULL, NULL);
+}
+
+/* Loads or stores a whole register by plain moves. NATIVE_XMM leaves, NATIVE_VXMM clears the upper half. */
+enum native_file { NATIVE_MMX, NATIVE_XMM, NATIVE_VXMM, NATIVE_YMM };
+void native_load(struct vcpu *v, enum native_file f, unsigned reg, void *from);
+void native_store(struct vcpu *v, enum native_file f, unsigned reg, void *to);
+
+/* Fallbacks of libc's functions, which may use vector registers. */
+static inline void bytes_copy(void *to, const void *from, uint64_t n)
+{
+    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+}
+static inline void bytes_fill(void *to, uint8_t val, uint64_t n)
+{
+    __asm__ volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(val) : "memory");
+}
+
+
+#endif

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Vector instructions whose memory operand is not one contiguous piece: byte- and element-masked moves, and gathers. They are executed element by
+ * element; registers are read and written by native_store() and native_load().
+ */
+#include "softkvm/x86/isa.h"
+#include "softkvm/x86/native.h"
+#include "softkvm/x86/unwind.h"
+
+/* ---- MASKMOVQ, MASKMOVDQU ---- */
+
+/* Bytes of `data` whose mask byte has bit 7 set go to seg:rDI. Permission is needed for the whole operand, whatever the mask: so the
+ * processors that this has been compared with do it. */
+static void mask_move(struct vcpu *v, const struct insn *i, enum native_file f)
+{
+    uint8_t data[16], mask[16];
+    unsigned size = f == NATIVE_MMX ? 8 : 16;
+    uint64_t off = gpr_read(v, RDI * 8, i->addrsize);
+    if (f == NATIVE_MMX)
+        native_wait(v);
+    uint64_t la = seg_linear(v, i->seg, off, size, MEM_W);
+    mmu_probe(v, la, size, MEM_W, v->mmu_idx, i->seg);
+    native_store(v, f, i->ops[0].reg, data);
+    native_store(v, f, i->ops[1].reg, mask);
+    for (unsigned from = 0, to; from < size; from = to + 1) {
+        for (to = from; to < size && mask[to] >> 7;)
+            to++;
+        if (to > from)
+            mmu_write_buf(v, la + from, data + from, to - from, v->mmu_idx, i->seg);
+    }
+}
+
+void op_maskmovq(struct vcpu *v, const struct insn *i)
+{
+    fpu_check(v, FPU_MMX);
+    mask_move(v, i, NATIVE_MMX);
+}
+void op_maskmovdqu(struct vcpu *v, const struct insn *i)
+{
+    fpu_check(v, FPU_SSE);
+    mask_move(v, i, NATIVE_XMM);
+}
+void op_vmaskmovdqu(struct vcpu *v, const struct insn *i)
+{
+    fpu_check(v, FPU_AVX);
+    mask_move(v, i, NATIVE_XMM);
+}
+
+/* ---- VMASKMOVPx, VPMASKMOVx ---- */
+
+static enum native_file vex_file(unsigned bytes)
+{
+    return bytes == 32 ? NATIVE_YMM : NATIVE_VXMM;
+}
+static unsigned vex_length(const struct insn *i)
+{
+    return i->bytes[i->opcode_at - 1] & 4 ? 32 : 16; /* VEX.L */
+}
+static bool selected(const uint8_t *mask, unsigned n, unsigned size)
+{
+    return mask[n * size + size - 1] >> 7;
+}
+static uint64_t element_la(struct vcpu *v, const struct insn *i, uint64_t off, unsigned size, enum mem_access acc)
+{
+    if (i->addrsize != 8)
+        off = i->addrsize == 4 ? (uint32_t)off : (uint16_t)off;
+    return seg_linear(v, i->seg, off, size, acc);
+}
+
+/* Elements that the mask leaves out are not accessed. No alignment check takes place (SDM vol. 2, VMASKMOV). */
+static void mask_load(struct vcpu *v, const struct insn *i, unsigned size)
+{
+    uint8_t mask[32], data[32] = {0};
+    unsigned length = vex_length(i);
+    fpu_check(v, FPU_AVX);
+    native_store(v, vex_file(length), i->ops[1].reg, mask);
+    for (unsigned n = 0; n < length / size; n++)
+        if (selected(mask, n, size))
+            mmu_read_buf(v, element_la(v, i, insn_ea(v, i) + n * size, size, MEM_R), data + n * size, size, v->mmu_idx, i->seg);
+    native_load(v, vex_file(length), i->ops[0].reg, data);
+}
+
+static void mask_store(struct vcpu *v, const struct insn *i, unsigned size)
+{
+    uint8_t mask[32], data[32];
+    unsigned length = vex_length(i);
+    fpu_check(v, FPU_AVX);
+    native_store(v, vex_file(length), i->ops[1].reg, mask);
+    native_store(v, vex_file(length), i->ops[2].reg, data);
+    for (unsigned pass = 0; pass < 2; pass++) { /* all faults come before any byte is written */
+        for (unsigned n = 0; n < length / size; n++) {
+            if (!selected(mask, n, size))
+                continue;
+            uint64_t la = element_la(v, i, insn_ea(v, i) + n * size, size, MEM_W);
+            if (pass == 0)
+                mmu_probe(v, la, size, MEM_W, v->mmu_idx, i->seg);
+            else
+                mmu_write_buf(v, la, data + n * size, size, v->mmu_idx, i->seg);
+        }
+    }
+}
+
+static void mask_element_move(struct vcpu *v, const struct insn *i, unsigned size)
+{
+    if (i->ops[0].kind == OPK_MEM)
+        mask_store(v, i, size);
+    else
+        mask_load(v, i, size);
+}
+
+void op_vmaskmovps(struct vcpu *v, const struct insn *i)
+{
+    mask_element_move(v, i, 4);
+}
+void op_vmaskmovpd(struct vcpu *v, const struct insn *i)
+{
+    mask_element_move(v, i, 8);
+}
+void op_vpmaskmovd(struct vcpu *v, const struct insn *i)
+{
+    mask_element_move(v, i, 4);
+}
+void op_vpmaskmovq(struct vcpu *v, const struct insn *i)
+{
+    mask_element_move(v, i, 8);
+}
+
+/* ---- gathers: SDM vol. 2, VGATHERDPS and VPGATHERDD ---- */
+
+struct gather {
+    uint8_t dest[32], mask[32], index[32];
+    unsigned index_size, size, count; /* bytes of an index, bytes of an element, elements */
+    unsigned bytes;                   /* of destination and mask that take part */
+    enum native_file file;            /* of the destination */
+    uint8_t dest_reg, mask_reg;
+};
+
+static void gather_commit(struct vcpu *v, struct gather *g)
+{
+    for (unsigned n = g->bytes; n < 32; n++)
+        g->dest[n] = g->mask[n] = 0;
+    native_load(v, g->file, g->dest_reg, g->dest);
+    native_load(v, g->file, g->mask_reg, g->mask);
+}
+
+static uint64_t gather_offset(const struct vcpu *v, const struct insn *i, const struct gather *g, unsigned n)
+{
+    const void *p = g->index + n * g->index_size;
+    int64_t index = g->index_size == 4 ? *(const int32_t *)p : *(const int64_t *)p;
+    uint64_t base = i->base == REG_NONE ? 0 : v->gpr[i->base];
+    return base + ((uint64_t)index << i->scale) + (uint64_t)i->disp;
+}
+
+/*
+ * The element's linear address, once it is known that reading it does not fault. A fault unwinds, but not before the elements below this one
+ * have been committed, as the SDM demands. That is left out when one of them came from user space: its record must find the instruction unchanged.
+ */
+static uint64_t gather_probe(struct vcpu *v, const struct insn *i, struct gather *g, unsigned n)
+{
+    void *outer[ARRAY_SIZE(v->unwind)];
+    uint64_t la;
+    bytes_copy(outer, v->unwind, sizeof(outer));
+    int why = unwind_set(v->unwind);
+    if (why) {
+        bytes_copy(v->unwind, outer, sizeof(outer));
+        if (!v->io_done && n)
+            gather_commit(v, g);
+        unwind_jump(v->unwind, why);
+    }
+    la = element_la(v, i, gather_offset(v, i, g, n), g->size, MEM_R);
+    mmu_probe(v, la, g->size, MEM_R, v->mmu_idx, i->seg);
+    bytes_copy(v->unwind, outer, sizeof(outer));
+    return la;
+}
+
+static void gather_element(struct vcpu *v, const struct insn *i, struct gather *g, unsigned n)
+{
+    uint8_t *to = g->dest + n * g->size;
+    uint64_t off = gather_offset(v, i, g, n);
+    const void *p = cpu_64bit(v) && i->addrsize == 8 && i->seg < SEG_FS ? mmu_host_fast(v, off, g->size, MEM_R, v->mmu_idx) : NULL;
+    if (p)
+        bytes_copy(to, p, g->size);
+    else
+        mmu_read_buf(v, gather_probe(v, i, g, n), to, g->size, v->mmu_idx, i->seg);
+    bytes_fill(g->mask + n * g->size, 0, g->size);
+}
+
+static void gather(struct vcpu *v, const struct insn *i, unsigned index_size)
+{
+    unsigned length = vex_length(i);
+    struct gather g = {.index_size = index_size, .size = i->ops[1].size, .dest_reg = i->ops[0].reg, .mask_reg = i->ops[2].reg};
+    fpu_check(v, FPU_AVX);
+    if (g.dest_reg == g.mask_reg || g.dest_reg == i->index || g.mask_reg == i->index)
+        cpu_ud(v);
+    g.count = length / MAX(g.size, index_size);
+    g.bytes = g.count * g.size;
+    g.file = vex_file(MAX(g.bytes, 16u));
+    native_store(v, g.file, g.dest_reg, g.dest);
+    native_store(v, g.file, g.mask_reg, g.mask);
+    native_store(v, vex_file(length), i->index, g.index);
+    for (unsigned n = 0; n < g.count; n++)
+        if (selected(g.mask, n, g.size))
+            gather_element(v, i, &g, n);
+    for (unsigned n = 0; n < g.bytes; n++)
+        g.mask[n] = 0;
+    gather_commit(v, &g);
+}
+
+void op_vpgatherdd(struct vcpu *v, const struct insn *i)
+{
+    gather(v, i, 4);
+}
+void op_vpgatherdq(struct vcpu *v, const struct insn *i)
+{
+    gather(v, i, 4);
+}
+void op_vgatherdps(struct vcpu *v, const struct insn *i)
+{
+    gather(v, i, 4);
+}
+void op_vgatherdpd(struct vcpu *v, const struct insn *i)
+{
+    gather(v, i, 4);
+}
+void op_vpgatherqd(struct vcpu *v, const struct insn *i)
+{
+    gather(v, i, 8);
+}
+void op_vpgatherqq(struct vcpu *v, const struct insn *i)
+{
+    gather(v, i, 8);
+}
+void op_vgatherqps(struct vcpu *v, const struct insn *i)
+{
+    gather(v, i, 8);
+}
+void op_vgatherqpd(struct vcpu *v, const struct insn *i)
+{
+    gather(v, i, 8);
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Signal handlers for traps in stubs. The kernel keeps the guest's vector state in the signal frame and puts it back at the return, so the trap
+ * costs the guest nothing but its two microseconds: the state is as the faulting instruction left it.
+ *
+ * A file of its own because <ucontext.h> and insn.h both have a REG_RIP.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <ucontext.h>
+
+#include "base/util.h"
+#include "softkvm/x86/trap.h"
+
+enum { TRAP_UD = 6, TRAP_GP = 13, TRAP_MF = 16, TRAP_XM = 19 };
+
+void fpu_trap_return(void);
+extern const uint8_t fpu_ops_begin[], fpu_ops_end[];
+
+static struct {
+    const uint8_t *begin, *end;
+    struct sigaction fpe, ill, segv; /* the handlers before ours */
+} trap;
+
+static bool ours(uint64_t rip, uint64_t vector)
+{
+    const uint8_t *p = (const uint8_t *)rip;
+    if (vector != TRAP_UD && vector != TRAP_GP && vector != TRAP_MF && vector != TRAP_XM)
+        return false; /* a page fault, say, is a hole in user space's memory, and nothing of the guest's */
+    return (p >= trap.begin && p < trap.end) || (p >= fpu_ops_begin && p < fpu_ops_end);
+}
+
+static void pass_on(int sig, siginfo_t *info, void *ctx)
+{
+    const struct sigaction *old = sig == SIGFPE ? &trap.fpe : sig == SIGILL ? &trap.ill : &trap.segv;
+    if (old->sa_flags & SA_SIGINFO)
+        old->sa_sigaction(sig, info, ctx);
+    else if (old->sa_handler != SIG_DFL && old->sa_handler != SIG_IGN)
+        old->sa_handler(sig);
+    else
+        signal(sig, SIG_DFL); /* the instruction runs again, and ends the process */
+}
+
+static void on_signal(int sig, siginfo_t *info, void *ctx)
+{
+    ucontext_t *uc = ctx;
+    greg_t *r = uc->uc_mcontext.gregs;
+    if (!ours((uint64_t)r[REG_RIP], (uint64_t)r[REG_TRAPNO])) {
+        pass_on(sig, info, ctx);
+        return;
+    }
+    r[REG_RAX] = (greg_t)NATIVE_TRAP(r[REG_TRAPNO]);
+    r[REG_RIP] = (greg_t)(uintptr_t)fpu_trap_return;
+}
+
+int trap_install(const void *begin, const void *end)
+{
+    struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    trap.begin = begin;
+    trap.end = end;
+    sigemptyset(&sa.sa_mask);
+    if (sigaction(SIGFPE, &sa, &trap.fpe) || sigaction(SIGILL, &sa, &trap.ill) || sigaction(SIGSEGV, &sa, &trap.segv))
+        return -errno;
+    return 0;
+}

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * FXSAVE, XSAVE and their kin, LDMXCSR and STMXCSR. SDM vol. 1, 10.5 and chapter 13.
+ *
+ * The host's own XSAVE and XRSTOR (of the same operand size, which decides about the pointers' format) move the state between the registers and a
+ * scratch area; which parts then move between scratch area and guest memory follows the guest's mask, XCR0 and mode. All is probed
+ * before anything changes. Outside 64-bit code the upper eight XMM and YMM registers are neither stored nor loaded.
+ *
+ * XINUSE is the host's, since the state is in its registers; so the INIT optimisation happens where it would natively. The MODIFIED optimisation
+ * of XSAVEOPT and XSAVES is optional (13.9) and never happens.
+ */
+#include "softkvm/x86/fpu.h"
+#include "softkvm/x86/isa.h"
+#include "softkvm/x86/native.h"
+
+#define AVX_SIZE      256
+#define AVX_LOW       128 /* bytes of YMM0..7's upper halves */
+#define EXTENDED      576 /* where the extended components begin: AVX's offset in both formats */
+#define MXCSR_DEFAULT 0x1f80
+#define COMPACTED     BIT64(63)
+
+/* An XSAVE area as the host writes it, as far as AVX. */
+struct area {
+    uint8_t x87[24];
+    uint32_t mxcsr, mxcsr_mask;
+    uint8_t st[128];
+    uint8_t xmm[256];
+    uint8_t pad[96];
+    uint64_t xstate_bv, xcomp_bv, reserved[6];
+    uint8_t avx[AVX_SIZE];
+    uint8_t room[FPU_AREA_SIZE - EXTENDED - AVX_SIZE];
+} __attribute__((aligned(64)));
+
+/* A guest's save area. */
+struct place {
+    struct vcpu *v;
+    uint64_t la;
+    int seg;
+};
+
+static struct place place_of(struct vcpu *v, const struct insn *i, unsigned align, enum mem_access acc, unsigned size)
+{
+    uint64_t la = seg_linear(v, i->seg, insn_ea(v, i), size, acc);
+    if (la & (align - 1))
+        cpu_gp(v, 0);
+    return (struct place){v, la, i->seg};
+}
+static void place_probe(struct place p, unsigned n, enum mem_access acc)
+{
+    mmu_probe(p.v, p.la, n, acc, p.v->mmu_idx, p.seg);
+}
+static void place_write(struct place p, unsigned at, const void *from, unsigned n)
+{
+    mmu_write_buf(p.v, p.la + at, from, n, p.v->mmu_idx, p.seg);
+}
+static void place_read(struct place p, unsigned at, void *to, unsigned n)
+{
+    mmu_read_buf(p.v, p.la + at, to, n, p.v->mmu_idx, p.seg);
+}
+
+static bool wide_pointers(const struct insn *i)
+{
+    return i->rex & 8;
+}
+static unsigned xmm_size(const struct vcpu *v)
+{
+    return cpu_64bit(v) ? 256 : 128;
+}
+
+/* PKRU's offset when the components of `xcomp` are laid out. */
+static unsigned pkru_offset(uint64_t xcomp, bool compacted)
+{
+    uint32_t size, offset;
+    if (compacted)
+        return EXTENDED + (xcomp & XCR0_AVX ? AVX_SIZE : 0);
+    xstate_component(9, &size, &offset);
+    return offset;
+}
+static unsigned area_size(uint64_t rfbm, uint64_t xcomp, bool compacted)
+{
+    if (rfbm & XCR0_PKRU)
+        return pkru_offset(xcomp, compacted) + 8;
+    return EXTENDED + (rfbm & XCR0_AVX ? AVX_SIZE : 0);
+}
+
+static uint64_t requested(const struct vcpu *v)
+{
+    return v->xcr0 & (v->gpr[RDX] << 32 | (uint32_t)v->gpr[RAX]);
+}
+
+/* The guest's state as an XSAVE area; xstate_bv = XINUSE. */
+static void state_store(struct vcpu *v, struct area *x, bool wide)
+{
+    struct native_regs r = {.a = xstate_supported() & ~XCR0_PKRU};
+    fpu_ptrs_settle(v);
+    for (unsigned n = 0; n < 6; n++)
+        x->reserved[n] = 0;
+    x->xstate_bv = x->xcomp_bv = 0;
+    native_run(v, wide ? fpu_op_xsave64 : fpu_op_xsave, &r, x);
+}
+
+/* ---- XSAVE ---- */
+
+enum save_kind { PLAIN, OPT, COMPACT };
+
+/* What differs between the three: SDM vol. 1, 13.7, 13.9, 13.10. */
+static void save(struct vcpu *v, const struct insn *i, enum save_kind kind)
+{
+    uint64_t rfbm = requested(v);
+    bool compact = kind == COMPACT;
+    unsigned size = area_size(rfbm, rfbm, compact);
+    struct place p = place_of(v, i, 64, MEM_W, size);
+    struct area x;
+    uint64_t old_bv = 0;
+
+    place_probe(p, size, MEM_W);
+    if (!compact)
+        place_read(p, 512, &old_bv, 8);
+    state_store(v, &x, wide_pointers(i));
+    uint64_t inuse = x.xstate_bv | (v->pkru ? XCR0_PKRU : 0);
+    if (compact && x.mxcsr != MXCSR_DEFAULT)
+        inuse |= XCR0_SSE;
+    uint64_t saved = kind == PLAIN ? rfbm : rfbm & inuse;
+
+    if (saved & XCR0_X87) {
+        place_write(p, 0, x.x87, sizeof(x.x87));
+        place_write(p, 32, x.st, sizeof(x.st));
+    }
+    if (compact ? saved & XCR0_SSE : rfbm & (XCR0_SSE | XCR0_AVX))
+        place_write(p, 24, &x.mxcsr, 8);
+    if (saved & XCR0_SSE)
+        place_write(p, 160, x.xmm, xmm_size(v));
+    if (saved & XCR0_AVX)
+        place_write(p, EXTENDED, x.avx, cpu_64bit(v) ? AVX_SIZE : AVX_LOW);
+    if (saved & XCR0_PKRU)
+        place_write(p, pkru_offset(rfbm, compact), &(uint64_t){v->pkru}, 8);
+
+    uint64_t header[2] = {compact ? saved : (old_bv & ~rfbm) | (inuse & rfbm), rfbm | COMPACTED};
+    place_write(p, 512, header, compact ? 16 : 8);
+}
+
+void op_xsave(struct vcpu *v, const struct insn *i)
+{
+    fpu_check(v, FPU_XSAVE);
+    save(v, i, PLAIN);
+}
+void op_xsaveopt(struct vcpu *v, const struct insn *i)
+{
+    fpu_check(v, FPU_XSAVE);
+    save(v, i, OPT);
+}
+void op_xsavec(struct vcpu *v, const struct insn *i)
+{
+    fpu_check(v, FPU_XSAVE);
+    save(v, i, COMPACT);
+}
+/* No supervisor component is offered (IA32_XSS = 0), so XSAVES and XRSTORS differ from XSAVEC and XRSTOR by their checks only. */
+void op_xsaves(struct vcpu *v, const struct insn *i)
+{
+    fpu_check(v, FPU_XSAVE);
+    if (v->cpl)
+        cpu_gp(v, 0);
+    save(v, i, COMPACT);
+}
+
+/* ---- XRSTOR ---- */
+
+/* Header checks of SDM vol. 1, 13.8 and 13.12. */
+static bool header_valid(const struct vcpu *v, const struct area *x, bool must_compact)
+{
+    bool compact = x->xcomp_bv & COMPACTED;
+    uint64_t nonzero = x->reserved[0];
+    if (!compact)
+        return !must_compact && !(x->xstate_bv & ~v->xcr0) && !x->xcomp_bv && !nonzero;
+    for (unsigned n = 1; n < 6; n++)
+        nonzero |= x->reserved[n];
+    return !(x->xcomp_bv & ~COMPACTED & ~v->xcr0) && !(x->xstate_bv & ~x->xcomp_bv) && !nonzero;
+}
+
+/* Outside 64-bit code the upper eight registers keep what they have. The host's XRSTOR loads all of them, so they are put into the area. */
+static void keep_upper(struct vcpu *v, struct area *x, uint64_t rfbm)
+{
+    struct area now;
+    state_store(v, &now, true);
+    if (!(x->xstate_bv & XCR0_SSE))
+        bytes_fill(x->xmm, 0, 128);
+    if (!(x->xstate_bv & XCR0_AVX))
+        bytes_fill(x->avx, 0, AVX_LOW);
+    bytes_copy(x->xmm + 128, now.xmm + 128, 128);
+    bytes_copy(x->avx + AVX_LOW, now.avx + AVX_LOW, AVX_LOW);
+    x->xstate_bv |= rfbm & (XCR0_SSE | XCR0_AVX);
+}
+
+/* Settles which MXCSR the host's XRSTOR of the standard format is to load; it does so for SSE and AVX alike, whatever XSTATE_BV says. */
+static void settle_mxcsr(struct vcpu *v, struct area *x, uint64_t rfbm, bool compact)
+{
+    if (!compact || (rfbm & x->xstate_bv & XCR0_SSE)) {
+        if ((rfbm & (XCR0_SSE | XCR0_AVX)) && (x->mxcsr & ~fpu_mxcsr_mask()))
+            cpu_gp(v, 0);
+    } else if (rfbm & XCR0_SSE) {
+        x->mxcsr = MXCSR_DEFAULT;
+    } else if (rfbm & XCR0_AVX) {
+        native_run(v, fpu_op_stmxcsr, NULL, &x->mxcsr);
+    }
+}
+
+static void set_pkru(struct vcpu *v, uint32_t pkru)
+{
+    if (v->pkru == pkru)
+        return;
+    v->pkru = pkru;
+    mmu_flush_all(v); /* the keys' rights are in the TLB's tags */
+}
+
+static void restore(struct vcpu *v, const struct insn *i, bool must_compact)
+{
+    struct area x;
+    uint64_t pkru = 0, rfbm = requested(v);
+    struct place p = place_of(v, i, 64, MEM_R, EXTENDED);
+
+    place_read(p, 0, &x, EXTENDED);
+    if (!header_valid(v, &x, must_compact))
+        cpu_gp(v, 0);
+    bool compact = x.xcomp_bv & COMPACTED;
+    unsigned size = area_size(compact ? rfbm & x.xcomp_bv : rfbm, x.xcomp_bv, compact);
+    p = place_of(v, i, 64, MEM_R, size);
+    place_probe(p, size, MEM_R);
+    settle_mxcsr(v, &x, rfbm, compact);
+    if (rfbm & x.xstate_bv & XCR0_AVX)
+        place_read(p, EXTENDED, x.avx, AVX_SIZE);
+    if (rfbm & x.xstate_bv & XCR0_PKRU)
+        place_read(p, pkru_offset(x.xcomp_bv, compact), &pkru, 4);
+
+    struct native_regs r = {.a = rfbm & xstate_supported() & ~XCR0_PKRU};
+    x.xstate_bv &= r.a;
+    x.xcomp_bv = 0;
+    if (!cpu_64bit(v))
+        keep_upper(v, &x, rfbm);
+    if (r.a)
+        native_run(v, wide_pointers(i) ? fpu_op_xrstor64 : fpu_op_xrstor, &r, &x);
+    if (rfbm & XCR0_X87)
+        fpu_ptrs_loaded(v);
+    if (rfbm & XCR0_PKRU)
+        set_pkru(v, (uint32_t)pkru);
+}
+
+void op_xrstor(struct vcpu *v, const struct insn *i)
+{
+    fpu_check(v, FPU_XSAVE);
+    restore(v, i, false);
+}
+void op_xrstors(struct vcpu *v, const struct insn *i)
+{
+    fpu_check(v, FPU_XSAVE);
+    if (v->cpl)
+        cpu_gp(v, 0);
+    restore(v, i, true);
+}
+
+/* ---- FXSAVE, FXRSTOR: SDM vol. 1, 10.5 ---- */
+
+void op_fxsave(struct vcpu *v, const struct insn *i)
+{
+    struct area x;
+    fpu_check(v, FPU_FXSR);
+    struct place p = place_of(v, i, 16, MEM_W, 512);
+    place_probe(p, 512, MEM_W);
+    fpu_ptrs_settle(v);
+    native_run(v, wide_pointers(i) ? fpu_op_fxsave64 : fpu_op_fxsave, NULL, &x);
+    place_write(p, 0, &x, 160 + xmm_size(v)); /* bytes 416 to 511 stay */
+}
+
+void op_fxrstor(struct vcpu *v, const struct insn *i)
+{
+    struct area x;
+    fpu_check(v, FPU_FXSR);
+    struct place p = place_of(v, i, 16, MEM_R, 512);
+    place_read(p, 0, &x, 512);
+    if (x.mxcsr & ~fpu_mxcsr_mask())
+        cpu_gp(v, 0);
+    if (!cpu_64bit(v)) {
+        struct area now;
+        state_store(v, &now, true);
+        bytes_copy(x.xmm + 128, now.xmm + 128, 128);
+    }
+    native_run(v, wide_pointers(i) ? fpu_op_fxrstor64 : fpu_op_fxrstor, NULL, &x);
+    fpu_ptrs_loaded(v);
+}
+
+/* ---- MXCSR ---- */
+
+void op_ldmxcsr(struct vcpu *v, const struct insn *i)
+{
+    fpu_check(v, insn_has(i, PFX_VEX) ? FPU_AVX : FPU_SSE);
+    uint32_t val = (uint32_t)mem_read(v, i->seg, insn_ea(v, i), 4);
+    if (val & ~fpu_mxcsr_mask())
+        cpu_gp(v, 0);
+    native_run(v, fpu_op_ldmxcsr, NULL, &val);
+}
+
+void op_stmxcsr(struct vcpu *v, const struct insn *i)
+{
+    uint32_t val;
+    fpu_check(v, insn_has(i, PFX_VEX) ? FPU_AVX : FPU_SSE);
+    native_run(v, fpu_op_stmxcsr, NULL, &val);
+    mem_write(v, i->seg, insn_ea(v, i), 4, val);
+}
