@@ -138,13 +138,13 @@ static enum decode_result read_vex(struct cursor *c, struct insn *i, bool three,
         last = first;
     }
     i->vvvv = (uint8_t)(~last >> 3 & 15);
-    if (i->mode != CODE64) { /* only the low eight registers exist */
+    *key = (last & 3) << KEY_PFX_SHIFT | (last & 4 ? KEY_L : 0) | (i->vvvv ? KEY_VVVV : 0);
+    if (i->mode != CODE64) { /* only the low eight registers exist; an unused vvvv must be 1111 all the same */
         i->rex = 0;
         i->vvvv &= 7;
     }
     if (three && last & 0x80)
         i->rex |= REX_W;
-    *key = (last & 3) << KEY_PFX_SHIFT | (last & 4 ? KEY_L : 0) | (i->vvvv ? KEY_VVVV : 0);
     i->prefixes |= PFX_VEX;
     i->opmap = (uint8_t)map;
     return DECODE_OK;

@@ -116,8 +116,8 @@ static void constrain(struct isa_pattern *p, uint32_t mask, uint32_t match)
     p->match |= match;
 }
 
-/* Words that say something other than opcode bytes; false when this is none of them. */
-static bool parse_condition(struct isa_pattern *p, const struct word *w, bool opcode_seen)
+/* Words in front of the opcode map and the opcode; false when this is none of them. */
+static bool parse_condition(struct isa_pattern *p, const struct word *w)
 {
     static const struct {
         const char *word;
@@ -138,8 +138,6 @@ static bool parse_condition(struct isa_pattern *p, const struct word *w, bool op
         {"VEX.LZ", KEY_L, 0, true, false},
         {"VEX.LIG", 0, 0, true, true},
     };
-    if (opcode_seen)
-        return false;
     for (unsigned n = 0; n < ARRAY_SIZE(conditions); n++) {
         if (!word_is(w, conditions[n].word))
             continue;
@@ -179,7 +177,7 @@ static bool parse_encoding(struct isa_row *r, struct isa_pattern *p)
     bool opcode_seen = false;
     p->span = 1;
     while (next_word(&s, ' ', &w)) {
-        if (parse_condition(p, &w, opcode_seen))
+        if (!opcode_seen && r->opmap == 0 && parse_condition(p, &w)) /* behind 0F, F2 is an opcode */
             continue;
         if (opcode_seen) {
             if (!parse_modrm(p, w))
