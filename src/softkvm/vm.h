@@ -44,6 +44,8 @@ struct softkvm_vm {
     _Atomic unsigned nvcpus;
     struct irqchip *irqchip;  /* NULL until KVM_CREATE_IRQCHIP or split irqchip */
     bool split_irqchip;
+    uint64_t x2apic_api;      /* KVM_X2APIC_API_* flags, from KVM_ENABLE_CAP(KVM_CAP_X2APIC_API) */
+    unsigned bsp_id;          /* KVM_SET_BOOT_CPU_ID */
     uint64_t tss_addr, identity_map_addr;
     int64_t kvmclock_offset;  /* ns: guest kvmclock = CLOCK_BOOTTIME-like host clock + offset */
     uint64_t wall_base;

@@ -184,6 +184,7 @@ struct msr_state { /* the MSRs that are plain storage or have no better home; ms
     uint64_t mcg_status, mcg_ctl, mc_banks[32 * 4];
     uint64_t kvm_wall_clock, kvm_system_time, kvm_async_pf, kvm_async_pf_int, kvm_steal_time, kvm_pv_eoi, kvm_poll_control, kvm_migration;
     uint64_t perf_dummy[8];
+    uint64_t arch_capabilities, platform_info, ucode_rev, power_ctl, mcg_cap, osvw[2], hwcr;
 };
 
 /* An event that waits for delivery, or whose delivery was interrupted; KVM_GET/SET_VCPU_EVENTS shows these. */
@@ -254,6 +255,10 @@ struct vcpu {
     /* time */
     int64_t tsc_offset; /* guest TSC = host TSC + offset (scaling is not offered) */
     uint32_t tsc_khz;
+    struct {
+        uint64_t steal_due, steal_seen; /* ns: next look, and the thread's run delay at the last one */
+        int steal_tid;
+    } pv;
 
     /* CPUID as set by KVM_SET_CPUID2, and what follows from it */
     struct kvm_cpuid_entry2 *cpuid;
@@ -436,8 +441,12 @@ void cr8_write(struct vcpu *v, uint64_t val);
 /* MSRs: return 0, or -1 when the guest gets #GP(0). `host` = through KVM_SET_MSRS/KVM_GET_MSRS, which may write what a guest may not. */
 int msr_read(struct vcpu *v, uint32_t index, uint64_t *val, bool host);
 int msr_write(struct vcpu *v, uint32_t index, uint64_t val, bool host);
+void msr_reset(struct vcpu *v); /* power-up values; the caller calls it at creation (INIT leaves MSRs alone, SDM vol. 3, table 9-1) */
 extern const uint32_t msr_list[];     /* KVM_GET_MSR_INDEX_LIST */
 extern const unsigned msr_list_count;
+extern const uint32_t msr_feature_list[]; /* KVM_GET_MSR_FEATURE_INDEX_LIST */
+extern const unsigned msr_feature_list_count;
+int msr_feature_read(uint32_t index, uint64_t *val); /* KVM_GET_MSRS on the system descriptor: 0, or -1 */
 /* Executes CPUID for (leaf, subleaf) on the vCPU's table, dynamic bits (OSXSAVE, APIC enable, XSAVE size) patched in. */
 void cpuid_query(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4] /* eax ebx ecx edx */);
 /* Fills `entries` (room for *count) with what softkvm can give on this host; sets *count. Returns 0 or -E2BIG. */
