@@ -71,14 +71,19 @@ int lapic_take_interrupt(struct vcpu *v);
 /* Latched INIT / SIPI: run.c asks when REQ_EVENT is set. Returns true and the vector when a SIPI is there. */
 bool lapic_take_init(struct vcpu *v);
 bool lapic_take_sipi(struct vcpu *v, uint8_t *vector);
+/* KVM_HC_KICK_CPU: ends the vCPU's HLT, whatever RFLAGS.IF says, or its next HLT if it is not halted. True once for each such kick. */
+bool lapic_take_unhalt(struct vcpu *v);
+void lapic_pv_kick(struct softkvm_vm *vm, uint32_t apic_id);
 void lapic_nmi(struct vcpu *v); /* KVM_NMI and NMI messages: counts in v->ev.nmi_pending, kicks */
 /* Next LAPIC timer deadline is handled by the timer thread; nothing to poll. */
-/* Split irqchip: GSI whose EOI user space must see (KVM_EXIT_IOAPIC_EOI), or -1; cleared by the call. */
+/* Split irqchip: vector whose EOI user space must see (kvm_run.eoi.vector of KVM_EXIT_IOAPIC_EOI), or -1; cleared by the call. REQ_EVENT is
+ * set when there is one. */
 int lapic_take_eoi_exit(struct vcpu *v);
 /* PV send-IPI hypercall (KVM_HC_SEND_IPI): number of vCPUs, or -KVM_E*. */
 long lapic_pv_ipi(struct vcpu *v, uint64_t low, uint64_t high, uint32_t min, uint32_t icr, bool op64);
-/* PV EOI: called before entering the guest with the shared byte's state, and after. */
+/* PV EOI: called before entering the guest and after, brings the shared word and the LAPIC into line. The LAPIC's own functions do so where they need it. */
 void lapic_pv_eoi_sync(struct vcpu *v);
+int lapic_pv_eoi_set(struct vcpu *v, uint64_t val); /* MSR_KVM_PV_EOI_EN: 0, or -1 for #GP */
 
 /* ---- PV (pv.c) ---- */
 /* KVM_HC_*; op64: called from 64-bit code. Returns the value for RAX; may leave through cpu_exit() for KVM_EXIT_HYPERCALL. */
@@ -86,6 +91,7 @@ uint64_t pv_hypercall(struct vcpu *v, uint64_t nr, uint64_t a0, uint64_t a1, uin
 int pv_msr_read(struct vcpu *v, uint32_t index, uint64_t *val, bool host);   /* 0x11, 0x12, 0x4b564d00.. */
 int pv_msr_write(struct vcpu *v, uint32_t index, uint64_t val, bool host);
 void pv_before_run(struct vcpu *v); /* refresh kvmclock page and steal time when due */
+/* A new VM's clock starts with pv_clock_set() of a zeroed structure. */
 int pv_clock_get(struct softkvm_vm *vm, struct kvm_clock_data *c);
 int pv_clock_set(struct softkvm_vm *vm, const struct kvm_clock_data *c);
 
