@@ -2,8 +2,9 @@
 /*
  * A disk image as a device sees it: sectors, and requests that complete later.
  *
- * A block belongs to one thread at a time (the disk's I/O thread): it submits, waits until block_event_fd() is readable and calls
- * block_poll(), which runs the callbacks of what has completed. Opening and closing may be on any thread when no other uses it.
+ * A block belongs to one thread at a time (the disk's I/O thread): it submits; calls block_poll(), which starts what was submitted
+ * and runs the callbacks of what has completed; waits until block_event_fd() is readable; and so on. Opening and closing may be on
+ * any thread when no other uses it.
  */
 #ifndef LODGE_BLOCK_H
 #define LODGE_BLOCK_H
@@ -46,9 +47,12 @@ struct block_req {
     /* Once, from block_poll() or block_drain(): 0 or -errno. May submit again and may free the request. */
     void (*done)(struct block_req *req, int ret);
     void *opaque;
-    struct block_req *next; /* the engine's */
-    uint64_t progress;      /* the engine's */
-    unsigned stage;         /* the engine's */
+    /* The block layer's: */
+    struct block_req *next;
+    uint64_t progress; /* bytes done */
+    unsigned stage;    /* which way is being tried */
+    struct iovec zero; /* what a BLOCK_ZERO writes */
+    int result;
 };
 
 struct block;
