@@ -89,17 +89,15 @@ static int open_auto(struct accel_vm *vm, struct error *err)
     ERROR_SCOPED(kvm_error);
     const char *hardware = hardware_virtualization();
     if (hardware && open_accel(&accel_kvm, vm, &kvm_error) == 0) {
-        fprintf(stderr, "lodge: KVM runs this guest: " KVM_DEVICE " works, with %s behind it\n", hardware);
+        snprintf(vm->notice, sizeof vm->notice, "KVM runs this guest: " KVM_DEVICE " works, with %s behind it", hardware);
         return 0;
     }
     if (open_accel(&accel_softkvm, vm, err) < 0)
         return -1;
-    if (hardware)
-        fprintf(stderr, "lodge: softkvm runs this guest, KVM would be faster: %s\n", error_text(&kvm_error));
-    else
-        fprintf(stderr,
-                "lodge: softkvm runs this guest, KVM would be faster: the CPU shows neither vmx nor svm; enable virtualization in the "
-                "firmware, or nested virtualization if this host is a virtual machine\n");
+    snprintf(vm->notice, sizeof vm->notice, "softkvm runs this guest, KVM would be faster: %s",
+             hardware ? error_text(&kvm_error)
+                      : "the CPU shows neither vmx nor svm; enable virtualization in the firmware, or nested virtualization if this host is "
+                        "a virtual machine");
     return 0;
 }
 

@@ -20,11 +20,12 @@ struct accel {
 struct accel_vm {
     const struct accel *accel;
     int sys_fd, vm_fd;
+    char notice[320]; /* after DOMAIN_ACCEL_AUTO: one line that says which one was taken, why, and what would help */
 };
 
 /*
  * Opens the accelerator that `want` names and creates a VM. DOMAIN_ACCEL_AUTO takes KVM where it works and has hardware behind it, else
- * softkvm, and says on standard error which one, why, and what would help. 0, or -1 with err.
+ * softkvm. 0, or -1 with err.
  */
 int accel_open(enum domain_accel want, struct accel_vm *vm, struct error *err);
 void accel_close(struct accel_vm *vm);

@@ -37,7 +37,6 @@
 
 /* Ports. */
 #define PORT_PM      0x600 /* ICH9's power management block (PMBASE) */
-#define PORT_PM_SIZE 0x80
 #define PORT_PVPANIC 0x505
 #define PORT_RESET   0xcf9 /* the PCI host bridge's reset control register */
 #define PORT_PCI     0x1000

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Long options by a table: `--name`, `--name VALUE`, `--name=VALUE`. */
+#ifndef LODGE_CLI_OPTIONS_H
+#define LODGE_CLI_OPTIONS_H
+
+#include <stddef.h>
+
+#include "base/error.h"
+
+struct option_row {
+    const char *name;  /* without the dashes */
+    const char *value; /* what the help calls the value; NULL when there is none */
+    const char *help;
+    int (*set)(void *object, const char *value, struct error *err); /* value: NULL when there is none */
+};
+
+/* Gives every argument to its row. The table ends with a NULL name. `verb` begins the errors. */
+int options_parse(const struct option_row *rows, const char *verb, int argc, char **argv, void *object, struct error *err);
+void options_help(const struct option_row *rows);
+
+/* The word of `words` that is nearest to `typed`, or NULL when none is near. words[i] lies `stride` bytes behind words[i-1]; NULL ends. */
+const char *nearest_word(const char *typed, const char *const *words, size_t stride);
+
+#endif

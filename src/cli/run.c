@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * lodge run: makes a struct domain of its options and becomes lodge-vm, which reads the domain as XML from a memfd. Without options it
+ * runs the files that `make demo` made.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/util.h"
+#include "cli/options.h"
+#include "cli/verbs.h"
+#include "model/domain.h"
+
+struct run {
+    struct domain d;
+    bool print_xml, help, no_net;
+    enum domain_char_kind console;
+};
+
+/* Replaces *to by a copy; a path becomes absolute, as libvirt's XML has them. */
+static int set_text(char **to, const char *text, struct error *err)
+{
+    free(*to);
+    *to = strdup(text);
+    return *to ? 0 : error_set(err, ENOMEM, "command line: out of memory");
+}
+
+static int set_path(char **to, const char *path, struct error *err)
+{
+    char cwd[PATH_MAX];
+    if (!path[0])
+        return error_set(err, 0, "command line: an empty file name; give the path of a file");
+    if (path[0] == '/' || !getcwd(cwd, sizeof cwd))
+        return set_text(to, path, err);
+    free(*to);
+    if (asprintf(to, "%s/%s", cwd, path) < 0)
+        *to = NULL;
+    return *to ? 0 : error_set(err, ENOMEM, "command line: out of memory");
+}
+
+/* ---- options ---- */
+
+static int set_name(void *o, const char *value, struct error *err)
+{
+    return set_text(&((struct run *)o)->d.name, value, err);
+}
+
+static int set_kernel(void *o, const char *value, struct error *err)
+{
+    return set_path(&((struct run *)o)->d.os.kernel, value, err);
+}
+
+/* With modules ("file arguments,file2"), only a list of one file is made absolute. */
+static int set_initrd(void *o, const char *value, struct error *err)
+{
+    struct run *r = o;
+    return strpbrk(value, ", ") && access(value, F_OK) < 0 ? set_text(&r->d.os.initrd, value, err) : set_path(&r->d.os.initrd, value, err);
+}
+
+static int set_append(void *o, const char *value, struct error *err)
+{
+    return set_text(&((struct run *)o)->d.os.cmdline, value, err);
+}
+
+static int set_cpus(void *o, const char *value, struct error *err)
+{
+    char *end;
+    errno = 0;
+    unsigned long n = strtoul(value, &end, 10);
+    if (value[0] < '0' || value[0] > '9' || *end || errno || n < 1 || n > DOMAIN_MAX_VCPUS)
+        return error_set(err, 0, "option '--cpus': '%s' is not a number of CPUs; give 1 to %u", value, DOMAIN_MAX_VCPUS);
+    ((struct run *)o)->d.vcpus = (unsigned)n;
+    return 0;
+}
+
+static int set_memory(void *o, const char *value, struct error *err)
+{
+    uint64_t bytes;
+    if (domain_parse_size(value, MIB, &bytes) < 0 || bytes < DOMAIN_MIN_MEMORY || bytes > DOMAIN_MAX_MEMORY)
+        return error_set(err, 0, "option '--memory': '%s' is not an amount of memory; give 4M to 4T, such as 512M or 2G", value);
+    ((struct run *)o)->d.memory = bytes;
+    return 0;
+}
+
+static int set_accel(void *o, const char *value, struct error *err)
+{
+    static const char *const names[] = {"auto", "kvm", "softkvm", NULL}; /* enum domain_accel */
+    for (int i = 0; names[i]; i++) {
+        if (strcmp(value, names[i]) == 0) {
+            ((struct run *)o)->d.accel = (enum domain_accel)i;
+            return 0;
+        }
+    }
+    return error_set(err, 0, "option '--accel': '%s' is no accelerator; give auto, kvm or softkvm", value);
+}
+
+static int set_disk_field(struct domain_disk *disk, const char *field, struct error *err)
+{
+    if (strncmp(field, "file=", 5) == 0)
+        return set_path(&disk->file, field + 5, err);
+    if (strcmp(field, "readonly") == 0) {
+        disk->readonly = true;
+        return 0;
+    }
+    if (strcmp(field, "format=raw") == 0)
+        return 0;
+    if (strncmp(field, "format=", 7) == 0)
+        return error_set(err, 0, "option '--disk': format '%s' is not supported; convert the image to raw", field + 7);
+    return error_set(err, 0, "option '--disk': '%s' is not understood; write file=PATH,format=raw[,readonly]", field);
+}
+
+/* file=PATH,format=raw[,readonly]; a comma in the path is written twice. */
+static int set_disk(void *o, const char *value, struct error *err)
+{
+    struct domain_disk *disk = domain_add_disk(&((struct run *)o)->d, err);
+    AUTO_FREE char *field = malloc(strlen(value) + 1);
+    bool has_format = false;
+    if (!disk || !field)
+        return error_set(err, ENOMEM, "option '--disk': out of memory");
+    for (const char *p = value; *p;) {
+        size_t len = 0;
+        while (*p && (*p != ',' || p[1] == ',')) {
+            p += *p == ',';
+            field[len++] = *p++;
+        }
+        field[len] = 0;
+        p += *p == ',';
+        has_format |= strncmp(field, "format=", 7) == 0;
+        if (set_disk_field(disk, field, err) < 0)
+            return -1;
+    }
+    if (!disk->file)
+        return error_set(err, 0, "option '--disk': names no file; write file=PATH,format=raw[,readonly]");
+    if (!has_format)
+        return error_set(err, 0, "disk '%s': no format, and it is never guessed; add format=raw", disk->file);
+    return 0;
+}
+
+static int set_net(void *o, const char *value, struct error *err)
+{
+    struct run *r = o;
+    if (strcmp(value, "user") != 0 && strcmp(value, "none") != 0)
+        return error_set(err, 0, "option '--net': '%s' is no network; give user or none", value);
+    r->no_net = value[0] == 'n';
+    return 0;
+}
+
+static int set_console(void *o, const char *value, struct error *err)
+{
+    struct run *r = o;
+    if (strcmp(value, "serial") != 0 && strcmp(value, "virtio") != 0)
+        return error_set(err, 0, "option '--console': '%s' is no console; give serial or virtio", value);
+    r->console = value[0] == 'v' ? DOMAIN_CHAR_VIRTIO : DOMAIN_CHAR_SERIAL;
+    return 0;
+}
+
+static int set_no_reboot(void *o, const char *value, struct error *err)
+{
+    (void)value;
+    (void)err;
+    ((struct run *)o)->d.on_reboot = DOMAIN_DESTROY;
+    return 0;
+}
+
+static int set_debug_exit(void *o, const char *value, struct error *err)
+{
+    (void)value;
+    (void)err;
+    ((struct run *)o)->d.debug_exit = DOMAIN_DEBUG_EXIT;
+    return 0;
+}
+
+static int set_debugcon(void *o, const char *value, struct error *err)
+{
+    struct domain_char *c = domain_add_char(&((struct run *)o)->d, err);
+    if (!c)
+        return -1;
+    c->kind = DOMAIN_CHAR_DEBUGCON;
+    c->iobase = DOMAIN_DEBUGCON_PORT;
+    c->backend = strcmp(value, "-") == 0 ? DOMAIN_CHAR_STDIO : DOMAIN_CHAR_FILE;
+    return c->backend == DOMAIN_CHAR_FILE ? set_path(&c->path, value, err) : 0;
+}
+
+static int set_print_xml(void *o, const char *value, struct error *err)
+{
+    (void)value;
+    (void)err;
+    ((struct run *)o)->print_xml = true;
+    return 0;
+}
+
+static int set_help(void *o, const char *value, struct error *err)
+{
+    (void)value;
+    (void)err;
+    ((struct run *)o)->help = true;
+    return 0;
+}
+
+static const struct option_row rows[] = {
+    {"kernel", "FILE", "bzImage, ELF with a PVH entry, or Multiboot kernel", set_kernel},
+    {"initrd", "FILE", "initial RAM disk, or Multiboot modules \"FILE ARGS,FILE2\"", set_initrd},
+    {"append", "TEXT", "the kernel's command line", set_append},
+    {"cpus", "N", "virtual CPUs (1)", set_cpus},
+    {"memory", "SIZE", "guest memory, such as 512M or 2G (512M)", set_memory},
+    {"accel", "auto|kvm|softkvm", "who runs the guest's CPUs (auto)", set_accel},
+    {"disk", "file=PATH,format=raw[,readonly]", "a virtio disk; may be given several times", set_disk},
+    {"net", "user|none", "the network (user)", set_net},
+    {"console", "serial|virtio", "which console the terminal is (serial)", set_console},
+    {"name", "NAME", "the guest's name (the kernel's file name)", set_name},
+    {"no-reboot", NULL, "a reboot ends the guest, with status 3", set_no_reboot},
+    {"debug-exit", NULL, "port 0xf4 ends the guest: status (value << 1) | 1", set_debug_exit},
+    {"debugcon", "FILE|-", "port 0xe9 writes to this file, or to the terminal", set_debugcon},
+    {"print-xml", NULL, "print the domain XML that would run, and end", set_print_xml},
+    {"help", NULL, "show this", set_help},
+    {NULL, NULL, NULL, NULL},
+};
+
+/* ---- the demo ---- */
+
+/* Where `make demo` puts its files: $LODGE_DEMO, else the user's data folder, else the system's. NULL when they are nowhere. */
+static char *find_demo(void)
+{
+    const char *own = getenv("LODGE_DEMO"), *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    const struct {
+        const char *base, *below;
+    } places[] = {{own, ""}, {data, "/lodge/demo"}, {data && *data ? NULL : home, "/.local/share/lodge/demo"}, {"/var/lib", "/lodge/demo"}};
+    for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
+        AUTO_FREE char *dir = NULL, *kernel = NULL;
+        if (!places[i].base || !*places[i].base)
+            continue;
+        if (asprintf(&dir, "%s%s", places[i].base, places[i].below) < 0 || asprintf(&kernel, "%s/vmlinuz", dir) < 0)
+            return NULL;
+        if (access(kernel, R_OK) == 0)
+            return steal_ptr(&dir);
+    }
+    return NULL;
+}
+
+static int use_demo(struct run *r, struct error *err)
+{
+    AUTO_FREE char *dir = find_demo();
+    if (!dir)
+        return error_set(err, 0, "lodge run: no kernel is named, and the demo's files are not there; give --kernel FILE, or run 'make demo'");
+    if (asprintf(&r->d.os.kernel, "%s/vmlinuz", dir) < 0 || asprintf(&r->d.os.initrd, "%s/initrd.gz", dir) < 0)
+        return error_set(err, ENOMEM, "command line: out of memory");
+    return set_text(&r->d.os.cmdline, "console=ttyS0 quiet", err);
+}
+
+/* ---- becoming lodge-vm ---- */
+
+/* lodge-vm lies beside this program, in the build tree's folder, or in libexecdir. */
+static int exec_vm(int domain_fd, struct error *err)
+{
+    char self[PATH_MAX], path[PATH_MAX + 32], fd_text[16];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    char *slash = n > 0 ? (self[n] = 0, strrchr(self, '/')) : NULL;
+    if (slash)
+        *slash = 0;
+    snprintf(fd_text, sizeof fd_text, "%d", domain_fd);
+    const char *const places[] = {slash ? "%s/lodge-vm" : NULL, slash ? "%s/../machine/lodge-vm" : NULL, LODGE_LIBEXECDIR "/lodge-vm"};
+    for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
+        if (!places[i])
+            continue;
+        if (i < 2)
+            snprintf(path, sizeof path, "%s%s", self, places[i] + 2);
+        else
+            snprintf(path, sizeof path, "%s", places[i]);
+        execl(path, "lodge-vm", "--domain-fd", fd_text, (char *)NULL);
+        if (errno != ENOENT)
+            return error_set(err, errno, "'%s': cannot start: %s; install Lodge again", path, strerror(errno));
+    }
+    return error_set(err, 0, "lodge-vm: neither beside lodge nor in " LODGE_LIBEXECDIR "; install Lodge again");
+}
+
+static int write_memfd(const struct domain *d, struct error *err)
+{
+    int fd = memfd_create("lodge-domain", 0);
+    int copy = fd >= 0 ? dup(fd) : -1;
+    FILE *f = copy >= 0 ? fdopen(copy, "w") : NULL;
+    if (!f || domain_write(d, f) < 0 || lseek(fd, 0, SEEK_SET) < 0) {
+        error_set(err, errno, "domain XML: cannot write it: %s; free some memory", strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        fd = -1;
+    }
+    if (f)
+        fclose(f);
+    else if (copy >= 0)
+        close(copy);
+    return fd;
+}
+
+/* What no option says: the name, the devices that every guest has. */
+static int complete(struct run *r, struct error *err)
+{
+    struct domain *d = &r->d;
+    if (!d->os.kernel && use_demo(r, err) < 0)
+        return -1;
+    if (!d->name) {
+        const char *slash = strrchr(d->os.kernel, '/');
+        if (set_text(&d->name, slash ? slash + 1 : d->os.kernel, err) < 0)
+            return -1;
+    }
+    struct domain_char *c = domain_add_char(d, err);
+    if (!c)
+        return -1;
+    c->kind = r->console;
+    c->backend = DOMAIN_CHAR_STDIO;
+    d->rng = d->pvpanic = true;
+    if (!r->no_net && !domain_add_iface(d, err))
+        return -1;
+    return domain_check(d, err);
+}
+
+static void print_help(void)
+{
+    puts("usage: lodge run [OPTION]…\n\n"
+         "Runs a guest in the foreground, on this terminal. Without --kernel, it runs the demo that 'make demo' made.\n"
+         "Ctrl-A x ends the guest, Ctrl-A h lists the other keys.\n");
+    options_help(rows);
+    puts("\nExit status: 0 the guest switched itself off, or Ctrl-A x; 1 an error; 3 reset with --no-reboot; 4 the guest's kernel\n"
+         "crashed; 5 triple fault; 128+N ended by signal N. See lodge-run(1).");
+}
+
+int verb_run(int argc, char **argv, struct error *err)
+{
+    struct run r = {.console = DOMAIN_CHAR_SERIAL};
+    int status = 1;
+    domain_init(&r.d);
+    if (options_parse(rows, "run", argc, argv, &r, err) == 0) {
+        if (r.help) {
+            print_help();
+            status = 0;
+        } else if (complete(&r, err) == 0) {
+            int fd = r.print_xml ? -1 : write_memfd(&r.d, err);
+            if (r.print_xml)
+                status = domain_write(&r.d, stdout) < 0;
+            else if (fd >= 0)
+                exec_vm(fd, err);
+        }
+    }
+    domain_free(&r.d);
+    return status;
+}

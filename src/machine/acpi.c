@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The ACPI tables around the DSDT (ACPI 6.4, chapter 5; the MCFG is in the PCI firmware specification 3.2, 4.1.2).
+ *
+ * Tables are written one behind the other with the AML writer; each is finished by table_end(), which fills in its length and checksum.
+ */
+#include "machine/acpi.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "machine/aml.h"
+#include "machine/dsdt.h"
+#include "machine/memmap.h"
+#include "machine/pm.h"
+
+#define HEADER_SIZE 36
+#define FADT_SIZE   276 /* ACPI 6.4: revision 6 */
+
+enum fadt_flags {
+    FADT_WBINVD = 1 << 0,
+    FADT_PROC_C1 = 1 << 2,
+    FADT_SLP_BUTTON = 1 << 5, /* no fixed sleep button; PWR_BUTTON stays clear: there is a fixed power button */
+    FADT_FIX_RTC = 1 << 6,    /* no wake by the RTC */
+    FADT_TMR_VAL_EXT = 1 << 8,
+    FADT_RESET_REG = 1 << 10,
+};
+enum { BOOT_ARCH_LEGACY = 1 << 0, BOOT_ARCH_8042 = 1 << 1, BOOT_ARCH_NO_VGA = 1 << 2 };
+enum { MADT_PCAT = 1 << 0, MADT_LAPIC = 0, MADT_IOAPIC = 1, MADT_OVERRIDE = 2, MADT_LAPIC_NMI = 4, MADT_X2APIC = 9, MADT_X2APIC_NMI = 10 };
+enum { MADT_ENABLED = 1, MADT_LEVEL_HIGH = 0x0d };
+enum { GAS_IO = 1 };
+
+static void align(struct aml *a, size_t to)
+{
+    while (a->len % to && !a->failed)
+        aml_u8(a, 0);
+}
+
+static size_t table_begin(struct aml *a, const char signature[4], unsigned revision)
+{
+    align(a, 16);
+    size_t start = a->len;
+    aml_bytes(a, signature, 4);
+    aml_u32(a, 0); /* length */
+    aml_u8(a, revision);
+    aml_u8(a, 0); /* checksum */
+    aml_bytes(a, "LODGE ", 6);
+    aml_bytes(a, "LODGEQ35", 8);
+    aml_u32(a, 1);
+    aml_bytes(a, "LDGE", 4);
+    aml_u32(a, 1);
+    return start;
+}
+
+static void checksum(uint8_t *table, size_t len, size_t at)
+{
+    uint8_t sum = 0;
+    table[at] = 0;
+    for (size_t i = 0; i < len; i++)
+        sum = (uint8_t)(sum + table[i]);
+    table[at] = (uint8_t)-sum;
+}
+
+static void table_end(struct aml *a, size_t start)
+{
+    if (a->failed)
+        return;
+    uint32_t len = (uint32_t)(a->len - start);
+    memcpy(a->data + start + 4, &len, sizeof len);
+    checksum(a->data + start, len, 9);
+}
+
+/* Generic address of a port (ACPI 6.4, 5.2.3.2). */
+static void gas(struct aml *a, unsigned port, unsigned bits)
+{
+    aml_u8(a, port ? GAS_IO : 0);
+    aml_u8(a, bits);
+    aml_u8(a, 0);                                                  /* bit offset */
+    aml_u8(a, bits == 8 ? 1 : bits == 16 ? 2 : bits == 32 ? 3 : 0); /* access size */
+    aml_u64(a, port);
+}
+
+/* ACPI 6.4, 5.2.10. */
+static size_t put_facs(struct aml *a)
+{
+    align(a, 64);
+    size_t start = a->len;
+    uint8_t facs[64] = {'F', 'A', 'C', 'S', 64};
+    facs[32] = 2; /* version */
+    aml_bytes(a, facs, sizeof facs);
+    return start;
+}
+
+/* ACPI 6.4, 5.2.9. SMI_CMD is zero: the machine is in ACPI mode from the start. */
+static size_t put_fadt(struct aml *a, uint64_t facs, uint64_t dsdt)
+{
+    size_t start = table_begin(a, "FACP", 6);
+    aml_u32(a, (uint32_t)facs);
+    aml_u32(a, (uint32_t)dsdt);
+    aml_u8(a, 0); /* reserved */
+    aml_u8(a, 1); /* preferred profile: desktop */
+    aml_u16(a, GSI_SCI);
+    aml_u32(a, 0); /* SMI_CMD, then the values for it */
+    aml_u32(a, 0);
+    aml_u32(a, PORT_PM + PM1_EVT);
+    aml_u32(a, 0); /* PM1b */
+    aml_u32(a, PORT_PM + PM1_CNT);
+    aml_u32(a, 0);
+    aml_u32(a, 0); /* PM2 */
+    aml_u32(a, PORT_PM + PM_TMR);
+    aml_u32(a, PORT_PM + PM_GPE0);
+    aml_u32(a, 0); /* GPE1 */
+    aml_u8(a, 4);  /* PM1_EVT_LEN */
+    aml_u8(a, 2);  /* PM1_CNT_LEN */
+    aml_u8(a, 0);
+    aml_u8(a, 4); /* PM_TMR_LEN */
+    aml_u8(a, PM_GPE0_LEN);
+    aml_u8(a, 0);
+    aml_u8(a, 0);
+    aml_u8(a, 0);       /* CST_CNT */
+    aml_u16(a, 0xfff);  /* P_LVL2_LAT: no C2 */
+    aml_u16(a, 0xfff);  /* P_LVL3_LAT: no C3 */
+    aml_u16(a, 0);      /* FLUSH_SIZE */
+    aml_u16(a, 0);
+    aml_u8(a, 0);    /* DUTY_OFFSET, DUTY_WIDTH, DAY_ALRM, MON_ALRM */
+    aml_u8(a, 0);
+    aml_u8(a, 0);
+    aml_u8(a, 0);
+    aml_u8(a, 0x32); /* CENTURY: index in the CMOS RAM */
+    aml_u16(a, BOOT_ARCH_LEGACY | BOOT_ARCH_8042 | BOOT_ARCH_NO_VGA);
+    aml_u8(a, 0);
+    aml_u32(a, FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_TMR_VAL_EXT | FADT_RESET_REG);
+    gas(a, PORT_RESET, 8);
+    aml_u8(a, 0x06); /* RESET_VALUE: reset the CPU and the system */
+    aml_u16(a, 0);   /* ARM boot flags */
+    aml_u8(a, 4);    /* FADT minor version */
+    aml_u64(a, facs);
+    aml_u64(a, dsdt);
+    gas(a, PORT_PM + PM1_EVT, 32);
+    gas(a, 0, 0);
+    gas(a, PORT_PM + PM1_CNT, 16);
+    gas(a, 0, 0);
+    gas(a, 0, 0);
+    gas(a, PORT_PM + PM_TMR, 32);
+    gas(a, PORT_PM + PM_GPE0, PM_GPE0_LEN * 8);
+    gas(a, 0, 0);
+    gas(a, 0, 0); /* sleep control and status: of hardware-reduced machines */
+    gas(a, 0, 0);
+    aml_bytes(a, "LODGE\0\0", 8); /* hypervisor vendor */
+    table_end(a, start);
+    return start;
+}
+
+/* CPUs with IDs from 255 on exist only as x2APICs (ACPI 6.4, 5.2.12.12). */
+static void put_lapic(struct aml *a, unsigned id)
+{
+    if (id < 255) {
+        aml_u8(a, MADT_LAPIC);
+        aml_u8(a, 8);
+        aml_u8(a, id); /* processor UID */
+        aml_u8(a, id);
+        aml_u32(a, MADT_ENABLED);
+    } else {
+        aml_u8(a, MADT_X2APIC);
+        aml_u8(a, 16);
+        aml_u16(a, 0);
+        aml_u32(a, id);
+        aml_u32(a, MADT_ENABLED);
+        aml_u32(a, id); /* processor UID */
+    }
+}
+
+static void put_override(struct aml *a, unsigned irq, unsigned gsi, unsigned flags)
+{
+    aml_u8(a, MADT_OVERRIDE);
+    aml_u8(a, 10);
+    aml_u8(a, 0); /* ISA */
+    aml_u8(a, irq);
+    aml_u32(a, gsi);
+    aml_u16(a, flags);
+}
+
+/* ACPI 6.4, 5.2.12. */
+static size_t put_madt(struct aml *a, const struct acpi_config *cfg)
+{
+    size_t start = table_begin(a, "APIC", 5);
+    aml_u32(a, MEM_LAPIC);
+    aml_u32(a, MADT_PCAT);
+    for (unsigned i = 0; i < cfg->cpus; i++)
+        put_lapic(a, i);
+    aml_u8(a, MADT_IOAPIC);
+    aml_u8(a, 12);
+    aml_u8(a, 0); /* ID */
+    aml_u8(a, 0);
+    aml_u32(a, MEM_IOAPIC);
+    aml_u32(a, 0); /* first GSI */
+    put_override(a, 0, GSI_TIMER, 0);
+    put_override(a, GSI_SCI, GSI_SCI, MADT_LEVEL_HIGH);
+    aml_u8(a, MADT_LAPIC_NMI);
+    aml_u8(a, 6);
+    aml_u8(a, 0xff); /* all processors */
+    aml_u16(a, 0);
+    aml_u8(a, 1); /* LINT1 */
+    if (cfg->cpus > 255) {
+        aml_u8(a, MADT_X2APIC_NMI);
+        aml_u8(a, 12);
+        aml_u16(a, 0);
+        aml_u32(a, 0xffffffff);
+        aml_u8(a, 1);
+        aml_bytes(a, "\0\0", 3);
+    }
+    table_end(a, start);
+    return start;
+}
+
+static size_t put_mcfg(struct aml *a)
+{
+    size_t start = table_begin(a, "MCFG", 1);
+    aml_u64(a, 0);
+    aml_u64(a, MEM_ECAM);
+    aml_u16(a, 0); /* segment */
+    aml_u8(a, 0);
+    aml_u8(a, MEM_ECAM_BUSES - 1);
+    aml_u32(a, 0);
+    table_end(a, start);
+    return start;
+}
+
+static size_t put_dsdt(struct aml *a, const struct acpi_config *cfg)
+{
+    size_t start = table_begin(a, "DSDT", 2);
+    dsdt_build(a, cfg);
+    table_end(a, start);
+    return start;
+}
+
+/* ACPI 6.4, 5.2.5.3. It has two checksums: over its first 20 bytes, and over all of it. */
+static void fill_rsdp(uint8_t *rsdp, uint64_t xsdt)
+{
+    const uint32_t len = 36;
+    memset(rsdp, 0, len);
+    memcpy(rsdp, "RSD PTR ", 8);
+    memcpy(rsdp + 9, "LODGE ", 6);
+    rsdp[15] = 2;
+    memcpy(rsdp + 20, &len, sizeof len);
+    memcpy(rsdp + 24, &xsdt, sizeof xsdt);
+    checksum(rsdp, 20, 8);
+    checksum(rsdp, len, 32);
+}
+
+size_t acpi_build(const struct acpi_config *cfg, uint64_t base, uint8_t *buf, struct error *err)
+{
+    struct aml a = {0};
+    const uint8_t rsdp_room[HEADER_SIZE] = {0};
+    size_t len = 0;
+    aml_bytes(&a, rsdp_room, sizeof rsdp_room);
+    uint64_t dsdt = base + put_dsdt(&a, cfg);
+    uint64_t facs = base + put_facs(&a);
+    const uint64_t tables[] = {base + put_fadt(&a, facs, dsdt), base + put_madt(&a, cfg), base + put_mcfg(&a)};
+    size_t xsdt = table_begin(&a, "XSDT", 1);
+    for (unsigned i = 0; i < ARRAY_SIZE(tables); i++)
+        aml_u64(&a, tables[i]);
+    table_end(&a, xsdt);
+    if (a.failed) {
+        error_set(err, ENOMEM, "ACPI tables: out of memory");
+    } else if (a.len > ACPI_MAX) {
+        error_set(err, 0, "ACPI tables: %zu bytes for %u CPUs, more than the %u there is room for; give the guest fewer CPUs", a.len,
+                  cfg->cpus, ACPI_MAX);
+    } else {
+        fill_rsdp(a.data, base + xsdt);
+        memcpy(buf, a.data, a.len);
+        len = a.len;
+    }
+    free(a.data);
+    return len;
+}
+
+int acpi_install(const struct acpi_config *cfg, struct guestmem *mem, uint64_t *rsdp, struct error *err)
+{
+    AUTO_FREE uint8_t *buf = malloc(ACPI_MAX);
+    if (!buf)
+        return error_set(err, ENOMEM, "ACPI tables: out of memory");
+    size_t len = acpi_build(cfg, MEM_TABLES, buf, err);
+    if (!len)
+        return -1;
+    *rsdp = MEM_TABLES;
+    return guestmem_write(mem, MEM_TABLES, buf, len);
+}

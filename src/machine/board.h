@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The board: a VM of the accelerator with guest memory, interrupt chips and a bus, but without CPUs and devices.
+ *
+ * Invariants
+ * - `end` is set once, by whoever ends the machine first (a device, a CPU, a person); from then on no CPU enters the guest again.
+ * - GSIs below GSI_COUNT are the IOAPIC's and the PICs' pins. Those above are MSI routes, one for each irqfd; the accelerator gets the
+ *   whole table at every change.
+ */
+#ifndef LODGE_MACHINE_BOARD_H
+#define LODGE_MACHINE_BOARD_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/guestmem.h"
+#include "devices/bus.h"
+#include "machine/accel.h"
+
+enum board_end {
+    END_NONE,
+    END_POWEROFF,
+    END_RESET,
+    END_DEBUG_EXIT,   /* code: the value that the guest wrote */
+    END_PANIC,        /* the guest's kernel said so */
+    END_TRIPLE_FAULT,
+    END_FAILED,       /* the accelerator cannot go on; board_failure() says why */
+    END_USER,         /* Ctrl-A x */
+    END_SIGNAL,       /* code: the signal */
+};
+
+struct board {
+    struct accel_vm vm;
+    struct guestmem mem;
+    struct bus bus;
+    uint64_t pci64_base, pci64_end; /* the window for 64-bit BARs; equal when the CPU cannot address one */
+    int end_fd;                     /* an eventfd: readable when `end` is set */
+    _Atomic uint32_t end;           /* enum board_end */
+    int end_code;
+    struct error failure;
+    /* Called by CPU threads after an exit, without a lock: may wait, so that a guest does not outrun a slow console. */
+    void (*throttle)(void *opaque);
+    void *throttle_opaque;
+    pthread_mutex_t end_lock;
+    pthread_mutex_t route_lock;
+    struct msi_route *routes; /* by GSI - GSI_COUNT; owned */
+    unsigned nroutes, max_routes;
+};
+
+/* A VM with `memory` bytes for `ncpus` CPUs, which are created afterwards. 0, or -1 with err; then nothing is left. */
+int board_create(struct board *b, enum domain_accel accel, uint64_t memory, unsigned ncpus, struct error *err);
+/* CPUs and devices are gone. */
+void board_destroy(struct board *b);
+
+/* Ends the machine, unless it is ended. Any thread, any lock. */
+void board_end(struct board *b, enum board_end end, int code);
+void board_fail(struct board *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static inline bool board_ended(struct board *b)
+{
+    return atomic_load_explicit(&b->end, memory_order_acquire) != END_NONE;
+}
+
+static inline int board_ioctl(struct board *b, int fd, unsigned long request, void *arg)
+{
+    return accel_ioctl(b->vm.accel, fd, request, arg);
+}
+
+#endif

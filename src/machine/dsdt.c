@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The DSDT: the devices that cannot be discovered, and the root of those that can. */
+#include "machine/dsdt.h"
+
+#include <stdio.h>
+
+#include "base/util.h"
+#include "devices/pci/pci.h"
+#include "machine/memmap.h"
+#include "machine/pm.h"
+
+#define STA_WORKS 0x0f /* present, enabled, shown, functioning (ACPI 6.4, 6.3.7) */
+
+/* One processor device (ACPI 6.4, 8.4); _UID is the link to its entry in the MADT. */
+static void put_cpu(struct aml *a, unsigned index)
+{
+    char name[12];
+    snprintf(name, sizeof name, "C%03X", index & 0xfff);
+    aml_device(a, name);
+    aml_name(a, "_HID"), aml_string(a, "ACPI0007");
+    aml_name(a, "_UID"), aml_integer(a, index);
+    aml_end(a);
+}
+
+static void gsi_link_name(unsigned gsi, char name[5])
+{
+    snprintf(name, 5, "GS%02u", gsi % 100);
+}
+
+/*
+ * One interrupt link for each GSI that PCI pins use. Linux takes a pin that names a GSI directly for active low; the board's lines are
+ * active high, which only a link can say.
+ */
+static void put_gsi_link(struct aml *a, unsigned gsi)
+{
+    char name[5];
+    gsi_link_name(gsi, name);
+    aml_device(a, name);
+    aml_name(a, "_HID"), aml_eisaid(a, "PNP0C0F");
+    aml_name(a, "_UID"), aml_integer(a, gsi);
+    for (unsigned i = 0; i < 2; i++) {
+        aml_name(a, i ? "_CRS" : "_PRS"), aml_resources(a);
+        aml_interrupt(a, gsi);
+        aml_end(a);
+    }
+    aml_method(a, "_SRS", 1), aml_end(a); /* wired: there is nothing to choose */
+    aml_method(a, "_DIS", 0), aml_end(a);
+    aml_end(a);
+}
+
+/* The routing table (ACPI 6.4, 6.2.13): every pin of every slot. */
+static void put_prt(struct aml *a)
+{
+    aml_name(a, "_PRT"), aml_package(a, PCI_SLOTS * 4);
+    for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
+        for (unsigned pin = 1; pin <= 4; pin++) {
+            char name[5];
+            gsi_link_name(pci_intx_gsi(slot, pin), name);
+            aml_package(a, 4);
+            aml_integer(a, slot << 16 | 0xffff);
+            aml_integer(a, pin - 1);
+            aml_ref(a, name);
+            aml_integer(a, 0);
+            aml_end(a);
+        }
+    }
+    aml_end(a);
+}
+
+static void put_pci(struct aml *a, const struct acpi_config *cfg)
+{
+    aml_device(a, "PCI0");
+    aml_name(a, "_HID"), aml_eisaid(a, "PNP0A08");
+    aml_name(a, "_CID"), aml_eisaid(a, "PNP0A03");
+    aml_name(a, "_UID"), aml_integer(a, 0);
+    aml_name(a, "_SEG"), aml_integer(a, 0);
+    aml_name(a, "_BBN"), aml_integer(a, 0);
+    aml_name(a, "_CRS"), aml_resources(a);
+    aml_bus_window(a, 0, MEM_ECAM_BUSES - 1);
+    aml_io(a, 0xcf8, 8);
+    aml_io_window(a, PORT_PCI, PORT_PCI_END - 1);
+    aml_memory_window32(a, MEM_PCI32, MEM_PCI32_END - 1);
+    if (cfg->pci64_end > cfg->pci64_base)
+        aml_memory_window64(a, cfg->pci64_base, cfg->pci64_end - 1);
+    aml_end(a);
+    put_prt(a);
+    aml_end(a);
+}
+
+/* Linux uses the ECAM only when a motherboard resource reserves it (PCI firmware specification 3.2, 4.1.2). */
+static void put_motherboard(struct aml *a)
+{
+    aml_device(a, "MBRD");
+    aml_name(a, "_HID"), aml_eisaid(a, "PNP0C02");
+    aml_name(a, "_UID"), aml_integer(a, 0);
+    aml_name(a, "_CRS"), aml_resources(a);
+    aml_memory32(a, MEM_ECAM, MEM_ECAM_SIZE);
+    aml_io(a, PORT_PM, PM_SIZE);
+    aml_end(a);
+    aml_end(a);
+}
+
+static void put_legacy(struct aml *a, const char *name, const char *id, unsigned port, unsigned len, unsigned port2, unsigned irq)
+{
+    aml_device(a, name);
+    aml_name(a, "_HID"), aml_eisaid(a, id);
+    aml_name(a, "_UID"), aml_integer(a, 0);
+    aml_name(a, "_STA"), aml_integer(a, STA_WORKS);
+    aml_name(a, "_CRS"), aml_resources(a);
+    aml_io(a, port, len);
+    if (port2)
+        aml_io(a, port2, len);
+    aml_irq(a, irq);
+    aml_end(a);
+    aml_end(a);
+}
+
+/* The panic device, by the name under which Linux looks for it. */
+static void put_pvpanic(struct aml *a)
+{
+    aml_device(a, "PEVT");
+    aml_name(a, "_HID"), aml_string(a, "QEMU0001");
+    aml_name(a, "_STA"), aml_integer(a, STA_WORKS);
+    aml_name(a, "_CRS"), aml_resources(a);
+    aml_io(a, PORT_PVPANIC, 1);
+    aml_end(a);
+    aml_end(a);
+}
+
+void dsdt_build(struct aml *a, const struct acpi_config *cfg)
+{
+    aml_name(a, "\\_S5"), aml_package(a, 4); /* ACPI 6.4, 7.4.2 */
+    aml_integer(a, PM_SLP_TYP_S5);
+    aml_integer(a, 0);
+    aml_integer(a, 0);
+    aml_integer(a, 0);
+    aml_end(a);
+    aml_scope(a, "\\_SB");
+    for (unsigned i = 0; i < cfg->cpus; i++)
+        put_cpu(a, i);
+    put_motherboard(a);
+    for (unsigned i = 0; i < PCI_INTX_GSIS; i++)
+        put_gsi_link(a, PCI_INTX_GSI_BASE + i);
+    put_pci(a, cfg);
+    if (cfg->serial)
+        put_legacy(a, "COM1", "PNP0501", 0x3f8, 8, 0, GSI_COM1);
+    put_legacy(a, "RTC", "PNP0B00", 0x70, 2, 0, GSI_RTC);
+    put_legacy(a, "KBD", "PNP0303", 0x60, 1, 0x64, GSI_KEYBOARD);
+    if (cfg->pvpanic)
+        put_pvpanic(a);
+    aml_end(a);
+}

@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Builds a machine from a domain, in the order in which its parts need each other, and takes it apart in the reverse order. */
+#include "machine/machine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+
+#include "base/util.h"
+#include "block/block.h"
+#include "devices/legacy/debugcon.h"
+#include "devices/legacy/debugexit.h"
+#include "devices/legacy/i8042.h"
+#include "devices/legacy/rtc.h"
+#include "devices/legacy/serial.h"
+#include "devices/pci/pci.h"
+#include "devices/virtio/vblk.h"
+#include "devices/virtio/vconsole.h"
+#include "devices/virtio/vnet.h"
+#include "devices/virtio/vrng.h"
+#include "machine/acpi.h"
+#include "machine/boot.h"
+#include "machine/cpumodel.h"
+#include "machine/memmap.h"
+#include "machine/pm.h"
+#include "machine/pvpanic.h"
+#include "machine/vmcpu.h"
+#include "net/net.h"
+
+/* A console's file, when it is not the terminal. */
+struct char_file {
+    int fd;
+};
+
+struct machine {
+    const struct domain *domain;
+    struct terminal *terminal;
+    struct board board;
+    bool has_board, reset_unclean;
+    struct vmcpu *cpus;
+    unsigned ncpus; /* that exist */
+
+    struct pm *pm;
+    struct pvpanic *pvpanic;
+    struct rtc *rtc;
+    struct i8042 *i8042;
+    struct serial *serial;
+    struct debugcon *debugcon;
+    struct debugexit *debugexit;
+    struct pci_host *pci;
+    struct lpc *lpc;
+    struct vconsole *vconsole;
+    struct vrng *vrng;
+    struct block *blocks[DOMAIN_MAX_DISKS];
+    struct vblk *vblks[DOMAIN_MAX_DISKS];
+    struct netdev *nets[DOMAIN_MAX_IFACES];
+    struct vnet *vnets[DOMAIN_MAX_IFACES];
+    struct char_file files[DOMAIN_MAX_CHARS];
+};
+
+/* ---- consoles ---- */
+
+static void file_write(void *opaque, const void *buf, size_t len)
+{
+    const struct char_file *f = opaque;
+    for (const char *p = buf; len;) {
+        ssize_t n = write(f->fd, p, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return; /* a full disk loses output; the guest goes on */
+        p += n;
+        len -= (size_t)n;
+    }
+}
+
+static void null_write(void *opaque, const void *buf, size_t len)
+{
+    (void)opaque;
+    (void)buf;
+    (void)len;
+}
+
+static int make_chardev(struct machine *m, unsigned index, struct chardev *chr, struct error *err)
+{
+    const struct domain_char *c = &m->domain->chars[index];
+    struct char_file *f = &m->files[index];
+    *chr = (struct chardev){.write = null_write};
+    switch (c->backend) {
+    case DOMAIN_CHAR_NULL:
+        return 0;
+    case DOMAIN_CHAR_STDIO:
+        *chr = terminal_chardev(m->terminal);
+        return 0;
+    case DOMAIN_CHAR_FILE:
+        break;
+    }
+    f->fd = open(c->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
+    if (f->fd < 0)
+        return error_set(err, errno, "console '%s': cannot open for writing: %s; give another file", c->path, strerror(errno));
+    *chr = (struct chardev){.write = file_write, .opaque = f};
+    return 0;
+}
+
+static int make_char(struct machine *m, unsigned index, struct error *err)
+{
+    const struct domain_char *c = &m->domain->chars[index];
+    struct chardev chr;
+    if (make_chardev(m, index, &chr, err) < 0)
+        return -1;
+    switch (c->kind) {
+    case DOMAIN_CHAR_SERIAL:
+        return serial_create(&m->board.bus, &(struct serial_config){SERIAL_COM1_PORT, SERIAL_COM1_GSI, chr}, &m->serial, err);
+    case DOMAIN_CHAR_DEBUGCON:
+        return debugcon_create(&m->board.bus, c->iobase, &chr, &m->debugcon, err);
+    case DOMAIN_CHAR_VIRTIO:
+        return vconsole_create(m->pci, &(struct vconsole_config){PCI_SLOT_AUTO, chr}, &m->vconsole, err);
+    }
+    return 0;
+}
+
+static size_t console_input(void *opaque, const void *buf, size_t len)
+{
+    struct machine *m = opaque;
+    for (unsigned i = 0; i < m->domain->nchars; i++) {
+        const struct domain_char *c = &m->domain->chars[i];
+        if (c->backend == DOMAIN_CHAR_STDIO && c->kind == DOMAIN_CHAR_SERIAL)
+            return serial_input(m->serial, buf, len);
+        if (c->backend == DOMAIN_CHAR_STDIO && c->kind == DOMAIN_CHAR_VIRTIO)
+            return vconsole_input(m->vconsole, buf, len);
+    }
+    return len;
+}
+
+static void console_command(void *opaque, enum terminal_command command)
+{
+    struct machine *m = opaque;
+    switch (command) {
+    case TERMINAL_QUIT:
+        board_end(&m->board, END_USER, 0);
+        break;
+    case TERMINAL_POWER:
+        pm_power_button(m->pm);
+        break;
+    case TERMINAL_BREAK:
+        if (m->serial)
+            serial_break(m->serial);
+        break;
+    case TERMINAL_HANGUP:
+        board_end(&m->board, END_SIGNAL, SIGHUP);
+        break;
+    }
+}
+
+static void tell_size(struct machine *m)
+{
+    uint16_t cols, rows;
+    if (m->vconsole && terminal_size(m->terminal, &cols, &rows) == 0)
+        vconsole_resize(m->vconsole, cols, rows);
+}
+
+/* ---- devices ---- */
+
+static int make_disk(struct machine *m, unsigned i, struct error *err)
+{
+    const struct domain_disk *disk = &m->domain->disks[i];
+    struct block_config cfg = {.path = disk->file, .format = "raw", .readonly = disk->readonly};
+    if (block_open(&cfg, &m->blocks[i], err) < 0)
+        return -1;
+    return vblk_create(m->pci, &(struct vblk_config){.slot = PCI_SLOT_AUTO, .block = m->blocks[i]}, &m->vblks[i], err);
+}
+
+static int make_net(struct machine *m, unsigned i, struct error *err)
+{
+    struct vnet_config cfg = {.slot = PCI_SLOT_AUTO};
+    memcpy(cfg.mac, m->domain->ifaces[i].mac, sizeof cfg.mac);
+    if (net_user_create(&(struct net_user_config){.hostname = m->domain->name}, &m->nets[i], err) < 0)
+        return -1;
+    cfg.net = m->nets[i];
+    return vnet_create(m->pci, &cfg, &m->vnets[i], err);
+}
+
+static int make_platform(struct machine *m, struct error *err)
+{
+    struct board *b = &m->board;
+    const struct guestmem *mem = &b->mem;
+    struct rtc_config rtc = {
+        .ram_below_4g = mem->regions[0].size, .ram_above_4g = mem->total - mem->regions[0].size, .gsi = GSI_RTC};
+    struct pci_host_config pci = {.ecam_base = MEM_ECAM,
+                                  .buses = MEM_ECAM_BUSES,
+                                  .mmio32 = {MEM_PCI32, MEM_PCI32_END - MEM_PCI32},
+                                  .mmio64 = {b->pci64_base, b->pci64_end - b->pci64_base},
+                                  .io = {PORT_PCI, PORT_PCI_END - PORT_PCI}};
+    if (pm_create(&b->bus, PORT_PM, GSI_SCI, &m->pm, err) < 0 || rtc_create(&b->bus, &rtc, &m->rtc, err) < 0 ||
+        i8042_create(&b->bus, GSI_KEYBOARD, &m->i8042, err) < 0 || pci_host_create(&b->bus, &pci, &m->pci, err) < 0 ||
+        lpc_create(m->pci, PORT_PM, &m->lpc, err) < 0)
+        return -1;
+    if (m->domain->pvpanic && pvpanic_create(&b->bus, PORT_PVPANIC, &m->pvpanic, err) < 0)
+        return -1;
+    if (m->domain->debug_exit && debugexit_create(&b->bus, m->domain->debug_exit, &m->debugexit, err) < 0)
+        return -1;
+    return 0;
+}
+
+static int make_devices(struct machine *m, struct error *err)
+{
+    const struct domain *d = m->domain;
+    if (make_platform(m, err) < 0)
+        return -1;
+    for (unsigned i = 0; i < d->nchars; i++)
+        if (make_char(m, i, err) < 0)
+            return -1;
+    for (unsigned i = 0; i < d->ndisks; i++)
+        if (make_disk(m, i, err) < 0)
+            return -1;
+    for (unsigned i = 0; i < d->nifaces; i++)
+        if (make_net(m, i, err) < 0)
+            return -1;
+    if (d->rng && vrng_create(m->pci, &(struct vrng_config){PCI_SLOT_AUTO}, &m->vrng, err) < 0)
+        return -1;
+    tell_size(m);
+    return pci_host_assign(m->pci, err);
+}
+
+static void destroy_devices(struct machine *m)
+{
+    vrng_destroy(m->vrng);
+    for (unsigned i = 0; i < DOMAIN_MAX_IFACES; i++) {
+        vnet_destroy(m->vnets[i]);
+        netdev_destroy(m->nets[i]);
+    }
+    for (unsigned i = 0; i < DOMAIN_MAX_DISKS; i++) {
+        vblk_destroy(m->vblks[i]);
+        block_close(m->blocks[i]);
+    }
+    vconsole_destroy(m->vconsole);
+    debugexit_destroy(m->debugexit);
+    debugcon_destroy(m->debugcon);
+    serial_destroy(m->serial);
+    pvpanic_destroy(m->pvpanic);
+    lpc_destroy(m->lpc);
+    pci_host_destroy(m->pci);
+    i8042_destroy(m->i8042);
+    rtc_destroy(m->rtc);
+    pm_destroy(m->pm);
+    for (unsigned i = 0; i < DOMAIN_MAX_CHARS; i++)
+        if (m->files[i].fd >= 0)
+            close(m->files[i].fd);
+}
+
+/* ---- CPUs and kernel ---- */
+
+static int make_cpus(struct machine *m, struct error *err)
+{
+    unsigned n = m->domain->vcpus;
+    AUTO_FREE struct kvm_cpuid2 *model = cpumodel_create(&m->board, n, err);
+    m->cpus = model ? calloc(n, sizeof *m->cpus) : NULL;
+    if (!m->cpus)
+        return model ? error_set(err, ENOMEM, "CPUs: out of memory") : -1;
+    for (; m->ncpus < n; m->ncpus++)
+        if (vmcpu_create(&m->cpus[m->ncpus], &m->board, m->ncpus, model, err) < 0)
+            return -1;
+    return 0;
+}
+
+static int load_kernel(struct machine *m, struct error *err)
+{
+    struct board *b = &m->board;
+    struct acpi_config acpi = {.cpus = m->domain->vcpus,
+                               .pci64_base = b->pci64_base,
+                               .pci64_end = b->pci64_end,
+                               .serial = m->serial != NULL,
+                               .pvpanic = m->pvpanic != NULL};
+    struct e820 map;
+    struct boot_config boot = {.os = &m->domain->os, .mem = &b->mem, .map = &map};
+    struct boot_entry entry;
+    e820_build(&map, &b->mem);
+    if (acpi_install(&acpi, &b->mem, &boot.rsdp, err) < 0 || boot_load(&boot, &entry, err) < 0)
+        return -1;
+    return vmcpu_set_entry(&m->cpus[0], &entry, err);
+}
+
+static void throttle(void *opaque)
+{
+    terminal_throttle(((struct machine *)opaque)->terminal);
+}
+
+int machine_create(const struct domain *d, enum domain_accel accel, struct terminal *t, struct machine **out, struct error *err)
+{
+    struct machine *m = calloc(1, sizeof *m);
+    if (!m)
+        return error_set(err, ENOMEM, "machine: out of memory");
+    m->domain = d;
+    m->terminal = t;
+    for (unsigned i = 0; i < DOMAIN_MAX_CHARS; i++)
+        m->files[i].fd = -1;
+    m->has_board = board_create(&m->board, accel, d->memory, d->vcpus, err) == 0;
+    if (!m->has_board || make_devices(m, err) < 0 || make_cpus(m, err) < 0 || load_kernel(m, err) < 0) {
+        machine_destroy(m);
+        return -1;
+    }
+    m->board.throttle = throttle;
+    m->board.throttle_opaque = m;
+    *out = m;
+    return 0;
+}
+
+void machine_destroy(struct machine *m)
+{
+    if (!m)
+        return;
+    for (unsigned i = 0; i < m->ncpus; i++)
+        vmcpu_destroy(&m->cpus[i]);
+    if (m->has_board) {
+        destroy_devices(m);
+        board_destroy(&m->board);
+    }
+    free(m->cpus);
+    free(m);
+}
+
+/* ---- running ---- */
+
+static void take_signal(struct machine *m, int signal_fd)
+{
+    struct signalfd_siginfo info;
+    if (read(signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
+        return;
+    if (info.ssi_signo == SIGWINCH)
+        tell_size(m);
+    else
+        board_end(&m->board, END_SIGNAL, (int)info.ssi_signo);
+}
+
+static void loop(struct machine *m, int signal_fd)
+{
+    struct pollset p = {.timeout_ms = -1};
+    while (!board_ended(&m->board)) {
+        pollset_clear(&p);
+        terminal_prepare(m->terminal, &p);
+        int signals = pollset_add(&p, signal_fd, POLLIN), timer = pollset_add(&p, pm_timer_fd(m->pm), POLLIN);
+        pollset_add(&p, m->board.end_fd, POLLIN);
+        if (poll(p.fds, p.n, p.timeout_ms) < 0)
+            continue;
+        terminal_dispatch(m->terminal, &p);
+        if (pollset_revents(&p, signals))
+            take_signal(m, signal_fd);
+        if (pollset_revents(&p, timer))
+            pm_timer(m->pm);
+    }
+    pollset_free(&p);
+}
+
+int machine_run(struct machine *m, int signal_fd, struct error *err)
+{
+    const struct terminal_ops ops = {console_input, console_command, m};
+    int result = 0;
+    if (m->board.vm.notice[0])
+        fprintf(stderr, "lodge: %s\n", m->board.vm.notice);
+    for (unsigned i = 0; i < m->ncpus && result == 0; i++)
+        result = vmcpu_start(&m->cpus[i], err);
+    if (result < 0)
+        board_end(&m->board, END_FAILED, 0);
+    terminal_attach(m->terminal, &ops);
+    loop(m, signal_fd);
+    terminal_attach(m->terminal, NULL);
+    terminal_release(m->terminal, true);
+    for (unsigned i = 0; i < m->ncpus; i++)
+        vmcpu_kick(&m->cpus[i]);
+    for (unsigned i = 0; i < m->ncpus; i++)
+        vmcpu_join(&m->cpus[i]);
+    terminal_release(m->terminal, false);
+    for (unsigned i = 0; i < m->ncpus; i++)
+        m->reset_unclean |= vmcpu_timer_live(&m->cpus[i]);
+    return result;
+}
+
+enum board_end machine_end(const struct machine *m, int *code)
+{
+    *code = m->board.end_code;
+    return (enum board_end)m->board.end;
+}
+
+const char *machine_failure(const struct machine *m)
+{
+    return error_text(&m->board.failure);
+}
+
+bool machine_reset_unclean(const struct machine *m)
+{
+    return m->reset_unclean;
+}
+
+enum domain_accel machine_accel(const struct machine *m)
+{
+    return m->board.vm.accel->kind;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A machine made from a struct domain: board, CPUs, devices, kernel. It runs once; a reboot is a new machine from the same domain. */
+#ifndef LODGE_MACHINE_MACHINE_H
+#define LODGE_MACHINE_MACHINE_H
+
+#include "base/error.h"
+#include "machine/board.h"
+#include "machine/terminal.h"
+#include "model/domain.h"
+
+struct machine;
+
+/* `d` and `t` outlive the machine; `t` has been given nobody. 0, or -1 with err; then nothing is left. */
+int machine_create(const struct domain *d, enum domain_accel accel, struct terminal *t, struct machine **out, struct error *err);
+/* Runs it on this thread's loop until it ends. `signal_fd` is a signalfd of the signals that end it, and SIGWINCH. */
+int machine_run(struct machine *m, int signal_fd, struct error *err);
+void machine_destroy(struct machine *m);
+
+/* After machine_run(): why it ended, and the value or signal that belongs to it. */
+enum board_end machine_end(const struct machine *m, int *code);
+/* Of END_FAILED. */
+const char *machine_failure(const struct machine *m);
+/* Of END_RESET: the kernel did not shut down before it reset the machine, as after a panic. */
+bool machine_reset_unclean(const struct machine *m);
+/* Which accelerator it runs on. */
+enum domain_accel machine_accel(const struct machine *m);
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A virtual CPU and the host thread that runs it.
+ *
+ * The thread enters the guest until the board is ended; whoever ends the board calls vmcpu_kick() on every CPU, which brings it out of the
+ * guest by a signal (immediate_exit closes the race between the signal and KVM_RUN).
+ */
+#ifndef LODGE_MACHINE_VMCPU_H
+#define LODGE_MACHINE_VMCPU_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+
+#include "machine/board.h"
+#include "machine/boot.h"
+
+struct vmcpu {
+    struct board *board;
+    unsigned index; /* and APIC ID */
+    int fd;
+    struct kvm_run *run;
+    size_t run_size;
+    pthread_t thread;
+    bool started;
+};
+
+/* Once per process, before the first vmcpu_start(): the signal that brings CPUs out of the guest. */
+int vmcpu_signal_setup(struct error *err);
+
+/* `model` is changed to be this CPU's. On failure nothing is left. */
+int vmcpu_create(struct vmcpu *v, struct board *b, unsigned index, struct kvm_cpuid2 *model, struct error *err);
+/* Gives the first CPU its start; the others wait for INIT and SIPI. */
+int vmcpu_set_entry(struct vmcpu *v, const struct boot_entry *entry, struct error *err);
+int vmcpu_start(struct vmcpu *v, struct error *err);
+void vmcpu_kick(struct vmcpu *v);
+void vmcpu_join(struct vmcpu *v);
+void vmcpu_destroy(struct vmcpu *v);
+/* Is its local APIC's timer still running? (No CPU runs.) A kernel that shuts down in order has stopped it. */
+bool vmcpu_timer_live(struct vmcpu *v);
+
+#endif
