@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The io_uring engine. Steps are collected in the submission ring and go to the kernel in one call when the owner polls; what the
- * page cache can answer is complete when that call returns, and only the rest signals the eventfd.
+ * The io_uring engine. Steps are collected in the submission ring and go to the kernel in one call when the owner polls. What
+ * the page cache can answer is complete when that call returns.
  */
 #include <errno.h>
 #include <liburing.h>

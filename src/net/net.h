@@ -25,6 +25,7 @@ typedef void netdev_receive(void *opaque, const void *frame, size_t len);
 
 struct netdev_ops {
     const char *name;
+    bool checksums_valid; /* it computes the checksums of what it delivers, so that the guest need not */
     void (*send)(struct netdev *n, const void *frame, size_t len);
     /* Before and after each poll(2): adds descriptors and a timeout; handles what is ready. */
     void (*prepare)(struct netdev *n, struct pollset *p);

@@ -199,6 +199,7 @@ static void user_destroy(struct netdev *n)
 
 static const struct netdev_ops user_ops = {
     .name = "user",
+    .checksums_valid = true,
     .send = user_send,
     .prepare = user_prepare,
     .dispatch = user_dispatch,

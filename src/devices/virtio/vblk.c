@@ -64,7 +64,6 @@ struct vblk {
     struct virtio_dev virtio; /* first */
     struct block *block;
     char id[VBLK_ID_BYTES];
-    unsigned in_flight;
 };
 
 /* A request on its way through the block layer. */
@@ -103,7 +102,6 @@ static void finish(struct vblk_req *r, uint8_t status)
     struct iovec *last = &e->in[e->nin - 1];
     ((uint8_t *)last->iov_base)[last->iov_len] = status;
     virtio_push(&d->virtio, VBLK_QUEUE, e, data + 1);
-    d->in_flight--;
     free(r);
 }
 
@@ -218,7 +216,6 @@ static void start_request(struct vblk *d, struct vq_elem *e)
     if (--in[nin - 1].iov_len == 0)
         nin--;
     *r = (struct vblk_req){.block.done = request_done, .disk = d, .elem = e, .type = h.type};
-    d->in_flight++;
     switch (h.type) {
     case T_IN:
         transfer(r, h.sector, in, nin, in_len);
