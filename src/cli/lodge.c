@@ -49,7 +49,7 @@ static int unknown_verb(const char *name, struct error *err)
 
 static int verb_help(int argc, char **argv, struct error *err)
 {
-    static char *help[] = {(char[]){"--help"}};
+    char option[] = "--help", *help[] = {option};
     if (argc > 0) {
         const struct verb *v = find_verb(argv[0]);
         if (!v)
