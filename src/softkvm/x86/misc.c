@@ -96,9 +96,9 @@ void op_movdir64b(struct vcpu *v, const struct insn *i)
     uint64_t line[8];
     uint64_t src = seg_linear(v, i->seg, insn_ea(v, i), sizeof(line), MEM_R);
     uint64_t dst = seg_linear(v, SEG_ES, reg_get(v, i->ops[0].reg, i->addrsize), sizeof(line), MEM_W);
+    mmu_read_buf(v, src, line, sizeof(line), v->mmu_idx, i->seg);
     if (dst & (sizeof(line) - 1))
         cpu_gp(v, 0);
-    mmu_read_buf(v, src, line, sizeof(line), v->mmu_idx, i->seg);
     mmu_write_buf(v, dst, line, sizeof(line), v->mmu_idx, SEG_ES);
 }
 
@@ -217,13 +217,6 @@ void op_sfence(struct vcpu *v, const struct insn *i)
 {
     (void)v, (void)i;
     __asm__ volatile("sfence" : : : "memory");
-}
-
-/* The interpreter is serial by nature; what remains is that stores drain. */
-void op_serialize(struct vcpu *v, const struct insn *i)
-{
-    (void)v, (void)i;
-    __asm__ volatile("mfence" : : : "memory");
 }
 
 /* CLFLUSH and its kin fault as a load of one byte does; memory is coherent without them. */

@@ -66,7 +66,7 @@ static struct step ins_step(struct vcpu *v, const struct insn *i, uint64_t count
     mmu_probe(v, seg_linear(v, SEG_ES, off, size, MEM_W), size, MEM_W, v->mmu_idx, SEG_ES);
     string_write(v, i, port_in(v, (uint16_t)v->gpr[RDX], size));
     string_advance(v, i, RDI, 1);
-    return (struct step){1, true};
+    return (struct step){.done = 1};
 }
 
 void op_ins(struct vcpu *v, const struct insn *i)
@@ -82,7 +82,7 @@ static struct step outs_step(struct vcpu *v, const struct insn *i, uint64_t coun
     uint64_t val = mem_read(v, i->seg, reg_get(v, RSI, i->addrsize), size);
     port_out(v, (uint16_t)v->gpr[RDX], size, val);
     string_advance(v, i, RSI, 1);
-    return (struct step){1, true};
+    return (struct step){.done = 1};
 }
 
 void op_outs(struct vcpu *v, const struct insn *i)

@@ -25,13 +25,6 @@
         BY_SIZE(size, ASM_SHIFT_ONE, #name);                                                                \
         *ax = f;                                                                                            \
         return d;                                                                                           \
-    }                                                                                                       \
-    void op_##name(struct vcpu *v, const struct insn *i)                                                    \
-    {                                                                                                       \
-        if ((i->opcode & 0xfe) == 0xd0)                                                                     \
-            rmw(v, i, 1, name##_one, NULL, FL_ARITH);                                                       \
-        else                                                                                                \
-            rmw(v, i, op_read(v, i, 1), name##_reg, NULL, FL_ARITH);                                        \
     }
 
 DEFINE_SHIFT(rol)
@@ -41,6 +34,31 @@ DEFINE_SHIFT(rcr)
 DEFINE_SHIFT(shl)
 DEFINE_SHIFT(shr)
 DEFINE_SHIFT(sar)
+
+/* ROL and ROR by an immediate other than 1 leave OF alone, where by CL they compute it; undefined, as measured on Intel processors.
+ */
+static uint64_t rotate_mask(const struct insn *i)
+{
+    bool imm = (i->opcode & 0xfe) == 0xc0 && i->ops[0].kind == OPK_GPR;
+    return imm && (i->imm & (i->ops[0].size == 8 ? 63 : 31)) != 1 ? FL_ARITH & ~FL_OF : FL_ARITH;
+}
+
+#define SHIFT_OP(name, mask)                                     \
+    void op_##name(struct vcpu *v, const struct insn *i)         \
+    {                                                            \
+        if ((i->opcode & 0xfe) == 0xd0)                          \
+            rmw(v, i, 1, name##_one, NULL, FL_ARITH);            \
+        else                                                     \
+            rmw(v, i, op_read(v, i, 1), name##_reg, NULL, mask); \
+    }
+
+SHIFT_OP(rol, rotate_mask(i))
+SHIFT_OP(ror, rotate_mask(i))
+SHIFT_OP(rcl, FL_ARITH)
+SHIFT_OP(rcr, FL_ARITH)
+SHIFT_OP(shl, FL_ARITH)
+SHIFT_OP(shr, FL_ARITH)
+SHIFT_OP(sar, FL_ARITH)
 
 /* SHLD and SHRD have three sources, so they do not fit rmw_fn. */
 #define ASM_DOUBLE(sfx, m, insn)                                                 \

@@ -2,7 +2,7 @@
 /*
  * PUSH POP PUSHA POPA PUSHF POPF ENTER LEAVE.
  */
-#include "softkvm/x86/debug.h"
+#include "softkvm/x86/desc.h"
 #include "softkvm/x86/op.h"
 
 void op_push(struct vcpu *v, const struct insn *i)
@@ -70,18 +70,6 @@ void op_pushf(struct vcpu *v, const struct insn *i)
     stack_push(v, i->opsize, image);
 }
 
-/* After IF, TF or AC may have been set. */
-static void flags_changed(struct vcpu *v, uint64_t old)
-{
-    uint64_t set = v->rflags & ~old;
-    if ((v->rflags ^ old) & FL_AC)
-        cpu_update_mode(v);
-    if (set & FL_TF)
-        debug_update(v);
-    if (set & FL_IF)
-        cpu_request(v, REQ_EVENT);
-}
-
 void op_popf(struct vcpu *v, const struct insn *i)
 {
     uint64_t old = v->rflags, image;
@@ -103,8 +91,7 @@ void op_popf(struct vcpu *v, const struct insn *i)
             mask |= FL_IF;
     }
     stack_set(v, stack_pointer(v, i->opsize));
-    v->rflags = (old & ~(mask | FL_RF)) | (image & mask) | FL_ONE;
-    flags_changed(v, old);
+    flags_write(v, image & ~FL_RF, mask | FL_RF);
 }
 
 /* ---- ENTER, LEAVE ---- */

@@ -30,27 +30,37 @@ uint64_t string_host_run(struct vcpu *v, const struct insn *i, int seg, enum reg
     return MIN(n, count);
 }
 
-void string_repeat(struct vcpu *v, const struct insn *i, step_fn *step)
+/* One run of steps; true when it has to go on later, at the same rip. */
+static bool repeat_steps(struct vcpu *v, const struct insn *i, step_fn *step, struct step *s)
 {
-    if (!insn_has(i, PFX_REP | PFX_REPNE)) {
-        step(v, i, 1);
-        return;
-    }
     for (;;) {
         uint64_t count = reg_get(v, RCX, i->addrsize);
         if (count == 0)
-            return;
-        struct step s = step(v, i, count);
-        count -= s.done;
+            return false;
+        *s = step(v, i, count);
+        count -= s->done;
         reg_set(v, RCX, i->addrsize, count);
-        if (count == 0 || !s.more)
-            return;
+        if (count == 0 || s->end)
+            return false;
         insn_retire_iteration(v);
-        if (unlikely(cpu_interrupted(v))) {
-            v->rflags |= FL_RF; /* SDM vol. 3, 18.3.1.1: so the resumed instruction meets its code breakpoint once */
-            cpu_jump(v, v->insn_rip);
-            return;
-        }
+        if (unlikely(cpu_interrupted(v)))
+            return true;
+    }
+}
+
+void string_repeat(struct vcpu *v, const struct insn *i, step_fn *step)
+{
+    struct step s = {0};
+    bool suspended = false;
+    if (insn_has(i, PFX_REP | PFX_REPNE))
+        suspended = repeat_steps(v, i, step, &s);
+    else
+        s = step(v, i, 1);
+    if (s.compared)
+        flags_put(v, s.ax);
+    if (suspended) {
+        v->rflags |= FL_RF; /* SDM vol. 3, 18.3.1.1: a code breakpoint is not met again when the instruction goes on */
+        cpu_jump(v, v->insn_rip);
     }
 }
 
@@ -68,12 +78,12 @@ static struct step movs_step(struct vcpu *v, const struct insn *i, uint64_t coun
         BY_SIZE(size, ASM_REP_MOVS, 0);
         string_advance(v, i, RSI, done);
         string_advance(v, i, RDI, done);
-        return (struct step){done, true};
+        return (struct step){.done = done};
     }
     string_write(v, i, mem_read(v, i->seg, reg_get(v, RSI, i->addrsize), size));
     string_advance(v, i, RSI, 1);
     string_advance(v, i, RDI, 1);
-    return (struct step){1, true};
+    return (struct step){.done = 1};
 }
 
 void op_movs(struct vcpu *v, const struct insn *i)
@@ -91,11 +101,11 @@ static struct step stos_step(struct vcpu *v, const struct insn *i, uint64_t coun
         uint64_t done = n;
         BY_SIZE(size, ASM_REP_STOS, 0);
         string_advance(v, i, RDI, done);
-        return (struct step){done, true};
+        return (struct step){.done = done};
     }
     string_write(v, i, v->gpr[RAX]);
     string_advance(v, i, RDI, 1);
-    return (struct step){1, true};
+    return (struct step){.done = 1};
 }
 
 void op_stos(struct vcpu *v, const struct insn *i)
@@ -111,7 +121,7 @@ static struct step lods_step(struct vcpu *v, const struct insn *i, uint64_t coun
     uint64_t val = mem_read(v, i->seg, reg_get(v, RSI, i->addrsize), size);
     reg_set(v, RAX, size, val);
     string_advance(v, i, RSI, 1);
-    return (struct step){1, true};
+    return (struct step){.done = 1};
 }
 
 void op_lods(struct vcpu *v, const struct insn *i)
@@ -127,11 +137,10 @@ void op_lods(struct vcpu *v, const struct insn *i)
 #define ASM_REP_CMPS(sfx, m, prefix) \
     __asm__ volatile(prefix " cmps" sfx ASM_FLAGS_SAVE : "+D"(d), "+S"(s), "+c"(n), "=&a"(f) : : "cc", "memory")
 
-/* Puts the flags of a comparison and says whether the repetition goes on. */
-static bool compared(struct vcpu *v, const struct insn *i, uint64_t ax)
+static struct step compared(const struct insn *i, uint64_t done, uint64_t ax)
 {
-    flags_put(v, (uint32_t)ax);
-    return insn_has(i, PFX_REPNE) ? !(v->rflags & FL_ZF) : (v->rflags & FL_ZF) != 0;
+    bool equal = flags_from_ax((uint32_t)ax) & FL_ZF;
+    return (struct step){.done = done, .end = equal == insn_has(i, PFX_REPNE), .compared = true, .ax = (uint32_t)ax};
 }
 
 static uint64_t compare(unsigned size, uint64_t a, uint64_t b)
@@ -153,11 +162,11 @@ static struct step scas_step(struct vcpu *v, const struct insn *i, uint64_t coun
         else
             BY_SIZE(size, ASM_REP_SCAS, "repe");
         string_advance(v, i, RDI, all - n);
-        return (struct step){all - n, compared(v, i, f)};
+        return compared(i, all - n, f);
     }
     f = compare(size, v->gpr[RAX], mem_read(v, SEG_ES, reg_get(v, RDI, i->addrsize), size));
     string_advance(v, i, RDI, 1);
-    return (struct step){1, compared(v, i, f)};
+    return compared(i, 1, f);
 }
 
 void op_scas(struct vcpu *v, const struct insn *i)
@@ -178,13 +187,13 @@ static struct step cmps_step(struct vcpu *v, const struct insn *i, uint64_t coun
             BY_SIZE(size, ASM_REP_CMPS, "repe");
         string_advance(v, i, RSI, all - n);
         string_advance(v, i, RDI, all - n);
-        return (struct step){all - n, compared(v, i, f)};
+        return compared(i, all - n, f);
     }
     uint64_t a = mem_read(v, i->seg, reg_get(v, RSI, i->addrsize), size);
     f = compare(size, a, mem_read(v, SEG_ES, reg_get(v, RDI, i->addrsize), size));
     string_advance(v, i, RSI, 1);
     string_advance(v, i, RDI, 1);
-    return (struct step){1, compared(v, i, f)};
+    return compared(i, 1, f);
 }
 
 void op_cmps(struct vcpu *v, const struct insn *i)

@@ -5,12 +5,14 @@
 
 #include "softkvm/x86/op.h"
 
-/* What one step has done. `more` is false when REPE or REPNE found its end. */
+/* What one step has done. */
 struct step {
     uint64_t done; /* elements, at least 1 */
-    bool more;
+    bool end;      /* REPE or REPNE has found its end */
+    bool compared; /* ax holds flags, to be put when the instruction ends or is suspended: a fault later on leaves them as they were
+                      before it */
+    uint32_t ax;
 };
-/* Does 1..count elements and commits the pointers (and RAX, flags); string_repeat() commits the counter. */
 typedef struct step step_fn(struct vcpu *v, const struct insn *i, uint64_t count);
 
 /* Runs steps while the repeat prefix, RCX and the step itself say so; one step without a prefix. */
