@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The sleep of a vCPU that has nothing to do, and vcpu_kick().
+ *
+ * It sleeps on a futex: the first word of kvm_run. That word holds immediate_exit, which a signal handler of user space may set at any moment, also
+ * between our last look at it and the system call; the kernel compares the word again, so that the wish is never lost. For kicks the word
+ * has a bit of its own, in a byte that the ABI leaves unused and that is only set while the vCPU sleeps.
+ *
+ * With KVM_SET_SIGNAL_MASK the signals that should end KVM_RUN are blocked and reach no handler. Then the vCPU polls a signalfd of
+ * exactly these signals, and an eventfd for kicks.
+ */
+#include <errno.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <sys/syscall.h>
+
+#include "softkvm/api/api.h"
+
+#define WAKE_BIT BIT(16) /* kvm_run->padding1[0] */
+
+/* With a timeout FUTEX_WAIT is never restarted after a signal handler, whatever SA_RESTART says; its length means nothing. */
+static const struct timespec wait_limit = {.tv_sec = 3600};
+
+static _Atomic uint32_t *wait_word(struct vcpu *v)
+{
+    return (_Atomic uint32_t *)(void *)v->run;
+}
+
+void vcpu_kick(struct vcpu *v, uint32_t requests)
+{
+    struct vcpu_api *a = v->api;
+    atomic_fetch_or(&v->requests, requests);
+    if (!atomic_load(&a->waiting))
+        return;
+    int fd = atomic_load(&a->sigmask.wake_fd);
+    if (fd >= 0) {
+        uint64_t one = 1;
+        while (write(fd, &one, sizeof(one)) < 0 && errno == EINTR)
+            ;
+        return;
+    }
+    atomic_fetch_or(wait_word(v), WAKE_BIT);
+    syscall(SYS_futex, wait_word(v), FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+/* Requests that end a sleep; the others (REQ_STEP, REQ_SHADOW, REQ_TLB_FLUSH, REQ_PAUSE) can wait until the vCPU runs. */
+static bool woken(struct vcpu *v)
+{
+    return (atomic_load(&v->requests) & (REQ_EXIT | REQ_EVENT | REQ_TICK)) || v->run->immediate_exit;
+}
+
+static enum wait_result wait_futex(struct vcpu *v)
+{
+    _Atomic uint32_t *word = wait_word(v);
+    enum wait_result result = WAIT_WOKEN;
+    for (;;) {
+        uint32_t seen = atomic_load(word) & ~WAKE_BIT;
+        if (woken(v))
+            break;
+        if (!syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, &wait_limit, NULL, 0))
+            continue;
+        if (errno == EINTR) {
+            result = WAIT_SIGNAL;
+            break;
+        }
+        if (atomic_load(word) & WAKE_BIT)
+            break;
+    }
+    return result;
+}
+
+static enum wait_result wait_poll(struct vcpu *v)
+{
+    struct vcpu_api *a = v->api;
+    struct pollfd fds[2] = {{.fd = a->sigmask.wake_fd, .events = POLLIN}, {.fd = a->sigmask.signal_fd, .events = POLLIN}};
+    while (!woken(v)) {
+        int n = poll(fds, 2, -1);
+        if ((n < 0 && errno == EINTR) || (n > 0 && fds[1].revents))
+            return WAIT_SIGNAL;
+        uint64_t count;
+        if (n > 0 && fds[0].revents && read(a->sigmask.wake_fd, &count, sizeof(count)) < 0)
+            break;
+    }
+    return WAIT_WOKEN;
+}
+
+enum wait_result vcpu_wait(struct vcpu *v)
+{
+    struct vcpu_api *a = v->api;
+    STAT_ADD(v, halts, 1);
+    atomic_store(&a->waiting, true);
+    enum wait_result result = a->sigmask.set ? wait_poll(v) : wait_futex(v);
+    atomic_store(&a->waiting, false);
+    atomic_fetch_and(wait_word(v), ~WAKE_BIT);
+    return result;
+}
