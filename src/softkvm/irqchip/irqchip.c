@@ -35,6 +35,12 @@ int irqchip_create(struct softkvm_vm *vm, bool split, unsigned pins)
     return 0;
 }
 
+void irqchip_stop(struct softkvm_vm *vm)
+{
+    if (vm->irqchip)
+        pit_destroy(vm->irqchip);
+}
+
 void irqchip_destroy(struct softkvm_vm *vm)
 {
     struct irqchip *c = vm->irqchip;

@@ -25,7 +25,8 @@ struct lapic;
 /* Whole-chip: created once by KVM_CREATE_IRQCHIP (split=false) or KVM_CAP_SPLIT_IRQCHIP (split=true: LAPICs only, MSI routes; `pins` GSIs
  * whose EOIs are reported to user space). 0 or -errno. */
 int irqchip_create(struct softkvm_vm *vm, bool split, unsigned pins);
-void irqchip_destroy(struct softkvm_vm *vm);
+void irqchip_stop(struct softkvm_vm *vm);    /* from now on nothing happens by itself: before the LAPICs are destroyed */
+void irqchip_destroy(struct softkvm_vm *vm); /* after them */
 int irqchip_get(struct softkvm_vm *vm, struct kvm_irqchip *c);       /* KVM_GET_IRQCHIP */
 int irqchip_set(struct softkvm_vm *vm, const struct kvm_irqchip *c); /* restored state is untrusted: everything is masked to what exists */
 int irqchip_set_routes(struct softkvm_vm *vm, const struct kvm_irq_routing_entry *e, unsigned n);
@@ -93,6 +94,7 @@ int pv_msr_write(struct vcpu *v, uint32_t index, uint64_t val, bool host);
 void pv_before_run(struct vcpu *v); /* refresh kvmclock page and steal time when due */
 /* A new VM's clock starts with pv_clock_set() of a zeroed structure. */
 int pv_clock_get(struct softkvm_vm *vm, struct kvm_clock_data *c);
+int pv_clock_paused(struct vcpu *v); /* KVM_KVMCLOCK_CTRL: tells the guest that it has been stopped. 0, or -EINVAL without kvmclock */
 int pv_clock_set(struct softkvm_vm *vm, const struct kvm_clock_data *c);
 
 #endif

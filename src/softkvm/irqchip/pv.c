@@ -20,6 +20,7 @@
 #include "softkvm/x86/cpu.h"
 
 #define PVCLOCK_TSC_STABLE    1
+#define PVCLOCK_GUEST_STOPPED 2
 #define STEAL_RESERVED_BITS   0x3eull /* the structure is 64-byte aligned */
 #define STEAL_INTERVAL_NS     (50 * 1000000ull)
 #define CLOCK_PAIRING_TRIES   4
@@ -142,7 +143,18 @@ static void update_clock(struct vcpu *v)
         .tsc_shift = h->shift,
         .flags = PVCLOCK_TSC_STABLE,
     };
+    p.flags |= ((const struct clock_page *)(void *)page)->flags & PVCLOCK_GUEST_STOPPED; /* until the guest has seen it */
     publish(page, &p, sizeof(p) / 4, 0);
+}
+
+int pv_clock_paused(struct vcpu *v)
+{
+    if (!(v->msr.kvm_system_time & KVM_MSR_ENABLED))
+        return -EINVAL;
+    struct clock_page *page = pv_area(v, v->msr.kvm_system_time & ~1ull, sizeof(*page));
+    if (page)
+        __atomic_fetch_or(&page->flags, PVCLOCK_GUEST_STOPPED, __ATOMIC_RELAXED);
+    return 0;
 }
 
 /* The time of day at which the guest's kvmclock was 0. */
