@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/util.h"
-#include "machine/elf.h"
+#include "machine/elfimage.h"
 #include "machine/memmap.h"
 
 

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "base/util.h"
-#include "machine/elf.h"
+#include "machine/elfimage.h"
 #include "machine/memmap.h"
 
 #define HEADER_MAGIC  0x1badb002u

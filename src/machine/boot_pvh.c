@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/util.h"
-#include "machine/elf.h"
+#include "machine/elfimage.h"
 #include "machine/memmap.h"
 
 #define NOTE_PHYS32_ENTRY 18

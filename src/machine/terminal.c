@@ -44,12 +44,12 @@ struct terminal {
     uint8_t in[IN_SIZE]; /* what the guest has not taken yet */
 };
 
-static const char help[] = "\r\nlodge: Ctrl-A x  ends the guest at once\r\n"
-                           "       Ctrl-A p  presses its power button\r\n"
-                           "       Ctrl-A b  sends a break\r\n"
-                           "       Ctrl-A h  shows this\r\n"
-                           "       Ctrl-A Ctrl-A  sends a Ctrl-A\r\n";
-static const char no_monitor[] = "\r\nlodge: Ctrl-A c is kept for a monitor; see Ctrl-A h\r\n";
+static const char help[] = "\nlodge: Ctrl-A x  ends the guest at once\n"
+                           "       Ctrl-A p  presses its power button\n"
+                           "       Ctrl-A b  sends a break\n"
+                           "       Ctrl-A h  shows this\n"
+                           "       Ctrl-A Ctrl-A  sends a Ctrl-A\n";
+static const char no_monitor[] = "\nlodge: Ctrl-A c is kept for a monitor; see Ctrl-A h\n";
 
 /* ---- the mode and its watcher ---- */
 
@@ -92,7 +92,7 @@ static int start_watcher(struct terminal *t, struct error *err)
 
 /*
  * Input byte by byte, without echo, and Ctrl-C goes to the guest. Output processing stays on: the log's lines come out straight, and a
- * guest's "\r\n" looks the same.
+ * guest's "\n" looks the same.
  */
 static int enter_raw(struct terminal *t, struct error *err)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* ELF executables (32 and 64 bits, x86, little endian) as kernels: loaded by physical address. The file is hostile input. */
-#ifndef LODGE_MACHINE_ELF_H
-#define LODGE_MACHINE_ELF_H
+#ifndef LODGE_MACHINE_ELFIMAGE_H
+#define LODGE_MACHINE_ELFIMAGE_H
 
 #include "machine/boot.h"
 

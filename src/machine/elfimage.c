@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* System V ABI, chapters 4 and 5 (ELF header, program headers, notes). */
-#include "machine/elf.h"
+#include "machine/elfimage.h"
 
 #include <elf.h>
 #include <string.h>
