@@ -67,6 +67,8 @@ uint64_t lapic_tpr_get(struct vcpu *v); /* CR8: 0..15 */
 void lapic_tpr_set(struct vcpu *v, uint64_t cr8);
 /* Is there an interrupt that the LAPIC (or the PIC through LINT0/ExtINT) would deliver now? */
 bool lapic_has_interrupt(struct vcpu *v);
+/* Would an ExtINT (of user space's PIC, with a split irqchip) pass LINT0? True without a LAPIC and with a disabled one. */
+bool lapic_accept_pic(struct vcpu *v);
 /* Takes it: moves IRR to ISR (or acknowledges the PIC) and returns the vector; -1 when it went away. */
 int lapic_take_interrupt(struct vcpu *v);
 /* Latched INIT / SIPI: run.c asks when REQ_EVENT is set. Returns true and the vector when a SIPI is there. */

@@ -250,6 +250,11 @@ int lapic_take_eoi_exit(struct vcpu *v)
     return vector;
 }
 
+bool lapic_accept_pic(struct vcpu *v)
+{
+    return !v->lapic || lapic_takes_extint(v->lapic);
+}
+
 uint64_t lapic_tpr_get(struct vcpu *v)
 {
     return v->lapic ? lapic_reg(v->lapic, LR_TPR) >> 4 & 15 : v->cr8;
@@ -507,7 +512,7 @@ void lapic_reset(struct vcpu *v, bool init)
 {
     struct lapic *l = v->lapic;
     if (!init)
-        v->apic_base = APIC_BASE_DEFAULT | APIC_BASE_EN | (v->id == 0 ? APIC_BASE_BSP : 0);
+        v->apic_base = APIC_BASE_DEFAULT | APIC_BASE_EN | (v->id == v->vm->bsp_id ? APIC_BASE_BSP : 0);
     if (!l)
         return;
     if (!init) {

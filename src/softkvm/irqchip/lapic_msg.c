@@ -5,6 +5,7 @@
  * A sender looks at the destinations' ID, LDR, DFR, SVR and mode without a lock. It may see a register while its owner changes it; on hardware
  * such a message races with the change just the same.
  */
+#include <errno.h>
 #include <linux/kvm_para.h>
 
 #include "softkvm/irqchip/lapic.h"

@@ -60,6 +60,7 @@ static uint64_t read_clock(clockid_t id)
 static uint64_t clock_at_tsc(clockid_t id, uint64_t *tsc)
 {
     uint64_t best = UINT64_MAX, ns = 0;
+    *tsc = 0;
     for (int i = 0; i < CLOCK_PAIRING_TRIES; i++) {
         uint64_t before = __rdtsc(), val = read_clock(id), after = __rdtsc();
         if (after - before < best) {
