@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "softkvm/api/api.h"
 #include "softkvm/x86/desc.h"
 
 #define IDT    0x1000
@@ -58,6 +59,7 @@ static void set_mode(struct vcpu *v, enum code_mode mode)
 {
     v->cr0 = CR0_ET | CR0_NE | (mode == CODE16 ? 0 : CR0_PE) | (mode == CODE64 ? CR0_PG | CR0_WP : 0);
     v->cr4 = mode == CODE64 ? CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT : 0;
+    v->xcr0 = XCR0_X87;
     v->efer = mode == CODE64 ? EFER_LME | EFER_LMA | EFER_SCE | EFER_NX : 0;
     v->cr3 = TABLES;
     v->long_mode = mode == CODE64;
@@ -81,13 +83,15 @@ static void set_mode(struct vcpu *v, enum code_mode mode)
 struct vcpu *flat_add(struct flat *f, enum code_mode mode)
 {
     struct vcpu *v = aligned_alloc(64, sizeof(*v));
-    struct kvm_run *run = calloc(1, PAGE_SIZE);
-    if (!v || !run || (memset(v, 0, sizeof(*v)), interp_init(v))) {
+    struct kvm_run *run = calloc(1, API_RUN_SIZE);
+    struct vcpu_api *api = calloc(1, sizeof(*api));
+    if (!v || !run || !api || (memset(v, 0, sizeof(*v)), interp_init(v))) {
         fprintf(stderr, "cannot make a vCPU: out of memory\n");
         exit(2);
     }
     v->vm = &f->vm;
     v->run = run;
+    v->api = api;
     v->id = f->vm.nvcpus++;
     f->vm.vcpus[v->id] = v;
     v->delivering = -1;
@@ -110,7 +114,8 @@ void flat_init(struct flat *f, enum code_mode mode)
     memset(f, 0, sizeof(*f));
     f->ram = mmap(NULL, FLAT_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     struct slot_table *t = calloc(1, sizeof(*t) + sizeof(struct memslot));
-    if (f->ram == MAP_FAILED || !t) {
+    f->vm.api = calloc(1, sizeof(*f->vm.api));
+    if (f->ram == MAP_FAILED || !t || !f->vm.api) {
         fprintf(stderr, "cannot make a guest: out of memory\n");
         exit(2);
     }
@@ -118,7 +123,8 @@ void flat_init(struct flat *f, enum code_mode mode)
     t->slots[0] = (struct memslot){.size = FLAT_RAM, .hva = f->ram};
     f->vm.slots = t;
     pthread_mutex_init(&f->vm.lock, NULL);
-    pthread_mutex_init(&f->vm.exclusive, NULL);
+    pause_init(&f->vm);
+    zones_init(&f->vm.api->zones);
     make_tables(f);
     make_idt(f, mode);
     f->v = flat_add(f, mode);
@@ -129,9 +135,13 @@ void flat_free(struct flat *f)
     for (unsigned n = 0; n < f->vm.nvcpus; n++) {
         interp_free(f->vm.vcpus[n]);
         free(f->vm.vcpus[n]->run);
+        free(f->vm.vcpus[n]->api);
         free(f->vm.vcpus[n]);
     }
     free(f->vm.slots);
+    zones_free(&f->vm.api->zones);
+    pause_free(&f->vm);
+    free(f->vm.api);
     munmap(f->ram, FLAT_RAM);
 }
 

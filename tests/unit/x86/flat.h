@@ -2,8 +2,8 @@
 /*
  * A vCPU made by hand, for tests of single instructions and small programs: 16 MiB of RAM, identity-mapped, no API around it.
  *
- * Map: IDT 0x1000 (256 gates of 64-bit code, or 32-bit ones, to HANDLER + 16 * vector), GDT 0x2000, page tables from 0x3000 (the first
- * 2 MiB in 4 KiB pages), TSS 0x8000, handlers 0x9000 (each HLT), free from 0x10000.
+ * Map: IDT 0x1000 (256 gates of 64-bit code, or 32-bit ones, to HANDLER + 16 * vector), GDT 0x2000, page tables from 0x3000 (the
+ * first 2 MiB in 4 KiB pages), TSS 0x8000, handlers 0x9000 (each HLT), free from 0x10000.
  */
 #ifndef LODGE_TESTS_FLAT_H
 #define LODGE_TESTS_FLAT_H
@@ -38,8 +38,8 @@ uint64_t *flat_pte(struct flat *f, uint64_t la);
 /* Vector of the exception that has just been delivered (rip is at its handler), or -1. */
 int flat_exception(const struct vcpu *v);
 
-#define FLAT_PROGRAM(name, text)                                                                                                           \
-    __asm__(".pushsection .rodata\n.globl " #name ", " #name "_end\n" #name ":\n" text "\n" #name "_end:\n.popsection\n");                \
+#define FLAT_PROGRAM(name, text)                                                                                           \
+    __asm__(".pushsection .rodata\n.globl " #name ", " #name "_end\n" #name ":\n" text "\n" #name "_end:\n.popsection\n"); \
     extern const uint8_t name[], name##_end[]
 
 #endif

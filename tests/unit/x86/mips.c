@@ -102,7 +102,8 @@ static void measure(const char *name, const uint8_t *code, const uint8_t *end, d
         s = (double)(now_ns() - start) / 1e9;
     } while (s < seconds);
     insns = f.v->stats.insns;
-    printf("%-8s %7.1f MIPS  (%lu instructions, %lu decoded)\n", name, (double)insns / s / 1e6, insns, (uint64_t)f.v->stats.decode_misses);
+    printf("%-8s %7.1f MIPS  (%lu instructions, %lu decoded)\n", name, (double)insns / s / 1e6, insns,
+           (uint64_t)f.v->stats.decode_misses);
     flat_free(&f);
 }
 
