@@ -78,6 +78,7 @@ static void put_pci(struct aml *a, const struct acpi_config *cfg)
     aml_name(a, "_CRS"), aml_resources(a);
     aml_bus_window(a, 0, MEM_ECAM_BUSES - 1);
     aml_io(a, 0xcf8, 8);
+    aml_io_window(a, 0, 0xcf7); /* legacy devices and the power management block, behind the ISA bridge; BARs go above PORT_PCI */
     aml_io_window(a, PORT_PCI, PORT_PCI_END - 1);
     aml_memory_window32(a, MEM_PCI32, MEM_PCI32_END - 1);
     if (cfg->pci64_end > cfg->pci64_base)

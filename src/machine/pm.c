@@ -11,10 +11,11 @@
 #define TIMER_HZ   3579545ull /* ACPI 6.4, 4.8.2.1 */
 #define TIMER_TOP  (1ull << 31) /* ticks between changes of the top bit, with TMR_VAL_EXT */
 
-enum { STS_TMR = 1 << 0, STS_GBL = 1 << 5, STS_PWRBTN = 1 << 8, STS_WAK = 1 << 15 };
+enum { STS_TMR = 1 << 0, STS_GBL = 1 << 5, STS_PWRBTN = 1 << 8, STS_RTC = 1 << 10 };
 enum { CNT_SCI_EN = 1 << 0, CNT_SLP_TYP_SHIFT = 10, CNT_SLP_TYP = 7 << CNT_SLP_TYP_SHIFT, CNT_SLP_EN = 1 << 13 };
 
-#define EN_MASK  (STS_TMR | STS_GBL | STS_PWRBTN)
+/* The RTC's event can be enabled and never comes: it would wake from a sleep that does not exist here. */
+#define EN_MASK  (STS_TMR | STS_GBL | STS_PWRBTN | STS_RTC)
 #define CNT_MASK CNT_SLP_TYP
 
 struct pm {

@@ -92,7 +92,7 @@ static int start_watcher(struct terminal *t, struct error *err)
 
 /*
  * Input byte by byte, without echo, and Ctrl-C goes to the guest. Output processing stays on: the log's lines come out straight, and a
- * guest's "\n" looks the same.
+ * guest's "\r\n" looks the same.
  */
 static int enter_raw(struct terminal *t, struct error *err)
 {
