@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Decimal adjustment: DAA DAS AAA AAS AAM AAD. They do not exist in 64-bit code, so the host's own cannot be used here.
- * SDM vol. 2 defines results and AF, CF (and SF ZF PF where a result is tested); OF, and what else it leaves undefined, is taken as
- * measured on Intel processors: see below.
+ * Flags that SDM vol. 2 leaves undefined are as Intel processors have them: OF is cleared, SF ZF PF tell the new AL.
  */
-#include "softkvm/x86/op.h"
+#include "softkvm/x86/alu.h"
 
 static uint64_t al_get(const struct vcpu *v)
 {
@@ -87,10 +86,12 @@ void op_aam(struct vcpu *v, const struct insn *i)
     put(v, byte_flags(al % base));
 }
 
+/* The flags are those of the last step, an addition of bytes. */
 void op_aad(struct vcpu *v, const struct insn *i)
 {
     uint64_t ax = reg_get(v, RAX, 2);
-    uint8_t al = (uint8_t)((ax & 0xff) + (ax >> 8) * (i->imm & 0xff));
-    reg_set(v, RAX, 2, al);
-    put(v, byte_flags(al));
+    uint32_t f;
+    uint64_t al = add_reg(1, ax & 0xff, (ax >> 8) * (i->imm & 0xff), 0, &f);
+    reg_set(v, RAX, 2, al & 0xff);
+    flags_put(v, f);
 }
