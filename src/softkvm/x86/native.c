@@ -40,6 +40,8 @@ enum stub_flag {
     STUB_GPR = 32,       /* `slot` says something */
 };
 
+#define FSW_ES 0x80 /* an unmasked x87 exception is pending */
+
 /* Where RAX, RCX and RDX come from and go to: operand number + 1 for the value before (low four bits) and after the instruction, 0 for
  * nowhere, SLOT_SELF for the guest's register of the same name. */
 enum { SLOT_A, SLOT_C, SLOT_D, SLOT_COUNT };
@@ -416,55 +418,6 @@ static void regs_store(struct vcpu *v, const struct insn *i, const struct native
     }
 }
 
-static uint64_t next_page(const struct vcpu *v, uint64_t la)
-{
-    la = (la & PAGE_MASK) + PAGE_SIZE;
-    return cpu_64bit(v) ? la : (uint32_t)la;
-}
-
-/* The store of an instruction that has taken place in a buffer; false when an unmasked x87 exception has suppressed it. */
-static bool try_store(struct vcpu *v, const struct native_stub *s, const struct native_regs *r, uint8_t *buf)
-{
-    uint8_t other[32] __attribute__((aligned(32)));
-    struct native_regs after = *r;
-    bytes_fill(other, 0xff, sizeof(other));
-    run_stub(v, fpu_try, s, &after, buf);
-    if (!(s->flags & STUB_POINTERS) || !(after.fsw & 0x80) || (s->access & ISA_OP_R))
-        return true;
-    /* What was not written is as it was before, whatever that was. */
-    run_stub(v, fpu_try, s, &after, other);
-    for (unsigned n = 0; n < s->mem_size; n++)
-        if (buf[n] == other[n])
-            return true;
-    return false;
-}
-
-/*
- * A store to what has no host address, or that may yet fault. User space may have to complete it, and then the instruction starts again. So its
- * effect on memory is found out first, leaving registers as they are, and only once memory has it all does it run for good.
- */
-static void store_outside(struct vcpu *v, const struct insn *i, const struct native_stub *s, struct native_regs *r, uint64_t la)
-{
-    uint8_t buf[32] __attribute__((aligned(32))) = {0};
-    mmu_probe(v, la, s->mem_size, MEM_W, v->mmu_idx, i->seg);
-    if (s->access & ISA_OP_R)
-        mmu_read_buf(v, la, buf, s->mem_size, v->mmu_idx, i->seg);
-    if (try_store(v, s, r, buf))
-        mmu_write_buf(v, la, buf, s->mem_size, v->mmu_idx, i->seg);
-    run_stub(v, fpu_run, s, r, buf);
-}
-
-/* A store to the end of one RAM page and the start of another. */
-static void store_split(struct vcpu *v, const struct native_stub *s, struct native_regs *r, uint8_t *p, unsigned first, uint8_t *q)
-{
-    uint8_t buf[32] __attribute__((aligned(32)));
-    bytes_copy(buf, p, first); /* what the instruction does not write stays */
-    bytes_copy(buf + first, q, s->mem_size - first);
-    run_stub(v, fpu_run, s, r, buf);
-    bytes_copy(p, buf, first);
-    bytes_copy(q, buf + first, s->mem_size - first);
-}
-
 /* Memory operands of 8 bytes or less, and of 10, must be aligned when EFLAGS.AC says so: SDM vol. 3, table 6-7. */
 static void check_ac(struct vcpu *v, const struct insn *i, const struct native_stub *s, uint64_t la, enum mem_access acc)
 {
@@ -475,25 +428,61 @@ static void check_ac(struct vcpu *v, const struct insn *i, const struct native_s
     cpu_fault(v, EXC_AC, 0);
 }
 
+/* What an x87 instruction would store; false when an unmasked exception suppresses the store. */
+static bool try_store(struct vcpu *v, const struct native_stub *s, const struct native_regs *r, uint8_t *buf)
+{
+    uint8_t other[32] __attribute__((aligned(32)));
+    struct native_regs after = *r;
+    bytes_fill(buf, 0, s->mem_size);
+    run_stub(v, fpu_try, s, &after, buf);
+    if (!(after.fsw & FSW_ES))
+        return true;
+    bytes_fill(other, 0xff, s->mem_size);
+    run_stub(v, fpu_try, s, &after, other);
+    for (unsigned n = 0; n < s->mem_size; n++)
+        if (buf[n] == other[n])
+            return true;
+    return false; /* each byte is as it was before, whatever that was */
+}
+
+/*
+ * A store that changes x87 registers, to a place without a host address at hand. The write may fault, or leave for user space and restart the
+ * instruction. So what is to be written is found out first, and only once memory has it does the instruction run for good.
+ */
+static void store_x87(struct vcpu *v, const struct insn *i, const struct native_stub *s, struct native_regs *r, uint64_t la)
+{
+    uint8_t buf[32] __attribute__((aligned(32)));
+    if (try_store(v, s, r, buf)) {
+        /* Ten bytes are two stores on the host's processors, too: the first one stays when the second faults. */
+        unsigned first = MIN(s->mem_size, 8u);
+        mmu_write_buf(v, la, buf, first, v->mmu_idx, i->seg);
+        if (s->mem_size > first)
+            mmu_write_buf(v, la + first, buf + first, s->mem_size - first, v->mmu_idx, i->seg);
+    }
+    run_stub(v, fpu_run, s, r, buf);
+}
+
+/*
+ * The operand has no host address at hand: a TLB miss, two pages, MMIO, a watchpoint.
+ *
+ * Stores other than x87's may run any number of times: they pop nothing. VCVTPS2PH sets MXCSR's flags or raises #XM before it touches memory.
+ */
 static void run_mem_slow(struct vcpu *v, const struct insn *i, const struct native_stub *s, struct native_regs *r, uint64_t la, enum mem_access acc)
 {
-    unsigned left = (unsigned)(PAGE_SIZE - (la & (PAGE_SIZE - 1)));
+    uint8_t buf[32] __attribute__((aligned(32)));
     if (s->flags & STUB_WAITS)
         native_wait(v);
     check_ac(v, i, s, la, acc);
-    uint8_t *p = mmu_host_slow(v, la, acc, v->mmu_idx, i->seg);
-    if (p && s->mem_size <= left) {
-        run_stub(v, fpu_run, s, r, p);
-    } else if (acc == MEM_R) {
-        uint8_t buf[32] __attribute__((aligned(32)));
+    if (acc == MEM_R) {
         mmu_read_buf(v, la, buf, s->mem_size, v->mmu_idx, i->seg);
         run_stub(v, fpu_run, s, r, buf);
+    } else if (s->flags & STUB_POINTERS) {
+        store_x87(v, i, s, r, la);
     } else {
-        uint8_t *q = s->mem_size > left ? mmu_host_slow(v, next_page(v, la), acc, v->mmu_idx, i->seg) : NULL;
-        if (p && q)
-            store_split(v, s, r, p, left, q);
-        else
-            store_outside(v, i, s, r, la);
+        if (s->flags & STUB_WAITS) /* MMX: the x87 tags must not change when memory faults */
+            mmu_probe(v, la, s->mem_size, MEM_W, v->mmu_idx, i->seg);
+        run_stub(v, fpu_run, s, r, buf);
+        mmu_write_buf(v, la, buf, s->mem_size, v->mmu_idx, i->seg);
     }
 }
 
@@ -501,8 +490,11 @@ static void run_mem(struct vcpu *v, const struct insn *i, const struct native_st
 {
     enum mem_access acc = s->access & ISA_OP_W ? MEM_W : MEM_R;
     uint64_t la = seg_linear(v, i->seg, ea, s->mem_size, acc);
-    if (s->align && unlikely(la & (s->align - 1u)))
+    if (s->align && unlikely(la & (s->align - 1u))) {
+        if (s->flags & STUB_WAITS)
+            native_wait(v);
         cpu_gp(v, 0);
+    }
     void *p = mmu_host_fast(v, la, s->mem_size, acc, v->mmu_idx);
     if (likely(p != NULL))
         run_stub(v, fpu_run, s, r, p);

@@ -97,6 +97,13 @@ static inline void native_wait(struct vcpu *v)
     native_run(v, fpu_op_fwait, NULL, NULL);
 }
 
+/* Probes an area of many bytes as microcode does: its last byte first. */
+static inline void area_probe(struct vcpu *v, uint64_t la, unsigned n, enum mem_access acc, int seg)
+{
+    mmu_probe(v, la + n - 1, 1, acc, v->mmu_idx, seg);
+    mmu_probe(v, la, n, acc, v->mmu_idx, seg);
+}
+
 /* Loads or stores a whole register by plain moves. NATIVE_XMM leaves, NATIVE_VXMM clears the upper half. */
 enum native_file { NATIVE_MMX, NATIVE_XMM, NATIVE_VXMM, NATIVE_YMM };
 void native_load(struct vcpu *v, enum native_file f, unsigned reg, void *from);

@@ -10,7 +10,7 @@
 /* ---- MASKMOVQ, MASKMOVDQU ---- */
 
 /* Bytes of `data` whose mask byte has bit 7 set go to seg:rDI. Permission is needed for the whole operand, whatever the mask: so the
- * processors that this has been compared with do it. */
+ * processors that this has been compared with do it, upper half first. */
 static void mask_move(struct vcpu *v, const struct insn *i, enum native_file f)
 {
     uint8_t data[16], mask[16];
@@ -19,9 +19,11 @@ static void mask_move(struct vcpu *v, const struct insn *i, enum native_file f)
     if (f == NATIVE_MMX)
         native_wait(v);
     uint64_t la = seg_linear(v, i->seg, off, size, MEM_W);
-    mmu_probe(v, la, size, MEM_W, v->mmu_idx, i->seg);
     native_store(v, f, i->ops[0].reg, data);
     native_store(v, f, i->ops[1].reg, mask);
+    if (size == 16)
+        mmu_probe(v, la + 8, 8, MEM_W, v->mmu_idx, i->seg);
+    mmu_probe(v, la, 8, MEM_W, v->mmu_idx, i->seg);
     for (unsigned from = 0, to; from < size; from = to + 1) {
         for (to = from; to < size && mask[to] >> 7;)
             to++;
@@ -130,17 +132,30 @@ void op_vpmaskmovq(struct vcpu *v, const struct insn *i)
 struct gather {
     uint8_t dest[32], mask[32], index[32];
     unsigned index_size, size, count; /* bytes of an index, bytes of an element, elements */
-    unsigned bytes;                   /* of destination and mask that take part */
-    enum native_file file;            /* of the destination */
+    unsigned length, bytes;           /* of the vector; of destination and mask that take part */
     uint8_t dest_reg, mask_reg;
+    bool any;                         /* an element has been loaded */
 };
 
 static void gather_commit(struct vcpu *v, struct gather *g)
 {
-    for (unsigned n = g->bytes; n < 32; n++)
-        g->dest[n] = g->mask[n] = 0;
-    native_load(v, g->file, g->dest_reg, g->dest);
-    native_load(v, g->file, g->mask_reg, g->mask);
+    bytes_fill(g->dest + g->bytes, 0, sizeof(g->dest) - g->bytes);
+    bytes_fill(g->mask, 0, sizeof(g->mask));
+    native_load(v, NATIVE_VXMM, g->mask_reg, g->mask);
+    native_load(v, vex_file(MAX(g->bytes, 16u)), g->dest_reg, g->dest);
+}
+
+/*
+ * At a fault: the elements that are there have been loaded and their mask is clear, as the SDM demands; the others' masks are spread over their elements.
+ * The destination's upper half, which the SDM clears at the end, is still there.
+ */
+static void gather_commit_partly(struct vcpu *v, struct gather *g)
+{
+    for (unsigned n = 0; n < g->length / g->size; n++)
+        bytes_fill(g->mask + n * g->size, selected(g->mask, n, g->size) ? 0xff : 0, g->size);
+    native_load(v, vex_file(g->length), g->mask_reg, g->mask);
+    if (g->any)
+        native_load(v, g->bytes == 32 ? NATIVE_YMM : NATIVE_XMM, g->dest_reg, g->dest);
 }
 
 static uint64_t gather_offset(const struct vcpu *v, const struct insn *i, const struct gather *g, unsigned n)
@@ -153,7 +168,7 @@ static uint64_t gather_offset(const struct vcpu *v, const struct insn *i, const 
 
 /*
  * The element's linear address, once it is known that reading it does not fault. A fault unwinds, but not before the elements below this one
- * have been committed, as the SDM demands. That is left out when one of them came from user space: its record must find the instruction unchanged.
+ * have been committed. That is left out when one of them came from user space: its record must find the instruction unchanged.
  */
 static uint64_t gather_probe(struct vcpu *v, const struct insn *i, struct gather *g, unsigned n)
 {
@@ -163,8 +178,8 @@ static uint64_t gather_probe(struct vcpu *v, const struct insn *i, struct gather
     int why = unwind_set(v->unwind);
     if (why) {
         bytes_copy(v->unwind, outer, sizeof(outer));
-        if (!v->io_done && n)
-            gather_commit(v, g);
+        if (!v->io_done)
+            gather_commit_partly(v, g);
         unwind_jump(v->unwind, why);
     }
     la = element_la(v, i, gather_offset(v, i, g, n), g->size, MEM_R);
@@ -183,26 +198,24 @@ static void gather_element(struct vcpu *v, const struct insn *i, struct gather *
     else
         mmu_read_buf(v, gather_probe(v, i, g, n), to, g->size, v->mmu_idx, i->seg);
     bytes_fill(g->mask + n * g->size, 0, g->size);
+    g->any = true;
 }
 
 static void gather(struct vcpu *v, const struct insn *i, unsigned index_size)
 {
-    unsigned length = vex_length(i);
     struct gather g = {.index_size = index_size, .size = i->ops[1].size, .dest_reg = i->ops[0].reg, .mask_reg = i->ops[2].reg};
     fpu_check(v, FPU_AVX);
     if (g.dest_reg == g.mask_reg || g.dest_reg == i->index || g.mask_reg == i->index)
         cpu_ud(v);
-    g.count = length / MAX(g.size, index_size);
+    g.length = vex_length(i);
+    g.count = g.length / MAX(g.size, index_size);
     g.bytes = g.count * g.size;
-    g.file = vex_file(MAX(g.bytes, 16u));
-    native_store(v, g.file, g.dest_reg, g.dest);
-    native_store(v, g.file, g.mask_reg, g.mask);
-    native_store(v, vex_file(length), i->index, g.index);
+    native_store(v, vex_file(g.length), g.dest_reg, g.dest);
+    native_store(v, vex_file(g.length), g.mask_reg, g.mask);
+    native_store(v, vex_file(g.length), i->index, g.index);
     for (unsigned n = 0; n < g.count; n++)
         if (selected(g.mask, n, g.size))
             gather_element(v, i, &g, n);
-    for (unsigned n = 0; n < g.bytes; n++)
-        g.mask[n] = 0;
     gather_commit(v, &g);
 }
 

@@ -58,7 +58,9 @@ static void on_signal(int sig, siginfo_t *info, void *ctx)
 
 int trap_install(const void *begin, const void *end)
 {
-    struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    static struct sigaction sa; /* static: filling 152 bytes in would call memset */
+    sa.sa_sigaction = on_signal;
+    sa.sa_flags = SA_SIGINFO | SA_ONSTACK;
     trap.begin = begin;
     trap.end = end;
     sigemptyset(&sa.sa_mask);

@@ -92,13 +92,20 @@ static void from_real(struct env *e, bool wide)
     bytes_copy(e->st, p + 14, ST_SIZE);
 }
 
+/* Probes as microcode does: the control word, the last byte, the rest. */
+static void env_probe(struct vcpu *v, uint64_t la, struct env_format f, unsigned n, enum mem_access acc, int seg)
+{
+    mmu_probe(v, la, f.wide ? 4 : 2, acc, v->mmu_idx, seg);
+    area_probe(v, la, n, acc, seg);
+}
+
 /* Environment of `n` bytes -> guest memory, then `then` is done to the state: masking all exceptions, or initialising. */
 static void store(struct vcpu *v, const struct insn *i, struct env_format f, unsigned n, native_code *code, native_code *then)
 {
     struct env e, scratch;
     fpu_check(v, FPU_X87);
     uint64_t la = seg_linear(v, i->seg, insn_ea(v, i), n, MEM_W);
-    mmu_probe(v, la, n, MEM_W, v->mmu_idx, i->seg);
+    env_probe(v, la, f, n, MEM_W, i->seg);
     fpu_try(v, code, NULL, &e);
     if (f.real)
         to_real(&e, f.wide);
@@ -125,7 +132,9 @@ static void load(struct vcpu *v, const struct insn *i, struct env_format f, unsi
     struct env e;
     fpu_check(v, FPU_X87);
     native_wait(v);
-    mmu_read_buf(v, seg_linear(v, i->seg, insn_ea(v, i), n, MEM_R), &e, n, v->mmu_idx, i->seg);
+    uint64_t la = seg_linear(v, i->seg, insn_ea(v, i), n, MEM_R);
+    env_probe(v, la, f, n, MEM_R, i->seg);
+    mmu_read_buf(v, la, &e, n, v->mmu_idx, i->seg);
     if (f.real)
         from_real(&e, f.wide);
     native_run(v, code, NULL, &e);

@@ -47,7 +47,7 @@ static struct place place_of(struct vcpu *v, const struct insn *i, unsigned alig
 }
 static void place_probe(struct place p, unsigned n, enum mem_access acc)
 {
-    mmu_probe(p.v, p.la, n, acc, p.v->mmu_idx, p.seg);
+    area_probe(p.v, p.la, n, acc, p.seg);
 }
 static void place_write(struct place p, unsigned at, const void *from, unsigned n)
 {
@@ -166,15 +166,24 @@ void op_xsaves(struct vcpu *v, const struct insn *i)
 /* ---- XRSTOR ---- */
 
 /* Header checks of SDM vol. 1, 13.8 and 13.12. */
-static bool header_valid(const struct vcpu *v, const struct area *x, bool must_compact)
+static void check_xcomp(struct vcpu *v, const struct area *x, bool must_compact)
 {
     bool compact = x->xcomp_bv & COMPACTED;
-    uint64_t nonzero = x->reserved[0];
-    if (!compact)
-        return !must_compact && !(x->xstate_bv & ~v->xcr0) && !x->xcomp_bv && !nonzero;
-    for (unsigned n = 1; n < 6; n++)
-        nonzero |= x->reserved[n];
-    return !(x->xcomp_bv & ~COMPACTED & ~v->xcr0) && !(x->xstate_bv & ~x->xcomp_bv) && !nonzero;
+    if ((must_compact && !compact) || (compact && (x->xcomp_bv & ~COMPACTED & ~v->xcr0)))
+        cpu_gp(v, 0);
+}
+static void check_header(struct vcpu *v, const struct area *x)
+{
+    uint64_t bad = x->reserved[0];
+    if (x->xcomp_bv & COMPACTED) {
+        bad |= x->xstate_bv & ~x->xcomp_bv;
+        for (unsigned n = 1; n < 6; n++)
+            bad |= x->reserved[n];
+    } else {
+        bad |= (x->xstate_bv & ~v->xcr0) | x->xcomp_bv;
+    }
+    if (bad)
+        cpu_gp(v, 0);
 }
 
 /* Outside 64-bit code the upper eight registers keep what they have. The host's XRSTOR loads all of them, so they are put into the area. */
@@ -212,24 +221,38 @@ static void set_pkru(struct vcpu *v, uint32_t pkru)
     mmu_flush_all(v); /* the keys' rights are in the TLB's tags */
 }
 
+/* Reads the area into x as far as `rfbm` asks for it, with all checks. The order is that of the processors that this has been compared with. */
+static void area_load(struct place p, struct area *x, uint64_t rfbm, bool must_compact, uint32_t *pkru)
+{
+    place_read(p, 520, &x->xcomp_bv, 8);
+    check_xcomp(p.v, x, must_compact);
+    bool compact = x->xcomp_bv & COMPACTED;
+    unsigned size = area_size(compact ? rfbm & x->xcomp_bv : rfbm, x->xcomp_bv, compact);
+    mmu_probe(p.v, p.la + size - 1, 1, MEM_R, p.v->mmu_idx, p.seg);
+    if (rfbm & XCR0_X87) {
+        place_read(p, 0, x->x87, sizeof(x->x87));
+        place_read(p, 32, x->st, sizeof(x->st));
+    }
+    if (rfbm & (compact ? XCR0_SSE : XCR0_SSE | XCR0_AVX))
+        place_read(p, 24, &x->mxcsr, 8);
+    place_read(p, 512, &x->xstate_bv, 64);
+    check_header(p.v, x);
+    settle_mxcsr(p.v, x, rfbm, compact);
+    if (rfbm & x->xstate_bv & XCR0_SSE)
+        place_read(p, 160, x->xmm, sizeof(x->xmm));
+    if (rfbm & x->xstate_bv & XCR0_AVX)
+        place_read(p, EXTENDED, x->avx, sizeof(x->avx));
+    *pkru = 0;
+    if (rfbm & x->xstate_bv & XCR0_PKRU)
+        place_read(p, pkru_offset(x->xcomp_bv, compact), pkru, 4);
+}
+
 static void restore(struct vcpu *v, const struct insn *i, bool must_compact)
 {
     struct area x;
-    uint64_t pkru = 0, rfbm = requested(v);
-    struct place p = place_of(v, i, 64, MEM_R, EXTENDED);
-
-    place_read(p, 0, &x, EXTENDED);
-    if (!header_valid(v, &x, must_compact))
-        cpu_gp(v, 0);
-    bool compact = x.xcomp_bv & COMPACTED;
-    unsigned size = area_size(compact ? rfbm & x.xcomp_bv : rfbm, x.xcomp_bv, compact);
-    p = place_of(v, i, 64, MEM_R, size);
-    place_probe(p, size, MEM_R);
-    settle_mxcsr(v, &x, rfbm, compact);
-    if (rfbm & x.xstate_bv & XCR0_AVX)
-        place_read(p, EXTENDED, x.avx, AVX_SIZE);
-    if (rfbm & x.xstate_bv & XCR0_PKRU)
-        place_read(p, pkru_offset(x.xcomp_bv, compact), &pkru, 4);
+    uint32_t pkru;
+    uint64_t rfbm = requested(v);
+    area_load(place_of(v, i, 64, MEM_R, area_size(rfbm, rfbm, false)), &x, rfbm, must_compact, &pkru);
 
     struct native_regs r = {.a = rfbm & xstate_supported() & ~XCR0_PKRU};
     x.xstate_bv &= r.a;
@@ -241,7 +264,7 @@ static void restore(struct vcpu *v, const struct insn *i, bool must_compact)
     if (rfbm & XCR0_X87)
         fpu_ptrs_loaded(v);
     if (rfbm & XCR0_PKRU)
-        set_pkru(v, (uint32_t)pkru);
+        set_pkru(v, pkru);
 }
 
 void op_xrstor(struct vcpu *v, const struct insn *i)
@@ -275,6 +298,7 @@ void op_fxrstor(struct vcpu *v, const struct insn *i)
     struct area x;
     fpu_check(v, FPU_FXSR);
     struct place p = place_of(v, i, 16, MEM_R, 512);
+    place_probe(p, 512, MEM_R);
     place_read(p, 0, &x, 512);
     if (x.mxcsr & ~fpu_mxcsr_mask())
         cpu_gp(v, 0);
