@@ -249,15 +249,12 @@ static void vblk_queue_ready(struct virtio_dev *v, unsigned q)
         start_request(d, e);
 }
 
+/* Between two polls: what the queue gave is started, what has completed is returned. */
 static void vblk_prepare(struct virtio_dev *v, struct pollset *p)
 {
-    pollset_add(p, block_event_fd(container_of(v, struct vblk, virtio)->block), POLLIN);
-}
-
-static void vblk_dispatch(struct virtio_dev *v, struct pollset *p)
-{
-    (void)p;
-    block_poll(container_of(v, struct vblk, virtio)->block);
+    struct vblk *d = container_of(v, struct vblk, virtio);
+    block_poll(d->block);
+    pollset_add(p, block_event_fd(d->block), POLLIN);
 }
 
 static void vblk_stop(struct virtio_dev *v)
@@ -275,7 +272,6 @@ static const struct virtio_class vblk_class = {
     .queue_ready = vblk_queue_ready,
     .stop = vblk_stop,
     .prepare = vblk_prepare,
-    .dispatch = vblk_dispatch,
 };
 
 int vblk_create(struct pci_host *h, const struct vblk_config *cfg, struct vblk **out, struct error *err)
