@@ -299,7 +299,8 @@ static __attribute__((noinline)) enum cpu_stop step_slow(struct vcpu *v)
     return step_one(v);
 }
 
-static enum cpu_stop run_loop(struct vcpu *v)
+/* Not inlined into cpu_run(): around unwind_set() the compiler would keep everything in memory. */
+static __attribute__((noinline)) enum cpu_stop run_loop(struct vcpu *v)
 {
     for (;;) {
         if (unlikely(cpu_interrupted(v) || (v->rflags & FL_RF))) {
