@@ -19,6 +19,8 @@ uint64_t string_host_run(struct vcpu *v, const struct insn *i, int seg, enum reg
     uint64_t off = reg_get(v, r, i->addrsize);
     if ((v->rflags & FL_DF) || (v->code_mode != CODE64 && !v->seg[seg].flat))
         return 0;
+    if (atomic_load_explicit(&v->requests, memory_order_relaxed) & REQ_STEP) /* each iteration traps */
+        return 0;
     uint64_t la = v->code_mode == CODE64 && seg >= SEG_FS ? v->seg[seg].base + off : off;
     *host = mmu_host_fast(v, la, size, acc, v->mmu_idx);
     if (!*host)
@@ -189,8 +191,15 @@ static struct step cmps_step(struct vcpu *v, const struct insn *i, uint64_t coun
         string_advance(v, i, RDI, all - n);
         return compared(i, all - n, f);
     }
-    uint64_t a = mem_read(v, i->seg, reg_get(v, RSI, i->addrsize), size);
-    f = compare(size, a, mem_read(v, SEG_ES, reg_get(v, RDI, i->addrsize), size));
+    uint64_t a, b;
+    if (insn_has(i, PFX_REP | PFX_REPNE)) {
+        a = mem_read(v, i->seg, reg_get(v, RSI, i->addrsize), size);
+        b = mem_read(v, SEG_ES, reg_get(v, RDI, i->addrsize), size);
+    } else { /* the other way round: it shows when both fault */
+        b = mem_read(v, SEG_ES, reg_get(v, RDI, i->addrsize), size);
+        a = mem_read(v, i->seg, reg_get(v, RSI, i->addrsize), size);
+    }
+    f = compare(size, a, b);
     string_advance(v, i, RSI, 1);
     string_advance(v, i, RDI, 1);
     return compared(i, 1, f);
