@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Finds what host and guest disagree about, and says it so that a person can see what happened. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <Zydis/Zydis.h>
+
+#include "diff.h"
+#include "softkvm/x86/cpu.h"
+#include "softkvm/x86/isa.h"
+
+static const char *const gpr_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"};
+static const char *const seg_names[S_COUNT] = {"es", "cs", "ss", "ds", "fs", "gs"};
+static const char *const vector_names[] = {"#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "#CSO",
+                                           "#TS", "#NP", "#SS", "#GP", "#PF", "15",  "#MF", "#AC", "#MC", "#XM"};
+
+struct report {
+    const struct test_case *test;
+    unsigned count;
+    bool quiet;
+};
+
+static const char *vector_name(unsigned vector)
+{
+    return vector < ARRAY_SIZE(vector_names) ? vector_names[vector] : "none";
+}
+
+static void print_case(const struct test_case *t)
+{
+    static const ZydisMachineMode modes[] = {ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_MACHINE_MODE_LONG_64};
+    ZydisDisassembledInstruction d;
+    bool known = ZYAN_SUCCESS(ZydisDisassembleIntel(modes[t->mode], t->in.rip, t->code, 15, &d));
+    printf("\n%u-bit%s at %#" PRIx64 ":", 16u << t->mode, t->step ? ", single step" : "", t->in.rip);
+    for (unsigned n = 0; n < t->len; n++)
+        printf(" %02x", t->code[n]);
+    printf("  %s\n", known ? d.text : "(no instruction)");
+    if (t->row >= 0)
+        printf("row: %s %s [%s]\n", isa_rows[t->row].name, isa_rows[t->row].operands, isa_rows[t->row].encoding);
+    for (unsigned n = 0; n < (t->mode == CODE64 ? 16 : 8); n++)
+        printf("  %-3s %016" PRIx64 "%s", gpr_names[n], t->in.gpr[n], n % 4 == 3 ? "\n" : "");
+    uint16_t fcw, fsw;
+    uint32_t mxcsr;
+    memcpy(&fcw, t->in.xarea, 2);
+    memcpy(&fsw, t->in.xarea + 2, 2);
+    memcpy(&mxcsr, t->in.xarea + 24, 4);
+    printf("  rflags %06" PRIx64 "  fs %" PRIx64 " gs %" PRIx64 "  mxcsr %x fcw %x fsw %x ftw %x bv %x\n  selectors", t->in.rflags, t->in.fs_base, t->in.gs_base, mxcsr,
+           fcw, fsw, t->in.xarea[4], t->in.xarea[512]);
+    for (unsigned n = 0; n < S_COUNT; n++)
+        printf(" %s %x", seg_names[n], t->in.sel[n]);
+    printf("\n  %-8s %-34s %-34s %s\n", "", "before", "host", "guest");
+}
+
+static bool begin_line(struct report *r)
+{
+    if (r->count++ == 0 && !r->quiet)
+        print_case(r->test);
+    return !r->quiet;
+}
+
+static void check64(struct report *r, const char *name, uint64_t before, uint64_t host, uint64_t guest)
+{
+    if (host != guest && begin_line(r))
+        printf("  %-8s %-34" PRIx64 " %-34" PRIx64 " %" PRIx64 "\n", name, before, host, guest);
+}
+
+static void hex(char *to, const uint8_t *from, unsigned n)
+{
+    for (unsigned k = n; k-- > 0; to += 2)
+        sprintf(to, "%02x", from[k]);
+}
+
+static void check_bytes(struct report *r, const char *name, const uint8_t *before, const uint8_t *host, const uint8_t *guest, unsigned n)
+{
+    char a[40], b[40], c[40];
+    if (!memcmp(host, guest, n) || !begin_line(r))
+        return;
+    hex(a, before, n);
+    hex(b, host, n);
+    hex(c, guest, n);
+    printf("  %-8s %-34s %-34s %s\n", name, a, b, c);
+}
+
+static void check_xarea(struct report *r, const uint8_t *before, const uint8_t *host, const uint8_t *guest)
+{
+    static const struct {
+        const char *name;
+        uint8_t at, size;
+    } fields[] = {{"fcw", 0, 2}, {"fsw", 2, 2}, {"ftw", 4, 1}, {"fop", 6, 2}, {"fip", 8, 8}, {"fdp", 16, 8}, {"mxcsr", 24, 4}};
+    char name[8];
+    for (unsigned n = 0; n < ARRAY_SIZE(fields); n++)
+        check_bytes(r, fields[n].name, before + fields[n].at, host + fields[n].at, guest + fields[n].at, fields[n].size);
+    for (unsigned n = 0; n < 8; n++) {
+        snprintf(name, sizeof(name), "st%u", n);
+        check_bytes(r, name, before + 32 + 16 * n, host + 32 + 16 * n, guest + 32 + 16 * n, 10);
+    }
+    for (unsigned n = 0; n < 32; n++) {
+        unsigned at = n < 16 ? 160 + 16 * n : 576 + 16 * (n - 16);
+        snprintf(name, sizeof(name), "%s%u", n < 16 ? "xmm" : "ymmh", n & 15);
+        check_bytes(r, name, before + at, host + at, guest + at, 16);
+    }
+}
+
+static void check_memory(struct report *r)
+{
+    for (unsigned page = 0; page < SCRATCH_PAGES; page++) {
+        unsigned base = (unsigned)(page * PAGE_SIZE);
+        if (scratch_kind[page] == PAGE_HOLE || !memcmp(mem_host + base, mem_guest + base, PAGE_SIZE))
+            continue;
+        for (unsigned at = base, shown = 0; at < base + PAGE_SIZE && shown < 6; at += 8) {
+            char name[12];
+            uint64_t before, host, guest;
+            memcpy(&before, mem_template + at, 8);
+            memcpy(&host, mem_host + at, 8);
+            memcpy(&guest, mem_guest + at, 8);
+            if (host == guest)
+                continue;
+            snprintf(name, sizeof(name), "%llx", SCRATCH_BASE + at);
+            check64(r, name, before, host, guest);
+            shown++;
+        }
+    }
+}
+
+/* Linux reports every user access to the kernel's half as a protection fault, mapped or not. */
+static uint32_t visible_error(const struct cpu_image *s)
+{
+    return s->vector == EXC_PF && s->cr2 >> 47 ? s->error | 1 : s->error;
+}
+
+/* The kernel's IRET into the signal handler clears the RPL of null selectors. */
+static uint16_t visible_selector(uint16_t sel)
+{
+    return sel & ~3 ? sel : 0;
+}
+
+unsigned compare(const struct test_case *t, const struct cpu_image *host, const struct cpu_image *guest, bool quiet)
+{
+    struct report r = {.test = t, .quiet = quiet};
+    bool long_mode = t->mode == CODE64;
+    uint64_t width = long_mode ? ~0ull : 0xffffffff;
+    uint64_t flags = t->row >= 0 && (isa_rows[t->row].flags & ISA_UNDEF) ? ~FL_ARITH : ~0ull;
+    if (host->vector != guest->vector && begin_line(&r))
+        printf("  %-8s %-34s %-34s %s\n", "ends by", "", vector_name(host->vector), vector_name(guest->vector));
+    check64(&r, "error", 0, visible_error(host), visible_error(guest));
+    check64(&r, "cr2", 0, host->cr2, guest->cr2);
+    check64(&r, "rip", t->in.rip, host->rip, guest->rip);
+    check64(&r, "rflags", t->in.rflags, host->rflags & flags, guest->rflags & flags);
+    for (unsigned n = 0; n < (long_mode ? 16 : 8); n++)
+        check64(&r, gpr_names[n], t->in.gpr[n], host->gpr[n] & width, guest->gpr[n] & width);
+    for (unsigned n = 0; n < S_COUNT; n++)
+        check64(&r, seg_names[n], t->in.sel[n], visible_selector(host->sel[n]), visible_selector(guest->sel[n]));
+    if (long_mode) {
+        check64(&r, "fs base", t->in.fs_base, host->fs_base, guest->fs_base);
+        check64(&r, "gs base", t->in.gs_base, host->gs_base, guest->gs_base);
+    }
+    check_xarea(&r, t->in.xarea, host->xarea, guest->xarea);
+    check_memory(&r);
+    return r.count;
+}
