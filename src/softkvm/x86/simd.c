@@ -147,7 +147,7 @@ static void gather_commit(struct vcpu *v, struct gather *g)
 
 /*
  * At a fault: the elements that are there have been loaded and their mask is clear, as the SDM demands; the others' masks are spread over their elements.
- * The destination's upper half, which the SDM clears at the end, is still there.
+ * What becomes of upper halves the SDM leaves open, and is as the host's processors have it.
  */
 static void gather_commit_partly(struct vcpu *v, struct gather *g)
 {
@@ -155,7 +155,7 @@ static void gather_commit_partly(struct vcpu *v, struct gather *g)
         bytes_fill(g->mask + n * g->size, selected(g->mask, n, g->size) ? 0xff : 0, g->size);
     native_load(v, vex_file(g->length), g->mask_reg, g->mask);
     if (g->any)
-        native_load(v, g->bytes == 32 ? NATIVE_YMM : NATIVE_XMM, g->dest_reg, g->dest);
+        native_load(v, g->length == 16 ? NATIVE_VXMM : g->bytes == 16 ? NATIVE_XMM : NATIVE_YMM, g->dest_reg, g->dest);
 }
 
 static uint64_t gather_offset(const struct vcpu *v, const struct insn *i, const struct gather *g, unsigned n)
