@@ -227,13 +227,14 @@ static void area_load(struct place p, struct area *x, uint64_t rfbm, bool must_c
     place_read(p, 520, &x->xcomp_bv, 8);
     check_xcomp(p.v, x, must_compact);
     bool compact = x->xcomp_bv & COMPACTED;
-    unsigned size = area_size(compact ? rfbm & x->xcomp_bv : rfbm, x->xcomp_bv, compact);
+    uint64_t there = compact ? rfbm & x->xcomp_bv : rfbm; /* components that the area has room for */
+    unsigned size = area_size(there, x->xcomp_bv, compact);
     mmu_probe(p.v, p.la + size - 1, 1, MEM_R, p.v->mmu_idx, p.seg);
-    if (rfbm & XCR0_X87) {
+    if (there & XCR0_X87) {
         place_read(p, 0, x->x87, sizeof(x->x87));
         place_read(p, 32, x->st, sizeof(x->st));
     }
-    if (rfbm & (compact ? XCR0_SSE : XCR0_SSE | XCR0_AVX))
+    if (there & (compact ? XCR0_SSE : XCR0_SSE | XCR0_AVX))
         place_read(p, 24, &x->mxcsr, 8);
     place_read(p, 512, &x->xstate_bv, 64);
     check_header(p.v, x);
