@@ -129,5 +129,5 @@ int system_ioctl(uint32_t request, void *arg)
         int err = api_check_arg(ioctls[i].arg, arg);
         return err ? err : ioctls[i].fn(arg);
     }
-    return -ENOTTY;
+    return -EINVAL; /* x86's KVM answers unknown requests so, but on a VM's descriptor with ENOTTY */
 }

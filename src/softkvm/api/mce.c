@@ -14,6 +14,9 @@
 #define MCI_STATUS_VAL  BIT64(63)
 #define MCI_STATUS_OVER BIT64(62)
 #define MCI_STATUS_UC   BIT64(61)
+#define MCI_STATUS_PCC  BIT64(57)
+#define MCI_STATUS_S    BIT64(56)
+#define MCI_STATUS_AR   BIT64(55)
 
 const uint64_t mce_supported = MCG_CTL_P | MCG_SER_P;
 
@@ -30,6 +33,19 @@ int mce_setup(struct vcpu *v, void *arg)
     return 0;
 }
 
+/* Uncorrected, but no action is required (SDM vol. 3, 15.6.3): logged, and signaled by CMCI, which is not offered. */
+static bool no_action(const struct kvm_x86_mce *m)
+{
+    return !m->mcg_status && !(m->status & (MCI_STATUS_PCC | MCI_STATUS_S | MCI_STATUS_AR));
+}
+
+static void log_error(uint64_t *bank, const struct kvm_x86_mce *m, uint64_t status)
+{
+    bank[1] = status;
+    bank[2] = m->addr;
+    bank[3] = m->misc;
+}
+
 /* An error that software must handle: #MC, or a shutdown when the guest cannot take it. */
 static void uncorrected(struct vcpu *v, uint64_t *bank, const struct kvm_x86_mce *m)
 {
@@ -40,9 +56,7 @@ static void uncorrected(struct vcpu *v, uint64_t *bank, const struct kvm_x86_mce
         v->api->triple_fault = true;
         return;
     }
-    bank[1] = m->status | (bank[1] & MCI_STATUS_VAL ? MCI_STATUS_OVER : 0);
-    bank[2] = m->addr;
-    bank[3] = m->misc;
+    log_error(bank, m, m->status | (bank[1] & MCI_STATUS_VAL ? MCI_STATUS_OVER : 0));
     v->msr.mcg_status = m->mcg_status;
     events_queue_exception(v, EXC_MC, false, 0);
 }
@@ -55,9 +69,7 @@ static void corrected(uint64_t *bank, const struct kvm_x86_mce *m)
         bank[1] |= MCI_STATUS_OVER;
         return;
     }
-    bank[1] = m->status | (valid ? MCI_STATUS_OVER : 0);
-    bank[2] = m->addr;
-    bank[3] = m->misc;
+    log_error(bank, m, m->status | (valid ? MCI_STATUS_OVER : 0));
 }
 
 int mce_inject(struct vcpu *v, void *arg)
@@ -66,7 +78,9 @@ int mce_inject(struct vcpu *v, void *arg)
     if (m->bank >= (v->msr.mcg_cap & 0xff) || !(m->status & MCI_STATUS_VAL))
         return -EINVAL;
     uint64_t *bank = &v->msr.mc_banks[4 * m->bank];
-    if (m->status & MCI_STATUS_UC)
+    if ((m->status & MCI_STATUS_UC) && no_action(m))
+        log_error(bank, m, m->status);
+    else if (m->status & MCI_STATUS_UC)
         uncorrected(v, bank, m);
     else
         corrected(bank, m);

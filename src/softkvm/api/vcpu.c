@@ -184,6 +184,13 @@ static int enable_cap(struct vcpu *v, void *arg)
     return -EINVAL;
 }
 
+static int smi(struct vcpu *v, void *arg)
+{
+    (void)v;
+    (void)arg; /* there is no SMM */
+    return -ENOTTY;
+}
+
 static const struct vcpu_ioctl ioctls[] = {
     {KVM_RUN, ARG_NONE, run_ioctl},
     {KVM_GET_REGS, ARG_PTR, state_get_regs},
@@ -195,6 +202,7 @@ static const struct vcpu_ioctl ioctls[] = {
     {KVM_TRANSLATE, ARG_PTR, state_translate},
     {KVM_INTERRUPT, ARG_PTR, events_interrupt},
     {KVM_NMI, ARG_VALUE, events_nmi},
+    {KVM_SMI, ARG_VALUE, smi},
     {KVM_GET_MSRS, ARG_PTR, tables_get_msrs},
     {KVM_SET_MSRS, ARG_PTR, tables_set_msrs},
     {KVM_SET_CPUID, ARG_PTR, tables_set_cpuid},
@@ -240,5 +248,5 @@ int vcpu_ioctl(struct vcpu *v, uint32_t request, void *arg)
         pthread_mutex_unlock(&v->lock);
         return r;
     }
-    return -ENOTTY;
+    return -EINVAL; /* as x86's KVM */
 }

@@ -111,7 +111,7 @@ static int create_chip(struct softkvm_vm *vm, bool split, unsigned pins)
     if (vm->irqchip)
         err = -EEXIST;
     else if (atomic_load(&vm->nvcpus))
-        err = -EINVAL;
+        err = split ? -EEXIST : -EINVAL; /* as KVM has it */
     else
         err = irqchip_create(vm, split, pins);
     pthread_mutex_unlock(&vm->lock);
@@ -217,7 +217,7 @@ static int set_gsi_routing(struct softkvm_vm *vm, void *arg)
 static int signal_msi(struct softkvm_vm *vm, void *arg)
 {
     const struct kvm_msi *m = arg;
-    if (!vm->irqchip || m->flags) /* KVM_MSI_VALID_DEVID is not x86's */
+    if (!vm->irqchip || (m->flags & ~(uint32_t)KVM_MSI_VALID_DEVID)) /* the device's ID means nothing on x86 */
         return -EINVAL;
     return irqchip_signal_msi(vm, (uint64_t)m->address_hi << 32 | m->address_lo, m->data);
 }
