@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Control and debug registers, XCR0 and PKRU, and the instructions that invalidate translations or caches. SDM vol. 3, 2.5, 4.10.4 and 4.1.2.
+ * Control and debug registers, XCR0 and PKRU, and the instructions that invalidate translations or caches. SDM vol. 3, 2.5, 4.10.4
+ * and 4.1.2.
  *
  * The software TLB holds translations of the current CR3 alone: every write of CR3 empties it, so PCIDs need no further care here.
  */
@@ -10,7 +11,7 @@
 #include "softkvm/x86/isa.h"
 #include "softkvm/x86/sys.h"
 
-#define CR0_VALID (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
+#define CR0_VALID    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 #define CR3_NO_FLUSH BIT64(63)
 
 /* ---- CR0, CR3, CR4, CR8 ---- */
@@ -71,7 +72,8 @@ void cr3_write(struct vcpu *v, uint64_t val)
 
 static uint64_t cr4_valid(const struct vcpu *v)
 {
-    uint64_t mask = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+    uint64_t mask =
+        CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
     mask |= v->has.umip ? CR4_UMIP : 0;
     mask |= v->has.fsgsbase ? CR4_FSGSBASE : 0;
     mask |= v->has.pcid ? CR4_PCIDE : 0;
@@ -128,24 +130,41 @@ void cr8_write(struct vcpu *v, uint64_t val)
 static uint64_t cr_read(struct vcpu *v, unsigned n)
 {
     switch (n) {
-    case 0: return v->cr0;
-    case 2: return v->cr2;
-    case 3: return v->cr3;
-    case 4: return v->cr4;
-    case 8: return cr8_read(v);
-    default: cpu_ud(v);
+    case 0:
+        return v->cr0;
+    case 2:
+        return v->cr2;
+    case 3:
+        return v->cr3;
+    case 4:
+        return v->cr4;
+    case 8:
+        return cr8_read(v);
+    default:
+        cpu_ud(v);
     }
 }
 
 static void cr_write(struct vcpu *v, unsigned n, uint64_t val)
 {
     switch (n) {
-    case 0: cr0_write(v, val); break;
-    case 2: v->cr2 = val; break;
-    case 3: cr3_write(v, val); break;
-    case 4: cr4_write(v, val); break;
-    case 8: cr8_write(v, val); break;
-    default: cpu_ud(v);
+    case 0:
+        cr0_write(v, val);
+        break;
+    case 2:
+        v->cr2 = val;
+        break;
+    case 3:
+        cr3_write(v, val);
+        break;
+    case 4:
+        cr4_write(v, val);
+        break;
+    case 8:
+        cr8_write(v, val);
+        break;
+    default:
+        cpu_ud(v);
     }
 }
 
@@ -240,7 +259,8 @@ void op_xsetbv(struct vcpu *v, const struct insn *i)
     require_osxsave(v);
     require_cpl0(v);
     uint64_t val = edx_eax(v);
-    bool bad = (uint32_t)v->gpr[RCX] != 0 || !(val & XCR0_X87) || (val & ~v->guest_xcr0_mask) || ((val & XCR0_AVX) && !(val & XCR0_SSE));
+    bool bad =
+        (uint32_t)v->gpr[RCX] != 0 || !(val & XCR0_X87) || (val & ~v->guest_xcr0_mask) || ((val & XCR0_AVX) && !(val & XCR0_SSE));
     if (bad)
         cpu_gp(v, 0);
     v->xcr0 = val;

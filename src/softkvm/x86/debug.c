@@ -2,8 +2,8 @@
 /*
  * Debug registers, single step, and a debugger outside the guest (KVM_SET_GUEST_DEBUG). SDM vol. 3, chapter 18.
  *
- * While a debugger uses hardware breakpoints, its registers take the place of the guest's, as with KVM. A debugger that steps or uses hardware
- * breakpoints also sees every #DB first, and gives it back with KVM_GUESTDBG_INJECT_DB when it is the guest's own.
+ * While a debugger uses hardware breakpoints, its registers take the place of the guest's, as with KVM. A debugger that steps or
+ * uses hardware breakpoints also sees every #DB first, and gives it back with KVM_GUESTDBG_INJECT_DB when it is the guest's own.
  */
 #include "softkvm/x86/debug.h"
 #include "softkvm/x86/mem.h"

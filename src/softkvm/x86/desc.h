@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Descriptors, gates and stacks, as segment loads, far transfers, task switches and event delivery share them. SDM vol. 3, 3.4.5 and 6.11.
+ * Descriptors, gates and stacks, as segment loads, far transfers, task switches and event delivery share them. SDM vol. 3, 3.4.5
+ * and 6.11.
  *
- * All of these raise guest faults and touch no architectural state but memory, so that a transfer can check everything first and commit last.
- * Error codes carry the selector with its RPL replaced by the EXT bit (v->ext).
+ * All of these raise guest faults and touch no architectural state but memory, so that a transfer can check everything first and
+ * commit last. Error codes carry the selector with its RPL replaced by the EXT bit (v->ext).
  */
 #ifndef LODGE_SOFTKVM_X86_DESC_H
 #define LODGE_SOFTKVM_X86_DESC_H
@@ -22,8 +23,18 @@ struct descriptor {
 
 /* Types of system descriptors (S = 0), SDM vol. 3, table 3-2 */
 enum desc_type {
-    DT_TSS16 = 1, DT_LDT, DT_TSS16_BUSY, DT_CALL16, DT_TASK, DT_INT16, DT_TRAP16,
-    DT_TSS32 = 9, DT_TSS32_BUSY = 11, DT_CALL32, DT_INT32 = 14, DT_TRAP32,
+    DT_TSS16 = 1,
+    DT_LDT,
+    DT_TSS16_BUSY,
+    DT_CALL16,
+    DT_TASK,
+    DT_INT16,
+    DT_TRAP16,
+    DT_TSS32 = 9,
+    DT_TSS32_BUSY = 11,
+    DT_CALL32,
+    DT_INT32 = 14,
+    DT_TRAP32,
 };
 #define DT_BUSY      2 /* the bit that tells a busy TSS */
 #define SEG_CODE     8 /* type bits of code and data segments */
@@ -103,11 +114,11 @@ void drop_inner_segments(struct vcpu *v);
 
 /* A stack that a transfer pushes to or will load. */
 struct stack {
-    struct segment seg;  /* what SS becomes; `seg.sel` with its RPL */
-    uint64_t sp;         /* full register value before the first push */
-    uint64_t mask;       /* which bits of it count: 16, 32 or 64 */
+    struct segment seg; /* what SS becomes; `seg.sel` with its RPL */
+    uint64_t sp;        /* full register value before the first push */
+    uint64_t mask;      /* which bits of it count: 16, 32 or 64 */
     enum mmu_index idx;
-    uint16_t error;      /* error code of #SS for a stack that is too small */
+    uint16_t error; /* error code of #SS for a stack that is too small */
 };
 #define FRAME_MAX 40
 struct frame {
@@ -126,7 +137,8 @@ static inline void frame_add(struct frame *f, uint64_t val)
 struct stack stack_current(struct vcpu *v);
 /* The stack for ring `dpl` from the TSS, fully checked, SS marked accessed. Raises #TS, #SS, #NP. Legacy modes. */
 struct stack stack_inner(struct vcpu *v, unsigned dpl);
-/* The same in long mode: the RSP at index 0..2 (rings) or 4..10 (IST 1..7) of the 64-bit TSS, SS null with RPL dpl. Raises #TS, #SS. */
+/* The same in long mode: the RSP at index 0..2 (rings) or 4..10 (IST 1..7) of the 64-bit TSS, SS null with RPL dpl. Raises #TS,
+ * #SS. */
 struct stack stack_inner64(struct vcpu *v, unsigned index, unsigned dpl);
 /* Writes the frame after it has been checked as a whole, and sets st->sp to the new top. */
 void stack_push_frame(struct vcpu *v, struct stack *st, const struct frame *f, bool to64);

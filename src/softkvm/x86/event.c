@@ -2,8 +2,9 @@
 /*
  * Delivery of interrupts and exceptions. SDM vol. 3, chapter 6; for real and virtual-8086 mode, chapter 20.
  *
- * A fault during delivery unwinds like any other. Whoever catches it (the run loop, or event_inject) calls event_deliver() again for the new
- * exception, with v->delivering still naming the old event; that is where double and triple faults are made (table 6-5).
+ * A fault during delivery unwinds like any other. Whoever catches it (the run loop, or event_inject) calls event_deliver() again
+ * for the new exception, with v->delivering still naming the old event; that is where double and triple faults are made (table
+ * 6-5).
  */
 #include "softkvm/x86/debug.h"
 #include "softkvm/x86/desc.h"
@@ -24,15 +25,16 @@ static bool is_contributory(int vector)
     return vector == EXC_DE || (vector >= EXC_TS && vector <= EXC_GP);
 }
 
-/* Faults leave RF set in the saved image, so that an instruction breakpoint does not hit again on return; traps and interrupts save it as it is. */
+/* The exceptions that are faults. #DB is not among them: its handler sets RF itself where that is wanted. */
+#define FAULTS                                                                                                        \
+    (BIT(EXC_DE) | BIT(EXC_BR) | BIT(EXC_UD) | BIT(EXC_NM) | BIT(EXC_CSO) | BIT(EXC_TS) | BIT(EXC_NP) | BIT(EXC_SS) | \
+     BIT(EXC_GP) | BIT(EXC_PF) | BIT(EXC_MF) | BIT(EXC_AC) | BIT(EXC_XM))
+
+/* Faults leave RF set in the saved image, so that an instruction breakpoint does not hit again on return. */
 uint64_t event_saved_flags(const struct vcpu *v)
 {
-    switch (v->delivering) {
-    case EXC_DE: case EXC_BR: case EXC_UD: case EXC_NM: case EXC_CSO: case EXC_TS: case EXC_NP: case EXC_SS: case EXC_GP: case EXC_PF:
-    case EXC_MF: case EXC_AC: case EXC_XM:
-        return v->rflags | FL_RF;
-    default: return v->rflags;
-    }
+    bool fault = v->delivering >= 0 && (FAULTS >> v->delivering & 1);
+    return fault ? v->rflags | FL_RF : v->rflags;
 }
 
 static bool is_soft(const struct event *e)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Stacks that transfers push to: the current one, or an inner ring's from the TSS. A frame is checked as a whole, then written, so that a
- * fault leaves neither half a frame nor a moved stack pointer. SDM vol. 3, 5.8.5, 6.12.1 and 6.14.
+ * Stacks that transfers push to: the current one, or an inner ring's from the TSS. A frame is checked as a whole, then written, so
+ * that a fault leaves neither half a frame nor a moved stack pointer. SDM vol. 3, 5.8.5, 6.12.1 and 6.14.
  */
 #include "softkvm/x86/desc.h"
 #include "softkvm/x86/op.h"

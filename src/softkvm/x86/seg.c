@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Segments: descriptors, segment loads, limit checks of legacy modes, and the state that is derived from CS and the control registers.
- * SDM vol. 3, chapters 3 and 5; vol. 2, MOV.
+ * Segments: descriptors, segment loads, limit checks of legacy modes, and the state that is derived from CS and the control
+ * registers. SDM vol. 3, chapters 3 and 5; vol. 2, MOV.
  */
 #include "softkvm/x86/debug.h"
 #include "softkvm/x86/desc.h"

@@ -28,7 +28,8 @@ void op_int1(struct vcpu *v, const struct insn *i)
     event_deliver(v, EV_PRIV_SOFT, EXC_DB, false, 0, v->rip + i->len);
 }
 
-/* Does the TSS's interrupt redirection bitmap, the 32 bytes below the I/O bitmap, send this vector to the program? SDM vol. 3, 20.3.1. */
+/* Does the TSS's interrupt redirection bitmap, the 32 bytes below the I/O bitmap, send this vector to the program? SDM vol.
+ * 3, 20.3.1. */
 static bool vme_redirects(struct vcpu *v, uint8_t vector)
 {
     const struct segment *tr = &v->seg[SEG_TR];
@@ -206,7 +207,8 @@ void op_vmcall(struct vcpu *v, const struct insn *i)
         return;
     }
     fpu_put(v);
-    uint64_t ret = pv_hypercall(v, v->gpr[RAX] & mask, v->gpr[RBX] & mask, v->gpr[RCX] & mask, v->gpr[RDX] & mask, v->gpr[RSI] & mask, wide);
+    uint64_t ret =
+        pv_hypercall(v, v->gpr[RAX] & mask, v->gpr[RBX] & mask, v->gpr[RCX] & mask, v->gpr[RDX] & mask, v->gpr[RSI] & mask, wide);
     v->gpr[RAX] = ret & mask;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Fast system calls and the FS and GS bases. SDM vol. 3, 5.8.7 and 5.8.8; vol. 2. As on Intel, SYSCALL and SYSRET exist in 64-bit code only. */
+/* Fast system calls and the FS and GS bases. SDM vol. 3, 5.8.7 and 5.8.8; vol. 2. As on Intel, SYSCALL and SYSRET exist in 64-bit
+ * code only. */
 #include "softkvm/x86/desc.h"
 #include "softkvm/x86/isa.h"
 #include "softkvm/x86/sys.h"
@@ -10,8 +11,8 @@ enum code_kind { KIND_32, KIND_64 };
 static void set_flat(struct vcpu *v, uint16_t cs, uint16_t ss, unsigned cpl, enum code_kind kind)
 {
     uint16_t common = SEG_P | SEG_S | SEG_G | (uint16_t)(cpl << 5) | SEG_RW | SEG_ACCESSED;
-    v->seg[SEG_CS] = (struct segment){
-        .limit = 0xffffffff, .sel = cs, .attr = common | SEG_CODE | (kind == KIND_64 ? SEG_L : SEG_DB)};
+    v->seg[SEG_CS] =
+        (struct segment){.limit = 0xffffffff, .sel = cs, .attr = common | SEG_CODE | (kind == KIND_64 ? SEG_L : SEG_DB)};
     v->seg[SEG_SS] = (struct segment){.limit = 0xffffffff, .sel = ss, .attr = common | SEG_DB, .flat = true};
     v->cpl = cpl;
     cpu_update_mode(v);

@@ -7,7 +7,8 @@
 
 /* ---- segment registers ---- */
 
-/* MOV SS and POP SS shield the next instruction from interrupts and debug traps; two in a row do not shield longer. SDM vol. 3, 6.8.3. */
+/* MOV SS and POP SS shield the next instruction from interrupts and debug traps; two in a row do not shield longer. SDM vol.
+ * 3, 6.8.3. */
 static void shield_after_ss(struct vcpu *v)
 {
     if (v->int_shadow & KVM_X86_SHADOW_INT_MOV_SS)

@@ -2,8 +2,8 @@
 /*
  * Hardware task switches. SDM vol. 3, 8.3 and table 8-1.
  *
- * The switch has a point of no return: what is checked before it faults in the old task, what is checked after it (the new task's LDT and segments)
- * faults in the new one, whose registers, selectors and RIP are then already in place.
+ * The switch has a point of no return: what is checked before it faults in the old task, what is checked after it (the new task's
+ * LDT and segments) faults in the new one, whose registers, selectors and RIP are then already in place.
  */
 #include "softkvm/x86/debug.h"
 #include "softkvm/x86/desc.h"
@@ -14,8 +14,10 @@ struct tss_layout {
     uint8_t width, seg_stride, nsegs;
     uint8_t min_limit;
 };
-static const struct tss_layout tss16 = {.ip = 14, .flags = 16, .regs = 18, .segs = 34, .ldt = 42, .width = 2, .seg_stride = 2, .nsegs = 4, .min_limit = 0x2b};
-static const struct tss_layout tss32 = {.ip = 32, .flags = 36, .regs = 40, .segs = 72, .ldt = 96, .width = 4, .seg_stride = 4, .nsegs = 6, .min_limit = 0x67};
+static const struct tss_layout tss16 = {
+    .ip = 14, .flags = 16, .regs = 18, .segs = 34, .ldt = 42, .width = 2, .seg_stride = 2, .nsegs = 4, .min_limit = 0x2b};
+static const struct tss_layout tss32 = {
+    .ip = 32, .flags = 36, .regs = 40, .segs = 72, .ldt = 96, .width = 4, .seg_stride = 4, .nsegs = 6, .min_limit = 0x67};
 #define TSS32_CR3  28
 #define TSS32_TRAP 100
 
@@ -155,7 +157,9 @@ static void load_registers(struct vcpu *v, const struct tss_image *t)
 {
     for (unsigned n = 0; n < 8; n++)
         v->gpr[n] = t->regs[n];
-    v->rflags = (t->flags & (FL_ARITH | FL_TF | FL_IF | FL_DF | FL_IOPL | FL_NT | FL_RF | FL_VM | FL_AC | FL_VIF | FL_VIP | FL_ID)) | FL_ONE;
+    v->rflags =
+        (t->flags & (FL_ARITH | FL_TF | FL_IF | FL_DF | FL_IOPL | FL_NT | FL_RF | FL_VM | FL_AC | FL_VIF | FL_VIP | FL_ID)) |
+        FL_ONE;
     for (enum seg_reg s = SEG_ES; s <= SEG_GS; s++)
         segment_set_null(&v->seg[s], t->segs[s], 0);
     segment_set_null(&v->seg[SEG_LDTR], t->ldt, 0);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Runs the small guests of this folder (env.h tells what they are) on softkvm and, where /dev/kvm opens, the same binaries there, through the
- * KVM API alone.
+ * Runs the small guests of this folder (env.h tells what they are) on softkvm and, where /dev/kvm opens, the same binaries there,
+ * through the KVM API alone.
  *
  *     runner GUEST.bin...
  *
- * On softkvm every check of every guest must hold. On /dev/kvm the outcome is compared with softkvm's, check by check, and a difference fails
- * the test. A /dev/kvm without hardware behind it (no vmx or svm among the CPU's flags) is itself an emulation: there the comparison ends
- * where the guest announces a known gap (KVM_GAP_BEGIN in env.h).
+ * On softkvm every check of every guest must hold. On /dev/kvm the outcome is compared with softkvm's, check by check, and a
+ * difference fails the test. A /dev/kvm without hardware behind it (no vmx or svm among the CPU's flags) is itself an emulation:
+ * there the comparison ends where the guest announces a known gap (KVM_GAP_BEGIN in env.h).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,13 +23,21 @@
 #include "base/util.h"
 #include "softkvm.h"
 
-#define RAM_SIZE   (16 * MIB)
-#define LOAD_AT    0x8000
-#define CHECKS_MAX 4096
-#define SECONDS    60
+#define RAM_SIZE       (16 * MIB)
+#define LOAD_AT        0x8000
+#define CHECKS_MAX     4096
+#define SECONDS        60
 #define FAILURES_SHOWN 20
 
-enum { PORT_ACTUAL = 0xf1, PORT_EXPECTED = 0xf3, PORT_END = 0xf4, PORT_LINE = 0xf5, PORT_SHUTDOWN = 0xf6, PORT_NOTE = 0xf7, PORT_GAP = 0xf8 };
+enum {
+    PORT_ACTUAL = 0xf1,
+    PORT_EXPECTED = 0xf3,
+    PORT_END = 0xf4,
+    PORT_LINE = 0xf5,
+    PORT_SHUTDOWN = 0xf6,
+    PORT_NOTE = 0xf7,
+    PORT_GAP = 0xf8
+};
 
 /* The API by two ways. */
 struct accel {
@@ -174,14 +182,29 @@ static void record(struct outcome *o, uint32_t line, uint32_t actual, uint32_t e
 static bool handle_out(struct outcome *o, uint16_t port, uint32_t val, struct check *open_check, bool *shutdown)
 {
     switch (port) {
-    case PORT_ACTUAL: open_check->actual = val; break;
-    case PORT_EXPECTED: open_check->expected = val; break;
-    case PORT_LINE: record(o, val, open_check->actual, open_check->expected); break;
-    case PORT_NOTE: record(o, 0, val, val); break;
-    case PORT_SHUTDOWN: *shutdown = true; break;
-    case PORT_GAP: o->gap_at = MIN(o->gap_at, o->count); break;
-    case PORT_END: o->ended = true; return true;
-    default: break; /* a guest may touch other ports */
+    case PORT_ACTUAL:
+        open_check->actual = val;
+        break;
+    case PORT_EXPECTED:
+        open_check->expected = val;
+        break;
+    case PORT_LINE:
+        record(o, val, open_check->actual, open_check->expected);
+        break;
+    case PORT_NOTE:
+        record(o, 0, val, val);
+        break;
+    case PORT_SHUTDOWN:
+        *shutdown = true;
+        break;
+    case PORT_GAP:
+        o->gap_at = MIN(o->gap_at, o->count);
+        break;
+    case PORT_END:
+        o->ended = true;
+        return true;
+    default:
+        break; /* a guest may touch other ports */
     }
     return false;
 }
@@ -192,7 +215,8 @@ static void describe(struct machine *m, struct outcome *o, const char *what)
     struct kvm_sregs s = {0};
     m->a->ioctl(m->vcpu, KVM_GET_REGS, &r);
     m->a->ioctl(m->vcpu, KVM_GET_SREGS, &s);
-    snprintf(o->cause, sizeof(o->cause), "%s at %x:%llx (cr0 %llx, cr2 %llx, rsp %llx, rflags %llx)", what, s.cs.selector, r.rip, s.cr0, s.cr2, r.rsp, r.rflags);
+    snprintf(o->cause, sizeof(o->cause), "%s at %x:%llx (cr0 %llx, cr2 %llx, rsp %llx, rflags %llx)", what, s.cs.selector, r.rip,
+             s.cr0, s.cr2, r.rsp, r.rflags);
 }
 
 static bool handle_io(struct machine *m, struct outcome *o, struct check *open_check, bool *shutdown)
@@ -270,9 +294,11 @@ static void print_failures(const char *guest, const struct accel *a, const struc
     unsigned shown = 0;
     for (unsigned n = 0; n < o->count && shown < FAILURES_SHOWN; n++)
         if (o->checks[n].actual != o->checks[n].expected && ++shown)
-            printf("  %s.S:%u on %s: %#x, expected %#x\n", guest, o->checks[n].line, a->name, o->checks[n].actual, o->checks[n].expected);
+            printf("  %s.S:%u on %s: %#x, expected %#x\n", guest, o->checks[n].line, a->name, o->checks[n].actual,
+                   o->checks[n].expected);
     if (!o->ended)
-        printf("  %s on %s: %s, after check %u (line %u)\n", guest, a->name, o->cause, o->count, o->count ? o->checks[o->count - 1].line : 0);
+        printf("  %s on %s: %s, after check %u (line %u)\n", guest, a->name, o->cause, o->count,
+               o->count ? o->checks[o->count - 1].line : 0);
 }
 
 static bool passed(const struct outcome *o)
@@ -281,8 +307,8 @@ static bool passed(const struct outcome *o)
 }
 
 /*
- * Do both agree, up to the known gap if `gaps` are to be expected? What only one of them has is passed over, for a guest leaves out what CPUID
- * does not offer. Sets *compared to the number of checks compared.
+ * Do both agree, up to the known gap if `gaps` are to be expected? What only one of them has is passed over, for a guest leaves out
+ * what CPUID does not offer. Sets *compared to the number of checks compared.
  */
 static bool same(const struct outcome *a, const struct outcome *b, bool gaps, unsigned *compared)
 {
@@ -342,7 +368,8 @@ static bool test_kvm(const char *path, const char *name, bool gaps)
     unsigned compared;
     play(&accel_kvm, path, &hard);
     bool ok = same(&soft, &hard, gaps, &compared);
-    printf("%s %s on /dev/kvm: %u checks compared%s\n", ok ? "ok  " : "FAIL", name, compared, compared < soft.count ? ", then a known gap" : "");
+    printf("%s %s on /dev/kvm: %u checks compared%s\n", ok ? "ok  " : "FAIL", name, compared,
+           compared < soft.count ? ", then a known gap" : "");
     if (!ok)
         print_failures(name, &accel_kvm, &hard);
     return ok;
