@@ -91,7 +91,7 @@ _Noreturn void interp_emulation_error(struct vcpu *v)
 /* ---- fetch ---- */
 static inline uint64_t load64(const uint8_t *p)
 {
-    return *(const volatile uint64_t *)(const void *)p;
+    return guest_load(p, 8);
 }
 
 static inline struct cache_entry *entry_of(struct vcpu *v, uint64_t la)

@@ -14,6 +14,46 @@
 
 #include "softkvm/x86/cpu.h"
 
+/*
+ * Guest operands in host memory: of any alignment, one access each, while other CPUs read and write them. That is what volatile gives
+ * on x86; ThreadSanitizer wants to hear of it in other words.
+ */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#endif
+#endif
+#ifdef __SANITIZE_THREAD__
+#define GUEST_LOAD(type, p)       __atomic_load_n((const type *)(p), __ATOMIC_RELAXED)
+#define GUEST_STORE(type, p, val) __atomic_store_n((type *)(p), (type)(val), __ATOMIC_RELAXED)
+#else
+typedef volatile uint8_t guest_uint8_t __attribute__((may_alias));
+typedef volatile uint16_t guest_uint16_t __attribute__((may_alias, aligned(1)));
+typedef volatile uint32_t guest_uint32_t __attribute__((may_alias, aligned(1)));
+typedef volatile uint64_t guest_uint64_t __attribute__((may_alias, aligned(1)));
+#define GUEST_LOAD(type, p)       (*(const guest_##type *)(p))
+#define GUEST_STORE(type, p, val) (*(guest_##type *)(p) = (type)(val))
+#endif
+
+static inline uint64_t guest_load(const void *p, unsigned size)
+{
+    switch (size) {
+    case 1: return GUEST_LOAD(uint8_t, p);
+    case 2: return GUEST_LOAD(uint16_t, p);
+    case 4: return GUEST_LOAD(uint32_t, p);
+    default: return GUEST_LOAD(uint64_t, p);
+    }
+}
+static inline void guest_store(void *p, unsigned size, uint64_t val)
+{
+    switch (size) {
+    case 1: GUEST_STORE(uint8_t, p, val); break;
+    case 2: GUEST_STORE(uint16_t, p, val); break;
+    case 4: GUEST_STORE(uint32_t, p, val); break;
+    default: GUEST_STORE(uint64_t, p, val); break;
+    }
+}
+
 /* ---- slow paths, mmu.c ---- */
 uint64_t mmu_read_slow(struct vcpu *v, uint64_t la, unsigned size, enum mmu_index idx, int seg);
 void mmu_write_slow(struct vcpu *v, uint64_t la, unsigned size, uint64_t val, enum mmu_index idx, int seg);
@@ -59,12 +99,7 @@ static inline uint64_t mmu_read(struct vcpu *v, uint64_t la, unsigned size, enum
     const void *p = mmu_host_fast(v, la, size, MEM_R, idx);
     if (unlikely(!p))
         return mmu_read_slow(v, la, size, idx, seg);
-    switch (size) {
-    case 1: return *(const volatile uint8_t *)p;
-    case 2: return *(const volatile uint16_t *)p;
-    case 4: return *(const volatile uint32_t *)p;
-    default: return *(const volatile uint64_t *)p;
-    }
+    return guest_load(p, size);
 }
 
 static inline void mmu_write(struct vcpu *v, uint64_t la, unsigned size, uint64_t val, enum mmu_index idx, int seg)
@@ -74,12 +109,7 @@ static inline void mmu_write(struct vcpu *v, uint64_t la, unsigned size, uint64_
         mmu_write_slow(v, la, size, val, idx, seg);
         return;
     }
-    switch (size) {
-    case 1: *(volatile uint8_t *)p = (uint8_t)val; break;
-    case 2: *(volatile uint16_t *)p = (uint16_t)val; break;
-    case 4: *(volatile uint32_t *)p = (uint32_t)val; break;
-    default: *(volatile uint64_t *)p = val; break;
-    }
+    guest_store(p, size, val);
 }
 
 /* ---- ordinary data accesses of an instruction; size 1, 2, 4 or 8 ---- */

@@ -84,26 +84,6 @@ static inline uint64_t size_mask(unsigned size)
     return ~0ull >> (64 - 8 * size);
 }
 
-/* ---- host memory of a guest operand; volatile, since other CPUs may write it ---- */
-static inline uint64_t host_load(const void *p, unsigned size)
-{
-    switch (size) {
-    case 1: return *(const volatile uint8_t *)p;
-    case 2: return *(const volatile uint16_t *)p;
-    case 4: return *(const volatile uint32_t *)p;
-    default: return *(const volatile uint64_t *)p;
-    }
-}
-static inline void host_store(void *p, unsigned size, uint64_t val)
-{
-    switch (size) {
-    case 1: *(volatile uint8_t *)p = (uint8_t)val; break;
-    case 2: *(volatile uint16_t *)p = (uint16_t)val; break;
-    case 4: *(volatile uint32_t *)p = (uint32_t)val; break;
-    default: *(volatile uint64_t *)p = val; break;
-    }
-}
-
 /* ---- read-modify-write ---- */
 
 /* Computes the new value of the destination `d` with source `s`; takes the guest's rflags, leaves the new flags in *ax. */
@@ -123,7 +103,7 @@ ALWAYS_INLINE void rmw_at(struct vcpu *v, const struct insn *i, uint64_t off, un
     bool lock = locked && insn_has(i, PFX_LOCK);
     void *p = mem_rmw(v, i->seg, off, size);
     if (likely(p != NULL) && !lock) {
-        host_store(p, size, fn(size, host_load(p, size), s, v->rflags, &ax));
+        guest_store(p, size, fn(size, guest_load(p, size), s, v->rflags, &ax));
     } else if (likely(p != NULL)) {
         ax = locked(size, p, s, v->rflags);
     } else {

@@ -89,7 +89,7 @@ static void shift_double(struct vcpu *v, const struct insn *i, uint64_t (*fn)(un
         uint64_t off = insn_ea(v, i);
         void *p = mem_rmw(v, i->seg, off, size);
         if (p)
-            host_store(p, size, fn(size, host_load(p, size), s, count, &ax));
+            guest_store(p, size, fn(size, guest_load(p, size), s, count, &ax));
         else
             mem_write(v, i->seg, off, size, fn(size, mem_read(v, i->seg, off, size), s, count, &ax));
     }
