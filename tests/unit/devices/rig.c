@@ -123,7 +123,7 @@ void rig_write(struct rig *r, enum bus_space space, uint64_t addr, unsigned size
 {
     uint64_t one = 1;
     for (unsigned i = 0; space == BUS_MMIO && size == 2 && i < ARRAY_SIZE(r->ioeventfds); i++) {
-        if (r->ioeventfds[i].addr == addr) {
+        if (addr && r->ioeventfds[i].addr == addr) {
             CHECK(write(r->ioeventfds[i].fd, &one, sizeof one) == sizeof one);
             return;
         }
