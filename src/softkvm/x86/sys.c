@@ -92,6 +92,8 @@ void op_sti(struct vcpu *v, const struct insn *i)
 void op_hlt(struct vcpu *v, const struct insn *i)
 {
     require_cpl0(v);
+    if (v->rflags & FL_TF) /* the single-step trap ends the halt at once */
+        return;
     cpu_jump(v, v->rip + i->len);
     cpu_exit(v, STOP_HALT); /* after cpu_jump: the instruction is complete */
 }

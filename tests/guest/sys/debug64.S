@@ -120,6 +120,15 @@ ss_ip:  nop
         and     $0x100, %eax
         CHECK(0x100)
         CHECK_DR6(0)
+        /* HLT is left at once by its own trap */
+        TRY
+        SET_TF
+        hlt
+hlt_ip: nop
+        END_TRY
+        CHECK_EXC(1, 0)
+        CHECK_IP(hlt_ip)
+        CLEAR_DR6
         /* a fault under TF likewise */
         TRY
         SET_TF
