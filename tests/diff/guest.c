@@ -87,6 +87,7 @@ static void build_tables(void)
     for (unsigned n = 0; n < LDT_COUNT; n++)
         put64(GPA_LDT + 8 * n, descriptor(ldt[n].base, ldt[n].limit, ldt_attr(&ldt[n])));
     put64(GPA_TSS + 4, KERNEL_BASE + GPA_STACK);
+    put64(GPA_TSS + 0x60, 0xffffull << 48); /* no I/O permission bitmap */
     for (unsigned vector = 0; vector < 256; vector++) {
         uint64_t handler = HANDLER_BASE + 16 * vector;
         bool user = vector == EXC_BP || vector == EXC_OF;
@@ -175,6 +176,7 @@ int guest_init(void)
     v->xcr0 = XCR0_X87 | XCR0_SSE | XCR0_AVX;
     v->gdt = (struct desc_table){KERNEL_BASE + GPA_GDT, 127};
     v->idt = (struct desc_table){KERNEL_BASE + GPA_IDT, 4095};
+    mmu_init(v);
     set_segment(v, SEG_LDTR, SEL_LDTR, KERNEL_BASE + GPA_LDT, LDT_COUNT * 8 - 1, 0x82);
     set_segment(v, SEG_TR, SEL_TSS, KERNEL_BASE + GPA_TSS, 0x67, 0x8b);
     memcpy(pristine_seg, v->seg, sizeof(pristine_seg));

@@ -15,8 +15,8 @@ enum isa_flag {
     ISA_NATIVE = 1 << 0,   /* x87, MMX, SSE, AVX...: native_exec() runs it on the host's units, rewritten to its operands' new places */
     ISA_LOCK = 1 << 1,     /* LOCK allowed when operand 0 is memory */
     ISA_ALIGN = 1 << 2,    /* memory operand must be aligned to its size, else #GP(0) (legacy SSE, VMOVAPS...) */
-    ISA_PRIV = 1 << 3,     /* CPL 0 only: op_M checks; the test generator leaves it out */
-    ISA_SENS = 1 << 4,     /* not privileged, but its result is the virtual CPU's, not the host's (cpuid, rdtsc, sgdt...): not for the host oracle */
+    ISA_PRIV = 1 << 3,     /* CPL 0 only: op_M checks */
+    ISA_SENS = 1 << 4,     /* its result is the virtual CPU's (cpuid, rdtsc...), or it reaches the host's kernel (syscall...): not for the host oracle */
     ISA_BRANCH = 1 << 5,   /* may set rip */
     ISA_WFLAGS = 1 << 6,   /* writes arithmetic EFLAGS */
     ISA_RFLAGS = 1 << 7,   /* reads arithmetic EFLAGS */
