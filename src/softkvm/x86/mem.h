@@ -124,8 +124,8 @@ static inline void mem_write(struct vcpu *v, int seg, uint64_t off, unsigned siz
 
 /*
  * The host address of a read-modify-write operand, for real atomics: non-NULL when all `size` bytes (1..16) are in one writable RAM page.
- * NULL: write permission has been checked for all bytes (a fault would have been raised), but the operand crosses pages or is MMIO; use
- * mem_read, then mem_write, and for LOCK bracket them with vm_exclusive_begin/end (vm.h).
+ * NULL: write permission has been checked for all bytes (a fault would have been raised), but the operand crosses pages, is MMIO, or is
+ * misaligned where that is a fault; use mem_read, then mem_write, and for LOCK bracket them with vm_exclusive_begin/end (vm.h).
  */
 static inline void *mem_rmw(struct vcpu *v, int seg, uint64_t off, unsigned size)
 {
@@ -133,7 +133,8 @@ static inline void *mem_rmw(struct vcpu *v, int seg, uint64_t off, unsigned size
     void *p = mmu_host_fast(v, la, size, MEM_W, v->mmu_idx);
     if (likely(p != NULL))
         return p;
-    if ((la & (PAGE_SIZE - 1)) + size <= PAGE_SIZE)
+    bool misaligned = v->mmu_idx == MMU_USER_AC && (la & (size - 1)); /* mem_read raises #AC */
+    if ((la & (PAGE_SIZE - 1)) + size <= PAGE_SIZE && !misaligned)
         return mmu_host_slow(v, la, MEM_W, v->mmu_idx, seg);
     mmu_probe(v, la, size, MEM_W, v->mmu_idx, seg);
     return NULL;
