@@ -491,7 +491,8 @@ static void tcp_send(struct card *c, struct tcp *t, uint8_t flags, const void *d
     static uint8_t f[70000];
     ip4_headers(f, gateway, 6, GUEST_IP, HOST_IP, 20 + len);
     tcp_header(f + 34, 4000, t->port, t->seq, t->ack, flags);
-    memcpy(f + 54, data, len);
+    if (len)
+        memcpy(f + 54, data, len);
     be16(f + 50, pseudo(f + 14, false, 6, 20 + len));
     struct vnet_header h = {.flags = VNET_HDR_NEEDS_CSUM, .csum_start = 34, .csum_offset = 16};
     if (len > 1460) {
