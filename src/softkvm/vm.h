@@ -50,6 +50,7 @@ struct softkvm_vm {
     int64_t kvmclock_offset;  /* ns: guest kvmclock = CLOCK_BOOTTIME-like host clock + offset */
     uint64_t wall_base;
     pthread_mutex_t exclusive;
+    struct bt *bt; /* the translator's code cache, NULL when vCPUs interpret */
     struct vm_api *api; /* api/'s private part: fds, eventfds, coalesced zones */
 };
 

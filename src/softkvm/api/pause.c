@@ -75,7 +75,7 @@ void vm_pause_all(struct softkvm_vm *vm, struct vcpu *self)
     for (unsigned i = 0; i < n; i++) {
         struct vcpu *v = atomic_load(&vm->vcpus[i]);
         if (v != self && atomic_load(&v->api->inside))
-            cpu_request(v, REQ_PAUSE);
+            vcpu_kick(v, REQ_PAUSE);
     }
     for (unsigned i = 0; i < n; i++) {
         struct vcpu *v = atomic_load(&vm->vcpus[i]);

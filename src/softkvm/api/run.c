@@ -404,7 +404,9 @@ int run_ioctl(struct vcpu *v, void *arg)
     struct kvm_run *run = v->run;
     v->api->ran = true;
     sigmask_enter(&v->api->sigmask);
-    if (v->api->sigmask.set)
+    if (v->bt.on)
+        bt_thread_init();
+    if (v->api->sigmask.set || v->bt.on)
         worker_tick(v->vm);
     int r = run_vcpu(v);
     if (r == 0)

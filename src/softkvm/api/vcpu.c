@@ -49,6 +49,7 @@ void vcpu_free(struct vcpu *v)
 {
     lapic_destroy(v);
     interp_free(v);
+    bt_cpu_free(v);
     if (v->run)
         munmap(v->run, API_RUN_SIZE);
     if (v->api)
@@ -98,6 +99,8 @@ static int vcpu_alloc(struct softkvm_vm *vm, unsigned id, int fd, struct vcpu **
     }
     if (!err)
         err = interp_init(v);
+    if (!err)
+        err = bt_cpu_init(v);
     if (!err)
         err = power_up(v);
     if (err) {

@@ -27,6 +27,7 @@ static void vm_destroy(struct softkvm_vm *vm)
     zones_free(&vm->api->zones);
     memslot_free_all(vm);
     pause_free(vm);
+    bt_destroy(vm);
     pthread_mutex_destroy(&vm->lock);
     free(vm->api);
     free(vm);
@@ -64,6 +65,7 @@ static struct softkvm_vm *vm_alloc(void)
     irqfd_init(vm);
     worker_init(&vm->api->worker);
     pv_clock_set(vm, &(struct kvm_clock_data){0});
+    bt_create(vm, 64 * MIB); /* without a code cache its vCPUs interpret */
     return vm;
 }
 

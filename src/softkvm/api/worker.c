@@ -38,9 +38,17 @@ static void tick(struct softkvm_vm *vm, struct worker *w)
     unsigned n = atomic_load(&vm->nvcpus);
     for (unsigned i = 0; i < n; i++) {
         struct vcpu *v = atomic_load(&vm->vcpus[i]);
-        if (!atomic_load(&v->api->sigmask.running) || atomic_load(&v->api->waiting))
+        if (atomic_load(&v->api->waiting))
+            continue;
+        if (atomic_load(&v->bt.running)) { /* translated code does not see immediate_exit by itself */
+            if (v->run->immediate_exit)
+                bt_poke(v);
+            atomic_store(&w->ticking, true);
+        }
+        if (!atomic_load(&v->api->sigmask.running))
             continue;
         cpu_request(v, REQ_TICK);
+        bt_poke(v);
         atomic_store(&w->ticking, true);
     }
 }

@@ -28,6 +28,7 @@
 #include <stdint.h>
 
 #include "base/util.h"
+#include "softkvm/x86/bt.h"
 #include "softkvm/x86/insn.h"
 
 struct softkvm_vm;
@@ -287,6 +288,7 @@ struct vcpu {
     pthread_mutex_t lock; /* held throughout KVM_RUN and every vCPU ioctl */
     struct kvm_guest_debug guest_debug;
     struct vcpu_api *api; /* api/'s private part: signal mask, fds, wake-up futex */
+    struct bt_cpu bt;
     struct {
         _Atomic uint64_t insns, exits, io_exits, mmio_exits, irq_delivered, tlb_misses, tlb_flushes, decode_misses, halts;
     } stats;

@@ -299,6 +299,16 @@ static __attribute__((noinline)) enum cpu_stop step_slow(struct vcpu *v)
     return step_one(v);
 }
 
+void interp_execute(struct vcpu *v)
+{
+    execute(v);
+}
+
+enum cpu_stop interp_step_slow(struct vcpu *v)
+{
+    return step_slow(v);
+}
+
 /* Not inlined into cpu_run(): around unwind_set() the compiler would keep everything in memory. */
 static __attribute__((noinline)) enum cpu_stop run_loop(struct vcpu *v)
 {
@@ -375,9 +385,15 @@ static void enter(struct vcpu *v)
 enum cpu_stop cpu_run(struct vcpu *v)
 {
     enter(v);
+    if (v->bt.on)
+        bt_begin(v);
     int code = unwind_set(v->unwind);
     enum cpu_stop stop = code ? unwound(v, code) : STOP_NONE;
-    return leave(v, stop ? stop : run_loop(v));
+    if (!stop)
+        stop = v->bt.on ? (enum cpu_stop)bt_loop(v) : run_loop(v);
+    if (v->bt.on)
+        bt_end(v);
+    return leave(v, stop);
 }
 
 enum cpu_stop cpu_step(struct vcpu *v)

@@ -14,6 +14,10 @@ static inline void insn_retire_iteration(struct vcpu *v)
         v->io_done = v->io_next = 0;
 }
 
+/* For the translator's loop: one instruction, and the slow lane before one. */
+void interp_execute(struct vcpu *v);
+enum cpu_stop interp_step_slow(struct vcpu *v);
+
 /* Replaces i->exec of a freshly decoded instruction by a function made for its operands, where there is one (hot.c). Also takes out
  * what the host's CPU cannot execute: such an instruction is #UD. */
 void insn_specialise(struct insn *i);

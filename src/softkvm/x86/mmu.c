@@ -15,6 +15,7 @@
 struct target {
     uint8_t *host;  /* NULL: MMIO at gpa */
     uint64_t gpa;
+    bool code; /* translated code was made from the page: stores must be told to the translator */
 };
 
 static bool idx_user(enum mmu_index idx)
@@ -92,8 +93,12 @@ static void fill(struct vcpu *v, uint64_t la, enum mmu_index idx, enum mem_acces
     /* The other kind of data access comes for free where it is known to be allowed. */
     if (acc == MEM_W && !permit(v, w, &(struct permit_ctx){MEM_R, idx}))
         e->tag[MEM_R] = page;
-    if (acc == MEM_R && w->dirty && !(slot->flags & KVM_MEM_READONLY) && !slot->dirty && !permit(v, w, &(struct permit_ctx){MEM_W, idx}))
+    if (bt_is_code(v, w->gpa))
+        e->tag[MEM_W] = ~0ull;
+    else if (acc == MEM_R && w->dirty && !(slot->flags & KVM_MEM_READONLY) && !slot->dirty && !permit(v, w, &(struct permit_ctx){MEM_W, idx}))
         e->tag[MEM_W] = page;
+    if (acc != MEM_X)
+        bt_tlb_fill(v, idx, la, (uintptr_t)host & PAGE_MASK, e->tag[MEM_R] == page, e->tag[MEM_W] == page);
 }
 
 /* Translates one page's part; raises the guest's fault. Fills the TLB when the page is plain RAM for this access. */
@@ -110,19 +115,19 @@ static struct target translate(struct vcpu *v, uint64_t la, enum mem_access acc,
         page_fault(v, la, w.error, acc, idx);
     struct memslot *slot = vm_slot(v->vm, w.gpa);
     if (!slot || (acc == MEM_W && (slot->flags & KVM_MEM_READONLY)))
-        return (struct target){NULL, w.gpa};
+        return (struct target){.gpa = w.gpa};
     uint8_t *host = slot->hva + (w.gpa - slot->gpa);
     if (acc == MEM_W)
         memslot_mark_dirty(slot, w.gpa);
     if (idx != MMU_USER_AC && (acc == MEM_X || !v->watch_active))
         fill(v, la, idx, acc, &w, slot, host);
-    return (struct target){host, w.gpa};
+    return (struct target){host, w.gpa, acc == MEM_W && bt_is_code(v, w.gpa)};
 }
 
 static struct target target_of(struct vcpu *v, uint64_t la, enum mem_access acc, enum mmu_index idx, int seg)
 {
     uint8_t *host = mmu_host_fast(v, la, 1, acc, idx);
-    return host ? (struct target){host, 0} : translate(v, la, acc, idx, seg);
+    return host ? (struct target){.host = host} : translate(v, la, acc, idx, seg);
 }
 
 static void copy(void *dst, const void *src, unsigned n)
@@ -133,13 +138,10 @@ static void copy(void *dst, const void *src, unsigned n)
 /* One access of 1, 2, 4 or 8 bytes stays one access, so that other CPUs never see half of it. */
 static void copy_part(void *dst, const void *src, unsigned n)
 {
-    switch (n) {
-    case 1: *(volatile uint8_t *)dst = *(const volatile uint8_t *)src; break;
-    case 2: *(volatile uint16_t *)dst = *(const volatile uint16_t *)src; break;
-    case 4: *(volatile uint32_t *)dst = *(const volatile uint32_t *)src; break;
-    case 8: *(volatile uint64_t *)dst = *(const volatile uint64_t *)src; break;
-    default: copy(dst, src, n); break;
-    }
+    if (n <= 8 && !(n & (n - 1)))
+        guest_store(dst, n, guest_load(src, n));
+    else
+        copy(dst, src, n);
 }
 
 static void part_read(struct vcpu *v, struct target t, void *buf, unsigned n)
@@ -156,6 +158,8 @@ static void part_write(struct vcpu *v, struct target t, const void *buf, unsigne
 {
     if (likely(t.host)) {
         copy_part(t.host, buf, n);
+        if (unlikely(t.code))
+            bt_code_write(v, t.gpa, n);
         return;
     }
     for (unsigned done = 0; done < n; done += 8)
@@ -177,6 +181,8 @@ static uint64_t next_page(const struct vcpu *v, uint64_t la, unsigned first)
 /* Raises every fault of a multi-page access, in address order, before any byte moves. */
 static void check_pages(struct vcpu *v, uint64_t la, unsigned n, enum mem_access acc, enum mmu_index idx, int seg)
 {
+    if (v->code_mode == CODE64 && !is_canonical(la + n - 1)) /* comes before a page fault on the first page */
+        cpu_fault(v, seg == SEG_SS ? EXC_SS : EXC_GP, 0);
     for (unsigned part; n; n -= part) {
         part = first_part(la, n);
         target_of(v, la, acc, idx, seg);
@@ -235,12 +241,30 @@ void mmu_write_slow(struct vcpu *v, uint64_t la, unsigned size, uint64_t val, en
 void *mmu_host_slow(struct vcpu *v, uint64_t la, enum mem_access acc, enum mmu_index idx, int seg)
 {
     struct target t = target_of(v, la, acc, idx, seg);
-    return v->watch_active && acc != MEM_X ? NULL : t.host;
+    return (v->watch_active && acc != MEM_X) || t.code ? NULL : t.host;
+}
+
+const uint8_t *mmu_code_page(struct vcpu *v, uint64_t la, uint64_t *gpa)
+{
+    struct target t = translate(v, la & PAGE_MASK, MEM_X, v->cpl == 3 ? MMU_USER : MMU_KERNEL, SEG_CS);
+    *gpa = t.gpa;
+    return t.host;
 }
 
 void mmu_probe(struct vcpu *v, uint64_t la, unsigned n, enum mem_access acc, enum mmu_index idx, int seg)
 {
     check_pages(v, la, n, acc, idx, seg);
+}
+
+void mmu_unwrite_page(struct vcpu *v, uint64_t gpa)
+{
+    const uint8_t *host = vm_phys_host(v->vm, gpa, PAGE_SIZE, false);
+    for (unsigned n = 0; host && n < MMU_COUNT * TLB_SIZE; n++) {
+        struct tlb_entry *e = tlb_at(v, n);
+        if (e->tag[MEM_W] != ~0ull && e->tag[MEM_W] + e->addend == (uintptr_t)host)
+            e->tag[MEM_W] = ~0ull;
+    }
+    bt_tlb_unwrite(v, (uintptr_t)host);
 }
 
 static void clear_entry(struct tlb_entry *e)
@@ -271,17 +295,20 @@ void mmu_flush_all(struct vcpu *v)
     v->tlb_large = 0;
     v->tlb_giant = false;
     v->fetch_page = ~0ull;
+    bt_tlb_flush(v);
     STAT_ADD(v, tlb_flushes, 1);
 }
 
 void mmu_flush_page(struct vcpu *v, uint64_t la)
 {
+    unsigned shift = 12;
     for (unsigned idx = 0; idx < MMU_COUNT; idx++)
         clear_entry(&v->tlb[idx][(la >> 12) & (TLB_SIZE - 1)]);
     if (v->tlb_large & large_bit(la & ~(BIT64(22) - 1)) || v->tlb_large & large_bit(la | BIT64(21)))
-        flush_filled(v, la, v->long_mode || (v->cr4 & CR4_PAE) ? 21 : 22);
+        flush_filled(v, la, shift = v->long_mode || (v->cr4 & CR4_PAE) ? 21 : 22);
     if (v->tlb_giant)
-        flush_filled(v, la, 30);
+        flush_filled(v, la, shift = 30);
+    bt_tlb_flush_range(v, la, shift);
     v->fetch_page = ~0ull;
 }
 

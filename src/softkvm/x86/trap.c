@@ -13,6 +13,7 @@
 #include <ucontext.h>
 
 #include "base/util.h"
+#include "softkvm/x86/bt.h"
 #include "softkvm/x86/trap.h"
 
 enum { TRAP_UD = 6, TRAP_GP = 13, TRAP_MF = 16, TRAP_XM = 19 };
@@ -48,6 +49,11 @@ static void on_signal(int sig, siginfo_t *info, void *ctx)
 {
     ucontext_t *uc = ctx;
     greg_t *r = uc->uc_mcontext.gregs;
+    uint64_t next = bt_trap((uint64_t)r[REG_RIP], (uint64_t)(uintptr_t)info->si_addr);
+    if (next) {
+        r[REG_RIP] = (greg_t)next;
+        return;
+    }
     if (!ours((uint64_t)r[REG_RIP], (uint64_t)r[REG_TRAPNO])) {
         pass_on(sig, info, ctx);
         return;

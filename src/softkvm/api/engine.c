@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The translator's memory: the code cache of a VM, twice mapped, and the page tables of its vCPUs. SOFTKVM_ENGINE=interp|bt chooses the engine.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+
+#include "softkvm/api/api.h"
+#include "softkvm/x86/bt_priv.h"
+
+#define ARENA_SIZE    (64 * MIB)
+#define HWCAP2_FSGS   2
+#define TABLE_BYTES   (BT_TABLE_PAGES * sizeof(uint64_t))
+
+static void *reserve(uint64_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    madvise(p, bytes, MADV_DONTDUMP);
+    return p;
+}
+
+static int map_code(struct bt *bt, uint64_t bytes)
+{
+    AUTO_CLOSE int fd = memfd_create("softkvm-code", MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, (off_t)bytes) < 0)
+        return -errno;
+    void *rw = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *rx = mmap(NULL, bytes, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    bt->rw = rw == MAP_FAILED ? NULL : rw;
+    bt->rx = rx == MAP_FAILED ? NULL : rx;
+    bt->size = bytes;
+    return bt->rw && bt->rx ? 0 : -ENOMEM;
+}
+
+static void unmap(const void *p, uint64_t bytes)
+{
+    if (p)
+        munmap((void *)(uintptr_t)p, bytes);
+}
+
+static bool host_can(void)
+{
+    return (getauxval(AT_HWCAP2) & HWCAP2_FSGS) && __builtin_cpu_supports("bmi2");
+}
+
+int bt_create(struct softkvm_vm *vm, uint64_t bytes)
+{
+    const char *engine = getenv("SOFTKVM_ENGINE");
+    if (!engine || strcmp(engine, "bt") != 0)
+        return 0;
+    if (!host_can())
+        return -EOPNOTSUPP;
+    struct bt *bt = calloc(1, sizeof *bt);
+    if (!bt)
+        return -ENOMEM;
+    vm->bt = bt;
+    int err = map_code(bt, bytes);
+    bt->arena_size = ARENA_SIZE;
+    bt->arena = reserve(ARENA_SIZE);
+    bt->code_pages = reserve(BT_GPA_MAX / PAGE_SIZE / 8);
+    bt->blocks = reserve(BT_MAX_BLOCKS * sizeof *bt->blocks);
+    bt->work = calloc(1, bt_xlat_size());
+    if (err || !bt->arena || !bt->code_pages || !bt->blocks || !bt->work) {
+        bt_destroy(vm);
+        return err ? err : -ENOMEM;
+    }
+    bt_emit_thunks(bt);
+    return 0;
+}
+
+void bt_destroy(struct softkvm_vm *vm)
+{
+    struct bt *bt = vm->bt;
+    if (!bt)
+        return;
+    unmap(bt->rw, bt->size);
+    unmap(bt->rx, bt->size);
+    unmap(bt->arena, ARENA_SIZE);
+    unmap((const void *)bt->code_pages, BT_GPA_MAX / PAGE_SIZE / 8);
+    unmap(bt->blocks, BT_MAX_BLOCKS * sizeof *bt->blocks);
+    free(bt->work);
+    free(bt);
+    vm->bt = NULL;
+}
+
+int bt_cpu_init(struct vcpu *v)
+{
+    struct bt_cpu *c = &v->bt;
+    if (!v->vm->bt)
+        return 0;
+    for (unsigned ring = 0; ring < BT_RINGS; ring++)
+        for (unsigned acc = MEM_R; acc <= MEM_W; acc++) {
+            c->table[ring][acc] = reserve(TABLE_BYTES);
+            if (!c->table[ring][acc])
+                return -ENOMEM;
+            c->index[ring][acc] = (uint64_t)(uintptr_t)c->table[ring][acc] / 8;
+        }
+    c->self = (uint64_t)(uintptr_t)v;
+    c->on = true;
+    bt_tlb_flush(v);
+    return 0;
+}
+
+void bt_cpu_free(struct vcpu *v)
+{
+    for (unsigned ring = 0; ring < BT_RINGS; ring++)
+        for (unsigned acc = MEM_R; acc <= MEM_W; acc++)
+            unmap(v->bt.table[ring][acc], TABLE_BYTES);
+}

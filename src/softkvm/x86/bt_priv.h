@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The translator's inside: blocks, links, and the cache that holds them. bt.h has the idea. */
+#ifndef LODGE_SOFTKVM_X86_BT_PRIV_H
+#define LODGE_SOFTKVM_X86_BT_PRIV_H
+
+#include "softkvm/vm.h"
+#include "softkvm/x86/bt.h"
+#include "softkvm/x86/bt_emit.h"
+#include "softkvm/x86/cpu.h"
+
+#define BT_MAX_INSNS  32
+#define BT_MAX_LINKS  (BT_MAX_INSNS + 2)
+#define BT_MAX_CODE   8192 /* bytes of host code that one block can take at most */
+#define BT_MAX_BLOCKS (1u << 20)
+#define BT_HASH_BITS  16
+
+struct bt_block;
+struct xlat;
+
+/* A jump to a place in the same page, linked straight to that block once it is known. */
+struct bt_link {
+    uint32_t at;   /* code offset of the jump's displacement, 4-byte aligned */
+    uint32_t stub; /* code offset of the exit that asks for the link */
+    struct bt_block *to;
+    struct bt_link *next_in; /* other links to the same block */
+};
+
+struct bt_insn {
+    uint16_t host; /* code offset from the block's, where the instruction begins; 0 for one that is never resumed at */
+    uint16_t slow; /* the same of the exit that interprets it; 0 none */
+    uint8_t at;    /* guest bytes from the block's start */
+};
+
+struct bt_block {
+    uint64_t gpa;
+    uint32_t key, number;
+    uint32_t code, code_len; /* offset and bytes in the code region */
+    uint8_t ninsns, nlinks;
+    uint16_t nbytes;
+    bool dead;
+    struct bt_link *in; /* links that lead here */
+    struct bt_block *hash_next, *page_next;
+    struct bt_insn *insns;
+    struct bt_link *links;
+    uint8_t *bytes; /* the guest's, as translated */
+};
+
+/* A page of guest memory that blocks were made from. */
+struct bt_page {
+    uint64_t gpa;
+    uint64_t chunks; /* which 64-byte pieces hold translated code */
+    struct bt_block *blocks;
+    struct bt_page *hash_next;
+};
+
+struct bt {
+    uint8_t *rw;         /* the code region, writable */
+    const uint8_t *rx;   /* the same memory, executable */
+    uint64_t size;
+    uint32_t used, start; /* next free byte; first byte behind the thunks */
+    uint8_t *arena;      /* blocks and pages: zeroed, bump-allocated */
+    uint64_t arena_size, arena_used;
+    _Atomic uint64_t *code_pages; /* a bit for each guest-physical page below BT_GPA_MAX */
+    _Atomic uint32_t lock;
+    struct xlat *work;   /* of the translation under way */
+    uint32_t nblocks;
+    uint64_t generation; /* counts flushes of the whole cache */
+    struct bt_block **blocks;
+    struct bt_block *hash[1 << BT_HASH_BITS];
+    struct bt_page *pages[1 << 12];
+    struct {
+        uint32_t enter, exit_insn, exit_insn_flags, exit_link, exit_lookup, exit_poll, exit_poll_lookup;
+        uint32_t lookup[BT_RINGS], lookup_end[BT_RINGS];
+    } thunk; /* code offsets */
+};
+#define BT_GPA_MAX BIT64(46)
+
+enum bt_key { BT_KEY_USER = 1, BT_KEY_SSE = 2, BT_KEY_AVX = 4 };
+
+/* ---- bt_xlat.c ---- */
+/* Translates from `src` (gpa's bytes in host memory, `avail` of them up to the page's end). NULL when the first instruction cannot be part of a
+ * block. The caller holds bt->lock and has seen to it that BT_MAX_CODE and the bookkeeping fit. */
+uint64_t bt_xlat_size(void); /* of bt->work */
+struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, unsigned avail, uint32_t key);
+
+/* ---- bt_cache.c ---- */
+void *bt_alloc(struct bt *bt, uint64_t bytes);
+bool bt_room(const struct bt *bt);
+void bt_lock(struct bt *bt);
+void bt_unlock(struct bt *bt);
+struct bt_block *bt_hash_find(struct bt *bt, uint64_t gpa, uint32_t key);
+void bt_insert(struct bt *bt, struct bt_block *b);
+void bt_link_set(struct bt *bt, struct bt_link *l, struct bt_block *to);
+struct bt_page *bt_page_find(struct bt *bt, uint64_t gpa, bool create);
+/* Drop blocks; all other vCPUs are held. */
+void bt_drop_range(struct vcpu *v, uint64_t gpa, unsigned n);
+void bt_drop_all(struct vcpu *v);
+void bt_jumps_clear(struct vcpu *v);
+/* Do the page's blocks still have the bytes they were made from? Drops those that have not. */
+void bt_page_verify(struct vcpu *v, uint64_t gpa, const uint8_t *host);
+/* Marks a page as code and takes everybody's write permission away. */
+void bt_page_protect(struct vcpu *v, uint64_t gpa);
+
+/* ---- bt_thunk.c ---- */
+void bt_emit_thunks(struct bt *bt);
+typedef void bt_enter_fn(struct vcpu *v, const uint8_t *host);
+
+#define BT_OFF(field) offsetof(struct vcpu, bt.field)
+#define GPR_OFF(r)    (offsetof(struct vcpu, gpr) + 8u * (r))
+
+#endif

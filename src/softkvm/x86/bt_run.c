@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The translator's loop: find the block for rip, run until the code leaves, do what it left for.
+ *
+ * Everything that the interpreter's loop looks at before an instruction (requests, RF, a restarted instruction) is looked at here before a block is
+ * entered; within translated code only the poll stores do.
+ */
+#include "softkvm/x86/bt_priv.h"
+#include "softkvm/x86/fpu.h"
+#include "softkvm/x86/interp.h"
+#include "softkvm/x86/mem.h"
+#include "softkvm/x86/native.h"
+#include "softkvm/x86/op.h"
+
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+static long raw_mprotect(void *p, unsigned long n, long prot)
+{
+    long r;
+    __asm__ volatile("syscall" : "=a"(r) : "a"((long)SYS_mprotect), "D"(p), "S"(n), "d"(prot) : "rcx", "r11", "memory");
+    return r;
+}
+
+static long raw_madvise(void *p, unsigned long n, long advice)
+{
+    long r;
+    __asm__ volatile("syscall" : "=a"(r) : "a"((long)SYS_madvise), "D"(p), "S"(n), "d"(advice) : "rcx", "r11", "memory");
+    return r;
+}
+
+static uint64_t read_gs(void)
+{
+    uint64_t base;
+    __asm__ volatile("rdgsbase %0" : "=r"(base));
+    return base;
+}
+
+static void write_gs(uint64_t base)
+{
+    __asm__ volatile("wrgsbase %0" : : "r"(base));
+}
+
+/* ---- the mode ---- */
+
+/* 64-bit code with ordinary data accesses, nothing watched. */
+static bool usable(const struct vcpu *v)
+{
+    return v->code_mode == CODE64 && v->mmu_idx == (v->cpl == 3 ? MMU_USER : MMU_KERNEL) && (v->cpl == 0 || v->cpl == 3) && !v->watch_active;
+}
+
+static uint32_t mode_key(const struct vcpu *v)
+{
+    uint32_t key = v->cpl == 3 ? BT_KEY_USER : 0;
+    if (v->cr0 & (CR0_EM | CR0_TS) || !(v->cr4 & CR4_OSFXSR))
+        return key;
+    key |= BT_KEY_SSE;
+    if ((v->cr4 & CR4_OSXSAVE) && (v->xcr0 & (XCR0_SSE | XCR0_AVX)) == (XCR0_SSE | XCR0_AVX))
+        key |= BT_KEY_AVX;
+    return key;
+}
+
+/* ---- finding blocks ---- */
+
+static struct bt_xpage *code_page(struct vcpu *v, uint64_t rip)
+{
+    struct bt_xpage *x = &v->bt.xpage[rip >> 12 & (BT_XPAGES - 1)];
+    if (likely(x->la == (rip & PAGE_MASK)))
+        return x;
+    uint64_t gpa;
+    const uint8_t *host = mmu_code_page(v, rip, &gpa);
+    if (!host)
+        return NULL;
+    bt_page_verify(v, gpa, host);
+    *x = (struct bt_xpage){rip & PAGE_MASK, gpa & PAGE_MASK, host};
+    return x;
+}
+
+static struct bt_block *make_block(struct vcpu *v, uint64_t gpa, const struct bt_xpage *x, uint32_t key)
+{
+    struct bt *bt = v->vm->bt;
+    bt_page_protect(v, gpa);
+    if (!bt_room(bt)) {
+        vm_exclusive_begin(v);
+        if (!bt_room(bt))
+            bt_drop_all(v);
+        vm_exclusive_end(v);
+    }
+    unsigned at = gpa & (PAGE_SIZE - 1);
+    bt_lock(bt);
+    struct bt_block *b = bt_hash_find(bt, gpa, key);
+    if (!b && (b = bt_translate(bt, gpa, x->host + at, PAGE_SIZE - at, key))) {
+        bt_insert(bt, b);
+        v->bt.stats.translated++;
+    }
+    bt_unlock(bt);
+    return b;
+}
+
+/* The block at rip, or NULL when the instruction there has to be interpreted. May raise the guest's page fault. */
+static struct bt_block *find(struct vcpu *v, uint64_t rip)
+{
+    struct bt *bt = v->vm->bt;
+    struct bt_xpage *x = code_page(v, rip);
+    if (!x || x->gpa >= BT_GPA_MAX)
+        return NULL;
+    uint64_t gpa = x->gpa | (rip & (PAGE_SIZE - 1));
+    bt_lock(bt);
+    struct bt_block *b = bt_hash_find(bt, gpa, v->bt.key);
+    bt_unlock(bt);
+    return b ? b : make_block(v, gpa, x, v->bt.key);
+}
+
+static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)
+{
+    struct bt_jumps *j = &v->bt.jump[v->cpl == 3 ? BT_USER : BT_KERNEL];
+    unsigned n = v->rip >> 1 & (BT_JUMP_SIZE - 1);
+    struct bt_block *b = find(v, v->rip);
+    *block = b;
+    if (!b)
+        return NULL;
+    const uint8_t *host = v->vm->bt->rx + b->code;
+    v->bt.page = v->rip & PAGE_MASK;
+    j->page[n] = v->rip & PAGE_MASK;
+    j->host[n] = (uint64_t)(uintptr_t)host;
+    j->rip[n] = v->rip;
+    return host;
+}
+
+/* ---- running ---- */
+
+static void run_code(struct vcpu *v, const uint8_t *host)
+{
+    struct bt *bt = v->vm->bt;
+    union {
+        const uint8_t *code;
+        bt_enter_fn *fn;
+    } enter = {.code = bt->rx + bt->thunk.enter};
+    if (!FPU_EACH && (v->bt.key & BT_KEY_SSE))
+        fpu_get(v);
+    v->bt.flags = flags_to_ax(v->rflags);
+    enter.fn(v, host);
+    flags_put(v, v->bt.flags);
+}
+
+/* One instruction by the interpreter; returns the place in the block to go on at, if that is what comes next. */
+static const uint8_t *interpret_one(struct vcpu *v, uint32_t at)
+{
+    struct bt *bt = v->vm->bt;
+    struct bt_block *b = bt->blocks[at >> 8];
+    unsigned k = at & 0xff;
+    uint64_t generation = bt->generation, flushes = v->bt.stats.flushes, page = v->bt.page;
+    uint64_t offset = (b->gpa & (PAGE_SIZE - 1)) + b->insns[k].at;
+    v->rip = page + offset;
+    v->bt.stats.interps++;
+    interp_execute(v);
+    if (cpu_interrupted(v) || generation != bt->generation || b->dead || k + 1u >= b->ninsns)
+        return NULL;
+    if (flushes != v->bt.stats.flushes || v->rip != page + (b->gpa & (PAGE_SIZE - 1)) + b->insns[k + 1].at || !usable(v) || mode_key(v) != b->key)
+        return NULL;
+    return bt->rx + b->code + b->insns[k + 1].host;
+}
+
+/* Links the jump that was left through to the block of its target. */
+static const uint8_t *follow_link(struct vcpu *v, uint32_t at)
+{
+    struct bt *bt = v->vm->bt;
+    struct bt_block *from = bt->blocks[at >> 8], *to;
+    uint64_t generation = bt->generation;
+    v->bt.stats.links++;
+    const uint8_t *host = find_jump(v, &to);
+    if (!host || generation != bt->generation)
+        return host;
+    bt_lock(bt);
+    if (!from->dead && !to->dead)
+        bt_link_set(bt, &from->links[at & 0xff], to);
+    bt_unlock(bt);
+    return host;
+}
+
+/* What the code left for; the place to go on at, or NULL for a fresh look. */
+static const uint8_t *left(struct vcpu *v)
+{
+    switch ((enum bt_exit)v->bt.exit_kind) {
+    case BT_EXIT_LOOKUP:
+        v->rip = v->bt.target;
+        v->bt.stats.lookups++;
+        return NULL;
+    case BT_EXIT_LINK:
+        v->rip = v->bt.page + (uint64_t)(int64_t)v->bt.exit_off;
+        return cpu_interrupted(v) ? NULL : follow_link(v, v->bt.exit_link);
+    case BT_EXIT_INSN: return interpret_one(v, v->bt.exit_insn);
+    case BT_EXIT_POLL:
+        v->rip = v->bt.page + (uint64_t)(int64_t)v->bt.exit_off;
+        v->bt.stats.polls++;
+        return NULL;
+    }
+    return NULL;
+}
+
+static void check_target(struct vcpu *v)
+{
+    if (unlikely(!is_canonical(v->rip)))
+        cpu_gp(v, 0);
+}
+
+int bt_loop(struct vcpu *v)
+{
+    struct bt_block *b;
+    for (;;) {
+        atomic_store_explicit(&v->bt.running, true, memory_order_seq_cst);
+        if (unlikely(cpu_interrupted(v) || (v->rflags & FL_RF) || v->io_done)) {
+            enum cpu_stop stop = interp_step_slow(v);
+            if (stop != STOP_NONE)
+                return stop;
+            continue;
+        }
+        v->insn_rip = v->rip;
+        const uint8_t *host = NULL;
+        if (likely(usable(v))) {
+            uint32_t key = mode_key(v);
+            check_target(v);
+            if (unlikely((key ^ v->bt.key) & ~(uint32_t)BT_KEY_USER))
+                bt_jumps_clear(v);
+            v->bt.key = key;
+            host = find_jump(v, &b);
+        }
+        if (!host) {
+            interp_execute(v);
+            continue;
+        }
+        while (host) {
+            run_code(v, host);
+            host = left(v);
+        }
+    }
+}
+
+static _Thread_local struct vcpu *current; /* the vCPU that this thread runs; for signal handlers */
+
+void bt_begin(struct vcpu *v)
+{
+    current = v;
+    v->bt.saved_gs = read_gs();
+    write_gs((uint64_t)(uintptr_t)v);
+}
+
+void bt_end(struct vcpu *v)
+{
+    atomic_store_explicit(&v->bt.running, false, memory_order_release);
+    write_gs(v->bt.saved_gs);
+    current = NULL;
+}
+
+void bt_poke(struct vcpu *v)
+{
+    if (v->bt.on && atomic_load(&v->bt.running))
+        raw_mprotect(v->bt.poll, PAGE_SIZE, PROT_READ);
+}
+
+/* ---- traps in translated code ---- */
+
+static struct bt_block *block_at(struct bt *bt, uint32_t off)
+{
+    uint32_t lo = 0, hi = bt->nblocks;
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+        if (bt->blocks[mid]->code + bt->blocks[mid]->code_len <= off)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < bt->nblocks && bt->blocks[lo]->code <= off ? bt->blocks[lo] : NULL;
+}
+
+/* The exit that interprets the instruction at code offset `off`. */
+static uint32_t slow_exit(struct bt *bt, uint32_t off)
+{
+    struct bt_block *b = block_at(bt, off);
+    unsigned k = 0;
+    if (!b)
+        return 0;
+    while (k + 1u < b->ninsns && b->insns[k + 1].host <= off - b->code)
+        k++;
+    return b->insns[k].slow ? b->code + b->insns[k].slow : 0;
+}
+
+uint64_t bt_trap(uint64_t pc, uint64_t addr)
+{
+    struct vcpu *v = current;
+    if (!v)
+        return 0;
+    struct bt *bt = v->vm->bt;
+    uint64_t off = pc - (uint64_t)(uintptr_t)bt->rx;
+    if (off >= bt->size)
+        return 0;
+    if (addr - (uint64_t)(uintptr_t)v->bt.poll < PAGE_SIZE) {
+        raw_mprotect(v->bt.poll, PAGE_SIZE, PROT_READ | PROT_WRITE);
+        bool lookup = false;
+        for (unsigned ring = 0; ring < BT_RINGS; ring++)
+            lookup |= off >= bt->thunk.lookup[ring] && off < bt->thunk.lookup_end[ring];
+        return (uint64_t)(uintptr_t)bt->rx + (lookup ? bt->thunk.exit_poll_lookup : bt->thunk.exit_poll);
+    }
+    uint32_t slow = slow_exit(bt, (uint32_t)off);
+    return slow ? (uint64_t)(uintptr_t)bt->rx + slow : 0;
+}
+
+/* ---- the table of linear pages ---- */
+
+static uint64_t table_index(uint64_t la)
+{
+    return la >> 12 & (BT_TABLE_PAGES - 1);
+}
+
+void bt_tlb_fill(struct vcpu *v, unsigned mmu_idx, uint64_t la, uintptr_t host_page, bool read, bool write)
+{
+    struct bt_cpu *c = &v->bt;
+    if (!c->on || mmu_idx > MMU_USER)
+        return;
+    unsigned ring = mmu_idx == MMU_USER ? BT_USER : BT_KERNEL;
+    uint64_t n = table_index(la), delta = host_page - (la & PAGE_MASK);
+    if (read)
+        c->table[ring][MEM_R][n] = delta;
+    if (write)
+        c->table[ring][MEM_W][n] = delta;
+    if (c->log_count < BT_FILL_LOG)
+        c->log[c->log_count] = n;
+    if (c->log_count <= BT_FILL_LOG)
+        c->log_count++;
+}
+
+static void clear_page(struct bt_cpu *c, uint64_t n)
+{
+    for (unsigned ring = 0; ring < BT_RINGS; ring++)
+        c->table[ring][MEM_R][n] = c->table[ring][MEM_W][n] = 0;
+}
+
+static void xpages_clear(struct bt_cpu *c)
+{
+    for (unsigned n = 0; n < BT_XPAGES; n++)
+        c->xpage[n].la = BT_NO_RIP;
+}
+
+void bt_tlb_flush(struct vcpu *v)
+{
+    struct bt_cpu *c = &v->bt;
+    if (!c->on)
+        return;
+    if (c->log_count <= BT_FILL_LOG) {
+        for (unsigned n = 0; n < c->log_count; n++)
+            clear_page(c, c->log[n]);
+    } else {
+        for (unsigned ring = 0; ring < BT_RINGS; ring++)
+            for (unsigned acc = MEM_R; acc <= MEM_W; acc++)
+                raw_madvise(c->table[ring][acc], BT_TABLE_PAGES * 8, MADV_DONTNEED);
+    }
+    c->log_count = 0;
+    xpages_clear(c);
+    bt_jumps_clear(v);
+    c->stats.flushes++;
+}
+
+void bt_tlb_flush_range(struct vcpu *v, uint64_t la, unsigned shift)
+{
+    struct bt_cpu *c = &v->bt;
+    if (!c->on)
+        return;
+    if (c->log_count > BT_FILL_LOG) {
+        bt_tlb_flush(v);
+        return;
+    }
+    uint64_t page = table_index(la);
+    if (shift == 12) {
+        clear_page(c, page);
+    } else {
+        for (unsigned n = 0; n < c->log_count; n++)
+            if (c->log[n] >> (shift - 12) == page >> (shift - 12))
+                clear_page(c, c->log[n]);
+    }
+    xpages_clear(c);
+    bt_jumps_clear(v);
+    c->stats.flushes++;
+}
+
+void bt_tlb_unwrite(struct vcpu *v, uintptr_t host_page)
+{
+    struct bt_cpu *c = &v->bt;
+    if (!c->on)
+        return;
+    if (c->log_count > BT_FILL_LOG) {
+        bt_tlb_flush(v);
+        return;
+    }
+    for (unsigned n = 0; n < c->log_count; n++)
+        for (unsigned ring = 0; ring < BT_RINGS; ring++) {
+            uint64_t *e = &c->table[ring][MEM_W][c->log[n]];
+            uint64_t la = (uint64_t)((int64_t)(c->log[n] << 28) >> 16);
+            if (*e && *e + la == host_page)
+                *e = 0;
+        }
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The code around the blocks: the way in, the ways out, and the lookup of a jump's target. Emitted once for each VM, since the offsets of struct vcpu
+ * are known here and nowhere else.
+ */
+#include "softkvm/x86/bt_priv.h"
+
+static void mark(struct bt *bt, struct emit *e, uint32_t *where)
+{
+    (void)bt;
+    while (emit_off(e) & 15)
+        e8(e, 0x90);
+    *where = emit_off(e);
+}
+
+static void push(struct emit *e, unsigned r)
+{
+    if (r >= 8)
+        e8(e, 0x41);
+    e8(e, 0x50 | (r & 7));
+}
+static void pop(struct emit *e, unsigned r)
+{
+    if (r >= 8)
+        e8(e, 0x41);
+    e8(e, 0x58 | (r & 7));
+}
+static const uint8_t saved[] = {RBX, RBP, R12, R13, R14, R15};
+
+/* void enter(struct vcpu *v [rdi], host [rsi]) */
+static void emit_enter(struct bt *bt, struct emit *e)
+{
+    mark(bt, e, &bt->thunk.enter);
+    for (unsigned i = 0; i < ARRAY_SIZE(saved); i++)
+        push(e, saved[i]);
+    e_store(e, RSP, BT_OFF(host_rsp));
+    e_store(e, RSI, BT_OFF(jump_to));
+    e_load32(e, RAX, BT_OFF(flags));
+    e_flags_from_ax(e);
+    for (unsigned r = 0; r < 16; r++)
+        e_load(e, r, GPR_OFF(r));
+    e_jump_gs(e, BT_OFF(jump_to));
+}
+
+/* Stores the guest's registers, and its flags when they are in the host's, and returns from enter(). */
+static void emit_leave(struct emit *e, enum bt_exit kind, bool flags)
+{
+    for (unsigned r = 0; r < 16; r++)
+        e_store(e, r, GPR_OFF(r));
+    if (flags) {
+        e_flags_to_ax(e);
+        e_store32(e, RAX, BT_OFF(flags));
+    }
+    e_store_imm32(e, BT_OFF(exit_kind), kind);
+    e_load(e, RSP, BT_OFF(host_rsp));
+    for (unsigned i = ARRAY_SIZE(saved); i-- > 0;)
+        pop(e, saved[i]);
+    e8(e, 0xc3);
+}
+
+/* Jumps to the block of bt.target, without touching a flag: the comparison is `target - rip` by NOT and LEA, the branch is JRCXZ. */
+static void emit_lookup(struct bt *bt, struct emit *e, unsigned ring)
+{
+    size_t jumps = BT_OFF(jump) + ring * sizeof(struct bt_jumps);
+    mark(bt, e, &bt->thunk.lookup[ring]);
+    e_store(e, RAX, GPR_OFF(RAX));
+    e_store(e, RCX, GPR_OFF(RCX));
+    e_store(e, RDX, GPR_OFF(RDX));
+    e_load(e, RDX, BT_OFF(target));
+    /* pext rax, rdx, mask in rax: the index */
+    e8(e, 0xb8); /* mov eax, mask */
+    e32(e, (BT_JUMP_SIZE - 1) << 1);
+    static const uint8_t pext[] = {0xc4, 0xe2, 0xea, 0xf5, 0xc0}; /* pext rax, rdx, rax */
+    for (unsigned i = 0; i < sizeof pext; i++)
+        e8(e, pext[i]);
+#define INDEXED(field)                                                                                                                     \
+    do { /* mov rcx, gs:[rax*8 + field] */                                                                                                 \
+        static const uint8_t op[] = {0x65, 0x48, 0x8b, 0x0c, 0xc5};                                                                        \
+        for (unsigned i = 0; i < sizeof op; i++)                                                                                           \
+            e8(e, op[i]);                                                                                                                  \
+        e32(e, (uint32_t)(jumps + offsetof(struct bt_jumps, field)));                                                                      \
+    } while (0)
+    INDEXED(rip);
+    e8(e, 0x48); /* not rcx */
+    e8(e, 0xf7);
+    e8(e, 0xd1);
+    e_lea(e, RCX, RCX, RDX, 0, 1);
+    e8(e, 0xe3); /* jrcxz +hit */
+    uint8_t *hit = e->p++;
+    e_load(e, RAX, GPR_OFF(RAX));
+    e_load(e, RCX, GPR_OFF(RCX));
+    e_load(e, RDX, GPR_OFF(RDX));
+    e_jump_to(e, bt->rw + bt->thunk.exit_lookup);
+    *hit = (uint8_t)(e->p - (hit + 1));
+    e_store32(e, RAX, BT_OFF(poll));
+    INDEXED(page);
+    e_store(e, RCX, BT_OFF(page));
+    INDEXED(host);
+    e_store(e, RCX, BT_OFF(jump_to));
+    e_load(e, RAX, GPR_OFF(RAX));
+    e_load(e, RCX, GPR_OFF(RCX));
+    e_load(e, RDX, GPR_OFF(RDX));
+    e_jump_gs(e, BT_OFF(jump_to));
+    bt->thunk.lookup_end[ring] = emit_off(e);
+#undef INDEXED
+}
+
+void bt_emit_thunks(struct bt *bt)
+{
+    struct emit e = {bt->rw + 64, bt->rw, bt->rw + bt->size};
+    emit_enter(bt, &e);
+    mark(bt, &e, &bt->thunk.exit_insn);
+    emit_leave(&e, BT_EXIT_INSN, true);
+    mark(bt, &e, &bt->thunk.exit_insn_flags);
+    emit_leave(&e, BT_EXIT_INSN, false);
+    mark(bt, &e, &bt->thunk.exit_link);
+    emit_leave(&e, BT_EXIT_LINK, true);
+    mark(bt, &e, &bt->thunk.exit_poll_lookup);
+    e_load(&e, RAX, GPR_OFF(RAX));
+    e_load(&e, RCX, GPR_OFF(RCX));
+    e_load(&e, RDX, GPR_OFF(RDX));
+    mark(bt, &e, &bt->thunk.exit_lookup);
+    emit_leave(&e, BT_EXIT_LOOKUP, true);
+    mark(bt, &e, &bt->thunk.exit_poll);
+    emit_leave(&e, BT_EXIT_POLL, true);
+    for (unsigned ring = 0; ring < BT_RINGS; ring++)
+        emit_lookup(bt, &e, ring);
+    mark(bt, &e, &bt->start);
+    bt->used = bt->start;
+}

@@ -1,0 +1,825 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * From guest instructions to host instructions. An instruction without memory operand is copied as it is, since the guest's registers are in the host's.
+ * A memory operand becomes [s1 + s2]: s1 the linear address, s2 the distance from it to the host's memory, taken from a table with an entry for each
+ * linear page. Entry 0 (nothing there, or no permission) and a page crossing leave for the interpreter. A non-canonical address drops its upper bits
+ * in the index; the sum s1 + s2 is then non-canonical too, since the host's memory lies in the lower half, and the access faults (#GP), so no host
+ * memory is ever reached through it.
+ *
+ * s1 and s2 are displaced registers (bt.h): their values go to their homes once, and come back where they are used next, or at an exit. The checks clobber
+ * the arithmetic flags; where an instruction behind them may read these, they are kept in bt.flags meanwhile.
+ */
+#include "softkvm/x86/bt_priv.h"
+#include "softkvm/x86/interp.h"
+#include "softkvm/x86/isa.h"
+#include "softkvm/x86/isa_ops.h"
+#include "softkvm/x86/native.h"
+
+#define BIT_OF(r)   (1u << (r))
+#define SCRATCHABLE (BIT_OF(RAX) | BIT_OF(RCX) | BIT_OF(RDX) | BIT_OF(RBX) | BIT_OF(RBP) | BIT_OF(RSI) | BIT_OF(RDI))
+
+enum cc { CC_Z = 4, CC_NZ = 5, CC_A = 7 };
+
+enum how { HOW_INTERP, HOW_PLAIN, HOW_LEA, HOW_SKIP, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_JCC, HOW_JMP, HOW_CALL, HOW_JMP_IND, HOW_CALL_IND, HOW_RET, HOW_END };
+
+/* What a plain operation uses beyond its operands, and what it does to the flags. */
+enum trait { T_PLAIN = 1, T_KILLS = 2, T_RAX_R = 4, T_RAX_W = 8, T_RDX_R = 16, T_RDX_W = 32, T_RCX_R = 64, T_RBX_R = 128, T_RCX_W = 256, T_TRAPS = 512 };
+
+static const uint16_t traits[OP_COUNT] = {
+#define P(m, t) [OP_##m] = T_PLAIN | (t)
+    P(add, T_KILLS), P(or, T_KILLS), P(adc, T_KILLS), P(sbb, T_KILLS), P(and, T_KILLS), P(sub, T_KILLS), P(xor, T_KILLS), P(cmp, T_KILLS), P(inc, 0), P(dec, 0),
+    P(not, 0), P(neg, T_KILLS), P(test, T_KILLS), P(xchg, 0), P(mov, 0), P(movsxd, 0), P(movzx, 0), P(movsx, 0), P(movbe, 0), P(bswap, 0), P(cmovcc, 0), P(setcc, 0),
+    P(cbw, T_RAX_R | T_RAX_W), P(cwd, T_RAX_R | T_RDX_R | T_RDX_W), P(lahf, T_RAX_R | T_RAX_W), P(sahf, T_RAX_R), P(movnti, 0), P(rol, 0), P(ror, 0), P(rcl, 0),
+    P(rcr, 0), P(shl, 0), P(shr, 0), P(sar, 0), P(shld, 0), P(shrd, 0), P(bt, 0), P(bts, 0), P(btr, 0), P(btc, 0), P(popcnt, T_KILLS), P(tzcnt, 0), P(lzcnt, 0), P(bsf, 0),
+    P(bsr, 0), P(crc32, 0), P(adcx, 0), P(adox, 0), P(andn, 0), P(blsr, 0), P(blsmsk, 0), P(blsi, 0), P(bextr, 0), P(bzhi, 0), P(pext, 0), P(pdep, 0), P(mulx, T_RDX_R),
+    P(shlx, 0), P(sarx, 0), P(shrx, 0), P(rorx, 0), P(cmpxchg, T_KILLS | T_RAX_R | T_RAX_W), P(xadd, T_KILLS), P(cmc, 0), P(clc, 0), P(stc, 0), P(pause, 0),
+    P(lfence, 0), P(mfence, 0), P(sfence, 0), P(imul, T_KILLS), P(mul, T_KILLS | T_RAX_R | T_RAX_W | T_RDX_R | T_RDX_W),
+    P(div, T_RAX_R | T_RAX_W | T_RDX_R | T_RDX_W | T_TRAPS), P(idiv, T_RAX_R | T_RAX_W | T_RDX_R | T_RDX_W | T_TRAPS),
+    P(cmpxchg8b, T_RAX_R | T_RAX_W | T_RDX_R | T_RDX_W | T_RCX_R | T_RBX_R), P(cmpxchg16b, T_RAX_R | T_RAX_W | T_RDX_R | T_RDX_W | T_RCX_R | T_RBX_R),
+#undef P
+};
+
+/* An exit out of the block's straight line, emitted behind it. */
+struct aside {
+    enum { ASIDE_SLOW, ASIDE_CROSS, ASIDE_TAKEN } kind;
+    uint8_t *from[3];   /* displacements of the jumps to it */
+    uint8_t nfrom, insn, size, s1, flags_saved;
+    uint8_t *back;      /* ASIDE_CROSS: where it goes on */
+    unsigned slow;      /* ASIDE_CROSS: index of the instruction's ASIDE_SLOW */
+    uint16_t displaced;
+    int32_t target;     /* ASIDE_TAKEN: offset from the page */
+};
+
+struct xlat {
+    struct emit e;
+    struct bt *bt;
+    struct bt_block *b;
+    uint32_t key;
+    unsigned page_off; /* of the block's first byte */
+    unsigned n;
+    uint16_t displaced, home;
+    struct insn insns[BT_MAX_INSNS];
+    uint8_t at[BT_MAX_INSNS], how[BT_MAX_INSNS];
+    bool flags_live[BT_MAX_INSNS]; /* before the instruction */
+    struct bt_insn map[BT_MAX_INSNS];
+    struct bt_link links[BT_MAX_LINKS];
+    unsigned nlinks, nasides;
+    struct aside asides[3 * BT_MAX_INSNS];
+};
+
+/* ---- what an instruction is ---- */
+
+static const struct operand *mem_operand(const struct insn *i, unsigned *n)
+{
+    for (*n = 0; *n < i->nops; ++*n)
+        if (i->ops[*n].kind == OPK_MEM)
+            return &i->ops[*n];
+    return NULL;
+}
+
+static unsigned implicit_reads(unsigned t)
+{
+    return (t & T_RAX_R ? BIT_OF(RAX) : 0) | (t & T_RDX_R ? BIT_OF(RDX) : 0) | (t & T_RCX_R ? BIT_OF(RCX) : 0) | (t & T_RBX_R ? BIT_OF(RBX) : 0);
+}
+static unsigned implicit_writes(unsigned t)
+{
+    return (t & T_RAX_W ? BIT_OF(RAX) : 0) | (t & T_RDX_W ? BIT_OF(RDX) : 0) | (t & T_RCX_W ? BIT_OF(RCX) : 0);
+}
+
+/* The registers whose values the instruction needs (all but those of the address), and those that it changes. */
+static void reg_use(const struct insn *i, unsigned t, unsigned *reads, unsigned *writes)
+{
+    *reads = implicit_reads(t);
+    *writes = implicit_writes(t);
+    for (unsigned n = 0; n < i->nops; n++) {
+        const struct operand *o = &i->ops[n];
+        if (o->kind != OPK_GPR)
+            continue;
+        unsigned use = i->desc->opuse >> (2 * n) & 3;
+        if (use & ISA_OP_W)
+            *writes |= BIT_OF(o->reg);
+        if ((use & ISA_OP_R) || o->size < 4)
+            *reads |= BIT_OF(o->reg);
+    }
+}
+
+static unsigned native_traits(const struct insn *i)
+{
+    unsigned t = T_PLAIN | T_TRAPS;
+    if (i->desc->flags & ISA_WFLAGS)
+        t |= T_KILLS;
+    switch (i->op) {
+    case OP_pcmpestri: case OP_vpcmpestri: return t | T_RAX_R | T_RDX_R | T_RCX_R | T_RCX_W;
+    case OP_pcmpestrm: case OP_vpcmpestrm: return t | T_RAX_R | T_RDX_R;
+    case OP_pcmpistri: case OP_vpcmpistri: return t | T_RCX_R | T_RCX_W;
+    default: return t;
+    }
+}
+
+static unsigned traits_of(const struct insn *i)
+{
+    if (i->op == OP_imul && i->nops == 1)
+        return traits[OP_mul];
+    return i->desc->flags & ISA_NATIVE ? native_traits(i) : traits[i->op];
+}
+
+static bool native_here(const struct insn *i, uint32_t key)
+{
+    if (FPU_EACH || i->exec != native_exec || (i->desc->flags & ISA_NOVM) || i->desc->feature == FEAT_X87 || i->desc->feature == FEAT_MMX)
+        return false;
+    for (unsigned n = 0; n < i->nops; n++)
+        if (i->ops[n].kind == OPK_MMX || i->ops[n].kind == OPK_ST)
+            return false;
+    return key & (insn_has(i, PFX_VEX) ? BT_KEY_AVX : BT_KEY_SSE);
+}
+
+static bool plain_size(unsigned size)
+{
+    return size == 1 || size == 2 || size == 4 || size == 8 || size == 16 || size == 32;
+}
+
+static enum how plain_or_interp(const struct insn *i, uint32_t key)
+{
+    unsigned n;
+    if (i->desc->flags & ISA_NATIVE) {
+        if (!native_here(i, key))
+            return HOW_INTERP;
+    } else if (!(traits[i->op] & T_PLAIN)) {
+        return HOW_INTERP;
+    }
+    const struct operand *m = mem_operand(i, &n);
+    if (!m)
+        return HOW_PLAIN;
+    if (i->addrsize != 8 || !plain_size(m->size) || (i->opmap == 0 && (i->opcode & 0xfc) == 0xa0 && i->op == OP_mov))
+        return HOW_INTERP;
+    bool bit_string = i->op == OP_bt || i->op == OP_bts || i->op == OP_btr || i->op == OP_btc;
+    return bit_string && i->ops[1].kind == OPK_GPR ? HOW_INTERP : HOW_PLAIN;
+}
+
+static enum how classify(const struct insn *i, uint32_t key)
+{
+    const struct operand *o = &i->ops[0];
+    bool near64 = i->opsize == 8;
+    switch (i->op) {
+    case OP_nop: return HOW_SKIP;
+    case OP_lea: return i->base == REG_RIP && i->opsize == 2 ? HOW_INTERP : HOW_LEA;
+    case OP_push: return near64 && o->kind != OPK_MEM ? HOW_PUSH : HOW_INTERP;
+    case OP_pop: return near64 && o->kind == OPK_GPR && o->reg != RSP ? HOW_POP : HOW_INTERP;
+    case OP_leave: return near64 ? HOW_LEAVE : HOW_INTERP;
+    case OP_jcc: return near64 ? HOW_JCC : HOW_END;
+    case OP_jmp: return near64 ? HOW_JMP : HOW_END;
+    case OP_call: return near64 ? HOW_CALL : HOW_END;
+    case OP_ret: return near64 ? HOW_RET : HOW_END;
+    case OP_jmp_ind: return near64 && i->addrsize == 8 ? HOW_JMP_IND : HOW_END;
+    case OP_call_ind: return near64 && i->addrsize == 8 ? HOW_CALL_IND : HOW_END;
+    default: break;
+    }
+    if (i->desc->flags & ISA_BRANCH)
+        return HOW_END;
+    return plain_or_interp(i, key);
+}
+
+static bool ends_block(enum how h)
+{
+    return h == HOW_JMP || h == HOW_CALL || h == HOW_JMP_IND || h == HOW_CALL_IND || h == HOW_RET || h == HOW_END;
+}
+
+/* Decodes the block's instructions; returns the bytes they take. */
+static unsigned decode_block(struct xlat *x, const uint8_t *src, unsigned avail)
+{
+    unsigned at = 0;
+    while (x->n < BT_MAX_INSNS && at < avail && at < 240) {
+        struct insn *i = &x->insns[x->n];
+        uint8_t bytes[16] = {0};
+        unsigned have = MIN(avail - at, 16u);
+        for (unsigned k = 0; k < have; k++)
+            bytes[k] = *(const volatile uint8_t *)(src + at + k);
+        if (insn_decode(bytes, have, CODE64, i) != DECODE_OK)
+            break;
+        insn_specialise(i);
+        x->at[x->n] = (uint8_t)at;
+        x->how[x->n] = (uint8_t)classify(i, x->key);
+        at += i->len;
+        if (ends_block((enum how)x->how[x->n++]))
+            break;
+    }
+    return at;
+}
+
+static void flags_liveness(struct xlat *x)
+{
+    bool live = true;
+    for (unsigned k = x->n; k-- > 0;) {
+        const struct insn *i = &x->insns[k];
+        enum how h = (enum how)x->how[k];
+        if (h == HOW_INTERP || h == HOW_JCC || h == HOW_END)
+            live = true;
+        else if (h == HOW_PLAIN && (i->desc->flags & ISA_RFLAGS))
+            live = true;
+        else if (h == HOW_PLAIN && (traits_of(i) & T_KILLS))
+            live = false;
+        x->flags_live[k] = live;
+    }
+}
+
+/* ---- registers ---- */
+
+static void bring_back(struct xlat *x, unsigned regs)
+{
+    for (unsigned r = 0; r < 16; r++)
+        if (x->displaced & regs & BIT_OF(r))
+            e_load(&x->e, r, GPR_OFF(r));
+    x->displaced &= (uint16_t)~regs;
+}
+
+static void written(struct xlat *x, unsigned regs)
+{
+    x->displaced &= (uint16_t)~regs;
+    x->home &= (uint16_t)~regs;
+}
+
+static void displace(struct xlat *x, unsigned r)
+{
+    if (!(x->home & BIT_OF(r)))
+        e_store(&x->e, r, GPR_OFF(r));
+    x->home |= (uint16_t)BIT_OF(r);
+    x->displaced |= (uint16_t)BIT_OF(r);
+}
+
+/* How many instructions on is the register needed next? One that is overwritten first costs nothing to take. */
+static unsigned next_need(const struct xlat *x, unsigned k, unsigned r)
+{
+    unsigned far = 0;
+    for (unsigned j = k + 1; j < x->n; j++, far++) {
+        const struct insn *i = &x->insns[j];
+        unsigned reads, writes;
+        reg_use(i, traits_of(i), &reads, &writes);
+        if ((reads & BIT_OF(r)) || i->base == r || i->index == r || x->how[j] == HOW_INTERP)
+            return far;
+        if (writes & BIT_OF(r))
+            return 1000;
+    }
+    return far;
+}
+
+static unsigned scratch(struct xlat *x, unsigned k, unsigned avoid)
+{
+    unsigned best = REG_NONE, best_score = 0;
+    for (unsigned r = 0; r < 8; r++) {
+        if (!(SCRATCHABLE & BIT_OF(r)) || (avoid & BIT_OF(r)))
+            continue;
+        unsigned score = 1 + next_need(x, k, r) + (x->displaced & BIT_OF(r) ? 3 : 0) + (x->home & BIT_OF(r) ? 1 : 0);
+        if (score > best_score) {
+            best = r;
+            best_score = score;
+        }
+    }
+    displace(x, best);
+    return best;
+}
+
+/* ---- exits ---- */
+
+static struct aside *aside(struct xlat *x, unsigned kind, unsigned k)
+{
+    struct aside *a = &x->asides[x->nasides++];
+    *a = (struct aside){.kind = kind, .insn = (uint8_t)k, .displaced = x->displaced};
+    return a;
+}
+
+static void from(struct aside *a, uint8_t *jump)
+{
+    a->from[a->nfrom++] = jump;
+}
+
+static void emit_exit_insn(struct xlat *x, unsigned k, bool flags_saved)
+{
+    e_store_imm32(&x->e, BT_OFF(exit_insn), x->b->number << 8 | k);
+    e_jump_to(&x->e, x->bt->rw + (flags_saved ? x->bt->thunk.exit_insn_flags : x->bt->thunk.exit_insn));
+}
+
+static void emit_lookup_jump(struct xlat *x)
+{
+    e_jump_to(&x->e, x->bt->rw + x->bt->thunk.lookup[x->key & BT_KEY_USER ? BT_USER : BT_KERNEL]);
+}
+
+/* Leaves for the linear address page + off. Nothing is displaced. `here`: offset of the jump itself. */
+static void emit_goto(struct xlat *x, int32_t off, unsigned here)
+{
+    struct emit *e = &x->e;
+    if (off < 0 || off >= (int32_t)PAGE_SIZE) {
+        e_store(e, RAX, GPR_OFF(RAX));
+        e_load(e, RAX, BT_OFF(page));
+        e_lea(e, RAX, RAX, REG_NONE, 0, off);
+        e_store(e, RAX, BT_OFF(target));
+        e_load(e, RAX, GPR_OFF(RAX));
+        emit_lookup_jump(x);
+        return;
+    }
+    if ((unsigned)off <= here) {
+        e_store_imm32(e, BT_OFF(exit_off), (uint32_t)off);
+        e_store32(e, RAX, BT_OFF(poll));
+    }
+    while ((emit_off(e) + 1) & 3)
+        e8(e, 0x90);
+    struct bt_link *l = &x->links[x->nlinks];
+    uint8_t *at = e_jump(e, -1);
+    *l = (struct bt_link){.at = (uint32_t)(at - e->base), .stub = emit_off(e)};
+    e_patch(at, e->p);
+    e_store_imm32(e, BT_OFF(exit_off), (uint32_t)off);
+    e_store_imm32(e, BT_OFF(exit_link), x->b->number << 8 | x->nlinks++);
+    e_jump_to(e, x->bt->rw + x->bt->thunk.exit_link);
+}
+
+static void emit_aside_slow(struct xlat *x, struct aside *a)
+{
+    x->map[a->insn].slow = (uint16_t)(emit_off(&x->e) - x->b->code);
+    x->displaced = a->displaced;
+    bring_back(x, 0xffff);
+    emit_exit_insn(x, a->insn, a->flags_saved);
+}
+
+/* A misaligned access that stays within its page goes on. */
+static void emit_aside_cross(struct xlat *x, struct aside *a)
+{
+    struct emit *e = &x->e;
+    e_store(e, a->s1, BT_OFF(scratch[0]));
+    e8(e, 0x81); /* and s1, 0xfff */
+    e8(e, 0xe0 | a->s1);
+    e32(e, PAGE_SIZE - 1);
+    e8(e, 0x81); /* cmp s1, 4096 - size */
+    e8(e, 0xf8 | a->s1);
+    e32(e, (uint32_t)(PAGE_SIZE - a->size));
+    e_load(e, a->s1, BT_OFF(scratch[0]));
+    from(&x->asides[a->slow], e_jump(e, CC_A));
+    e_jump_to(e, a->back);
+}
+
+static void emit_asides(struct xlat *x)
+{
+    /* Crossings jump to slow exits, so these come last. */
+    for (unsigned pass = 0; pass < 2; pass++)
+        for (unsigned n = 0; n < x->nasides; n++) {
+            struct aside *a = &x->asides[n];
+            if ((a->kind == ASIDE_SLOW) != (pass == 1))
+                continue;
+            for (unsigned f = 0; f < a->nfrom; f++)
+                e_patch(a->from[f], x->e.p);
+            if (a->kind == ASIDE_SLOW) {
+                emit_aside_slow(x, a);
+            } else if (a->kind == ASIDE_CROSS) {
+                emit_aside_cross(x, a);
+            } else {
+                x->displaced = a->displaced;
+                bring_back(x, 0xffff);
+                emit_goto(x, a->target, x->page_off + x->at[a->insn]);
+            }
+        }
+}
+
+/* ---- memory operands ---- */
+
+struct access {
+    unsigned k;          /* the instruction */
+    unsigned s1, s2;
+    unsigned size;
+    bool write, must_align, flags_live;
+    unsigned avoid;      /* registers that must not become scratch */
+};
+
+/* s1 = linear address of the instruction's memory operand. */
+static void emit_address(struct xlat *x, const struct insn *i, unsigned s1)
+{
+    struct emit *e = &x->e;
+    int32_t disp = (int32_t)i->disp;
+    if (i->base == REG_RIP) {
+        e_load(e, s1, BT_OFF(page));
+        e_lea(e, s1, s1, REG_NONE, 0, (int32_t)(x->page_off + x->at[i - x->insns] + i->len) + disp);
+    } else {
+        e_lea(e, s1, i->base, i->index, i->scale, disp);
+    }
+    if (i->seg == SEG_FS || i->seg == SEG_GS)
+        e_gs(e, 0x03, s1, offsetof(struct vcpu, seg) + i->seg * sizeof(struct segment) + offsetof(struct segment, base));
+}
+
+static void flags_save(struct xlat *x)
+{
+    e_flags_to_ax(&x->e);
+    e_store32(&x->e, RAX, BT_OFF(flags));
+}
+
+/* Puts the saved flags back; RAX is displaced or was saved in scratch[1]. */
+static void flags_restore(struct xlat *x)
+{
+    e_load32(&x->e, RAX, BT_OFF(flags));
+    e_flags_from_ax(&x->e);
+}
+
+/* Behind this [s1 + s2] is the operand in host memory. `s1` holds the linear address; the flags are free. */
+static struct aside *emit_check(struct xlat *x, const struct access *a)
+{
+    struct emit *e = &x->e;
+    unsigned s1 = a->s1, s2 = a->s2;
+    unsigned slow = x->nasides;
+    struct aside *out = aside(x, ASIDE_SLOW, a->k);
+    out->flags_saved = a->flags_live;
+    e_mov(e, s2, s1);
+    e8(e, 0x48); /* shl s2, 16 */
+    e8(e, 0xc1);
+    e8(e, 0xe0 | s2);
+    e8(e, 16);
+    e8(e, 0x48); /* shr s2, 28: the page's number, 36 bits */
+    e8(e, 0xc1);
+    e8(e, 0xe8 | s2);
+    e8(e, 28);
+    e_gs(e, 0x03, s2, BT_OFF(index[x->key & BT_KEY_USER ? BT_USER : BT_KERNEL][a->write ? MEM_W : MEM_R]));
+    e8(e, 0x48); /* mov s2, [s2*8] */
+    e8(e, 0x8b);
+    e8(e, s2 << 3 | 4);
+    e8(e, 0xc0 | s2 << 3 | 5);
+    e32(e, 0);
+    e_rr(e, 0x85, s2, s2); /* test s2, s2 */
+    from(out, e_jump(e, CC_Z));
+    if (a->size > 1) {
+        e8(e, 0xf7); /* test s1, size - 1 */
+        e8(e, 0xc0 | s1);
+        e32(e, a->size - 1);
+        uint8_t *jump = e_jump(e, CC_NZ);
+        if (a->must_align) {
+            from(out, jump);
+        } else {
+            struct aside *c = aside(x, ASIDE_CROSS, a->k);
+            c->slow = slow;
+            c->s1 = (uint8_t)s1;
+            c->size = (uint8_t)a->size;
+            c->back = e->p;
+            from(c, jump);
+        }
+    }
+    return &x->asides[slow];
+}
+
+/* Takes scratch registers and computes the address; keeps the flags if they are wanted. */
+static void access_begin(struct xlat *x, struct access *a, unsigned needed)
+{
+    bring_back(x, needed);
+    if (a->flags_live && (a->avoid & BIT_OF(RAX))) {
+        bool displaced = x->displaced & BIT_OF(RAX);
+        displace(x, RAX); /* RAX is in use: only for the moment */
+        flags_save(x);
+        if (!displaced)
+            bring_back(x, BIT_OF(RAX));
+    } else if (a->flags_live) {
+        displace(x, RAX);
+        flags_save(x);
+    }
+    a->s1 = scratch(x, a->k, a->avoid);
+    a->s2 = scratch(x, a->k, a->avoid | BIT_OF(a->s1));
+}
+
+static void access_flags_back(struct xlat *x, const struct access *a)
+{
+    if (!a->flags_live)
+        return;
+    if (a->s1 != RAX && a->s2 != RAX) {
+        if (!(x->displaced & BIT_OF(RAX)))
+            e_store(&x->e, RAX, GPR_OFF(RAX));
+        flags_restore(x);
+        if (!(x->displaced & BIT_OF(RAX)))
+            e_load(&x->e, RAX, GPR_OFF(RAX));
+        return;
+    }
+    e_store(&x->e, RAX, BT_OFF(scratch[1]));
+    flags_restore(x);
+    e_load(&x->e, RAX, BT_OFF(scratch[1]));
+}
+
+/* [s1 + s2] with `reg` in ModRM */
+static void emit_modrm(struct emit *e, unsigned reg, unsigned s1, unsigned s2)
+{
+    e8(e, (s1 == RBP ? 0x40 : 0) | (reg & 7) << 3 | 4);
+    e8(e, s2 << 3 | s1);
+    if (s1 == RBP)
+        e8(e, 0);
+}
+
+static void copy_prefixes(struct emit *e, const struct insn *i)
+{
+    for (unsigned k = 0; k < i->opcode_at; k++) {
+        uint8_t b = i->bytes[k];
+        if (b == 0x66 || b == 0xf2 || b == 0xf3 || b == 0xf0)
+            e8(e, b);
+        else if (b != 0x2e && b != 0x36 && b != 0x3e && b != 0x26 && b != 0x64 && b != 0x65 && b != 0x67)
+            return; /* REX, escape, VEX */
+    }
+}
+
+static void emit_rewritten(struct xlat *x, const struct insn *i, unsigned s1, unsigned s2)
+{
+    struct emit *e = &x->e;
+    if (insn_has(i, PFX_VEX)) {
+        const uint8_t *op = i->bytes + i->opcode_at;
+        if (op[-2] == 0xc5) {
+            e8(e, 0xc5);
+            e8(e, op[-1]);
+        } else {
+            e8(e, 0xc4);
+            e8(e, op[-2] | 0x60); /* X and B, inverted */
+            e8(e, op[-1]);
+        }
+    } else {
+        static const uint8_t escapes[4][2] = {{0, 0}, {0x0f, 0}, {0x0f, 0x38}, {0x0f, 0x3a}};
+        copy_prefixes(e, i);
+        if (insn_has(i, PFX_REX))
+            e8(e, 0x40 | (i->rex & 12));
+        for (unsigned k = 0; k < 2 && escapes[i->opmap][k]; k++)
+            e8(e, escapes[i->opmap][k]);
+    }
+    e8(e, i->opcode);
+    emit_modrm(e, i->modrm >> 3, s1, s2);
+    for (unsigned k = 0; k < i->imm_len; k++)
+        e8(e, i->bytes[i->imm_at + k]);
+}
+
+static unsigned address_regs(const struct insn *i)
+{
+    unsigned regs = 0;
+    if (i->base < 16)
+        regs |= BIT_OF(i->base);
+    if (i->index < 16)
+        regs |= BIT_OF(i->index);
+    return regs;
+}
+
+static void xlat_plain_mem(struct xlat *x, const struct insn *i, unsigned k, const struct operand *m, unsigned n)
+{
+    unsigned t = traits_of(i), reads, writes, ea = address_regs(i);
+    reg_use(i, t, &reads, &writes);
+    struct access a = {.k = k, .size = m->size, .write = i->desc->opuse >> (2 * n) & ISA_OP_W, .flags_live = x->flags_live[k], .avoid = reads | writes | ea};
+    a.must_align = (i->desc->flags & ISA_ALIGN) || i->op == OP_cmpxchg16b;
+    access_begin(x, &a, reads | ea);
+    emit_address(x, i, a.s1);
+    emit_check(x, &a);
+    access_flags_back(x, &a);
+    emit_rewritten(x, i, a.s1, a.s2);
+    written(x, writes);
+}
+
+static void xlat_plain(struct xlat *x, const struct insn *i, unsigned k)
+{
+    unsigned n, reads, writes, t = traits_of(i);
+    const struct operand *m = mem_operand(i, &n);
+    if (m) {
+        xlat_plain_mem(x, i, k, m, n);
+        return;
+    }
+    reg_use(i, t, &reads, &writes);
+    bring_back(x, reads);
+    if (t & T_TRAPS)
+        aside(x, ASIDE_SLOW, k);
+    for (unsigned b = 0; b < i->len; b++)
+        e8(&x->e, i->bytes[b]);
+    written(x, writes);
+}
+
+static void xlat_lea(struct xlat *x, const struct insn *i, unsigned k)
+{
+    struct emit *e = &x->e;
+    unsigned dst = i->ops[0].reg;
+    if (i->base != REG_RIP) {
+        bring_back(x, address_regs(i) | (i->opsize == 2 ? BIT_OF(dst) : 0));
+        for (unsigned b = 0; b < i->len; b++)
+            e8(e, i->bytes[b]);
+    } else {
+        e_load(e, dst, BT_OFF(page));
+        e_lea(e, dst, dst, REG_NONE, 0, (int32_t)(x->page_off + x->at[k] + i->len) + (int32_t)i->disp);
+        if (i->opsize == 4 || i->addrsize == 4) { /* mov dst32, dst32 */
+            if (dst >= 8)
+                e8(e, 0x45);
+            e8(e, 0x89);
+            e8(e, 0xc0 | (dst & 7) << 3 | (dst & 7));
+        }
+    }
+    written(x, BIT_OF(dst));
+}
+
+/* ---- stack and control flow ---- */
+
+/* s1, s2 for the eight bytes at rsp + disp. */
+static void stack_access(struct xlat *x, struct access *a, int8_t disp)
+{
+    access_begin(x, a, 0);
+    e_lea8(&x->e, a->s1, RSP, disp);
+    emit_check(x, a);
+    access_flags_back(x, a);
+}
+
+static void move_rsp(struct xlat *x, int32_t by)
+{
+    e_lea(&x->e, RSP, RSP, REG_NONE, 0, by);
+    written(x, BIT_OF(RSP));
+}
+
+/* REX.W op reg, [s1 + s2] */
+static void emit_mov_mem(struct xlat *x, unsigned op, unsigned reg, const struct access *a)
+{
+    e8(&x->e, 0x48 | (reg >> 3) << 2);
+    e8(&x->e, op);
+    emit_modrm(&x->e, reg, a->s1, a->s2);
+}
+
+static void xlat_push(struct xlat *x, const struct insn *i, unsigned k)
+{
+    bool reg = i->ops[0].kind == OPK_GPR;
+    unsigned r = i->ops[0].reg, keep = reg ? BIT_OF(r) : 0;
+    struct access a = {.k = k, .size = 8, .write = true, .flags_live = x->flags_live[k], .avoid = keep};
+    bring_back(x, keep);
+    stack_access(x, &a, -8);
+    if (reg) {
+        emit_mov_mem(x, 0x89, r, &a);
+    } else {
+        emit_mov_mem(x, 0xc7, 0, &a);
+        e32(&x->e, (uint32_t)i->imm);
+    }
+    move_rsp(x, -8);
+}
+
+static void xlat_pop(struct xlat *x, const struct insn *i, unsigned k)
+{
+    unsigned r = i->ops[0].reg;
+    struct access a = {.k = k, .size = 8, .flags_live = x->flags_live[k], .avoid = BIT_OF(r)};
+    stack_access(x, &a, 0);
+    emit_mov_mem(x, 0x8b, r, &a);
+    written(x, BIT_OF(r));
+    move_rsp(x, 8);
+}
+
+static void xlat_leave(struct xlat *x, unsigned k)
+{
+    struct access a = {.k = k, .size = 8, .flags_live = x->flags_live[k], .avoid = BIT_OF(RBP)};
+    access_begin(x, &a, BIT_OF(RBP));
+    e_mov(&x->e, a.s1, RBP);
+    emit_check(x, &a);
+    access_flags_back(x, &a);
+    e_lea(&x->e, RSP, RBP, REG_NONE, 0, 8);
+    emit_mov_mem(x, 0x8b, RBP, &a);
+    written(x, BIT_OF(RSP) | BIT_OF(RBP));
+}
+
+static int32_t next_off(const struct xlat *x, unsigned k)
+{
+    return (int32_t)(x->page_off + x->at[k] + x->insns[k].len);
+}
+
+static void xlat_ret(struct xlat *x, const struct insn *i, unsigned k)
+{
+    struct access a = {.k = k, .size = 8, .flags_live = true};
+    stack_access(x, &a, 0);
+    emit_mov_mem(x, 0x8b, a.s1, &a);
+    e_store(&x->e, a.s1, BT_OFF(target));
+    move_rsp(x, 8 + (int32_t)(i->nops ? (uint16_t)i->imm : 0));
+    bring_back(x, 0xffff);
+    emit_lookup_jump(x);
+}
+
+static void push_return(struct xlat *x, unsigned k)
+{
+    struct emit *e = &x->e;
+    struct access a = {.k = k, .size = 8, .write = true, .flags_live = true};
+    stack_access(x, &a, -8);
+    e_lea(e, a.s1, a.s1, a.s2, 0, 0);
+    e_load(e, a.s2, BT_OFF(page));
+    e_lea(e, a.s2, a.s2, REG_NONE, 0, next_off(x, k));
+    e8(e, 0x48); /* mov [s1], s2 */
+    e8(e, 0x89);
+    e8(e, 0x40 | a.s2 << 3 | a.s1);
+    e8(e, 0);
+    move_rsp(x, -8);
+}
+
+/* bt.target = the branch's operand. */
+static void indirect_target(struct xlat *x, const struct insn *i, unsigned k)
+{
+    const struct operand *o = &i->ops[0];
+    if (o->kind == OPK_GPR) {
+        bring_back(x, BIT_OF(o->reg));
+        e_store(&x->e, o->reg, BT_OFF(target));
+        return;
+    }
+    struct access a = {.k = k, .size = 8, .flags_live = true, .avoid = address_regs(i)};
+    access_begin(x, &a, address_regs(i));
+    emit_address(x, i, a.s1);
+    emit_check(x, &a);
+    access_flags_back(x, &a);
+    emit_mov_mem(x, 0x8b, a.s1, &a);
+    e_store(&x->e, a.s1, BT_OFF(target));
+}
+
+static void xlat_jcc(struct xlat *x, const struct insn *i, unsigned k)
+{
+    uint8_t *jump = e_jump(&x->e, i->opcode & 15);
+    struct aside *a = aside(x, ASIDE_TAKEN, k);
+    a->target = next_off(x, k) + (int32_t)i->imm;
+    from(a, jump);
+}
+
+static void xlat_interp(struct xlat *x, unsigned k)
+{
+    bring_back(x, 0xffff);
+    emit_exit_insn(x, k, false);
+    x->home = 0xffff; /* entered again, behind it, from the homes */
+}
+
+static void xlat_insn(struct xlat *x, unsigned k)
+{
+    const struct insn *i = &x->insns[k];
+    x->map[k] = (struct bt_insn){.host = (uint16_t)(emit_off(&x->e) - x->b->code), .at = x->at[k]};
+    switch ((enum how)x->how[k]) {
+    case HOW_PLAIN: xlat_plain(x, i, k); break;
+    case HOW_LEA: xlat_lea(x, i, k); break;
+    case HOW_SKIP: break;
+    case HOW_PUSH: xlat_push(x, i, k); break;
+    case HOW_POP: xlat_pop(x, i, k); break;
+    case HOW_LEAVE: xlat_leave(x, k); break;
+    case HOW_JCC: xlat_jcc(x, i, k); break;
+    case HOW_RET: xlat_ret(x, i, k); break;
+    case HOW_JMP:
+        bring_back(x, 0xffff);
+        emit_goto(x, next_off(x, k) + (int32_t)i->imm, x->page_off + x->at[k]);
+        break;
+    case HOW_CALL:
+        push_return(x, k);
+        bring_back(x, 0xffff);
+        emit_goto(x, next_off(x, k) + (int32_t)i->imm, x->page_off + x->at[k]);
+        break;
+    case HOW_JMP_IND:
+        indirect_target(x, i, k);
+        bring_back(x, 0xffff);
+        emit_lookup_jump(x);
+        break;
+    case HOW_CALL_IND:
+        indirect_target(x, i, k);
+        push_return(x, k);
+        bring_back(x, 0xffff);
+        emit_lookup_jump(x);
+        break;
+    case HOW_INTERP:
+    case HOW_END: xlat_interp(x, k); break;
+    }
+}
+
+/* Copies what the block keeps out of the working state. */
+static bool keep(struct xlat *x, const uint8_t *src)
+{
+    struct bt_block *b = x->b;
+    b->insns = bt_alloc(x->bt, x->n * sizeof(struct bt_insn));
+    b->links = bt_alloc(x->bt, x->nlinks * sizeof(struct bt_link));
+    b->bytes = bt_alloc(x->bt, b->nbytes);
+    if (!b->insns || !b->links || !b->bytes)
+        return false;
+    bytes_copy(b->insns, x->map, x->n * sizeof(struct bt_insn));
+    bytes_copy(b->links, x->links, x->nlinks * sizeof(struct bt_link));
+    bytes_copy(b->bytes, src, b->nbytes);
+    b->ninsns = (uint8_t)x->n;
+    b->nlinks = (uint8_t)x->nlinks;
+    return true;
+}
+
+uint64_t bt_xlat_size(void)
+{
+    return sizeof(struct xlat);
+}
+
+struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, unsigned avail, uint32_t key)
+{
+    struct xlat *x = bt->work;
+    uint8_t bytes[256];
+    avail = MIN(avail, (unsigned)sizeof bytes);
+    bytes_copy(bytes, src, avail); /* read once: another CPU may be writing */
+    bytes_fill(x, 0, offsetof(struct xlat, insns));
+    x->nlinks = x->nasides = 0;
+    x->bt = bt;
+    x->key = key;
+    x->page_off = gpa & (PAGE_SIZE - 1);
+    unsigned nbytes = decode_block(x, bytes, avail);
+    if (x->n == 0 || (x->n == 1 && (x->how[0] == HOW_INTERP || x->how[0] == HOW_END)))
+        return NULL;
+    struct bt_block *b = x->b = bt_alloc(bt, sizeof *b);
+    if (!b)
+        return NULL;
+    x->e = (struct emit){bt->rw + ALIGN_UP(bt->used, 16u), bt->rw, bt->rw + bt->size};
+    *b = (struct bt_block){.gpa = gpa, .key = key, .number = bt->nblocks, .code = emit_off(&x->e), .nbytes = (uint16_t)nbytes};
+    flags_liveness(x);
+    for (unsigned k = 0; k < x->n; k++)
+        xlat_insn(x, k);
+    if (!ends_block((enum how)x->how[x->n - 1])) {
+        bring_back(x, 0xffff);
+        emit_goto(x, next_off(x, x->n - 1), x->page_off);
+    }
+    emit_asides(x);
+    b->code_len = emit_off(&x->e) - b->code;
+    if (!keep(x, bytes))
+        return NULL;
+    bt->used = b->code + b->code_len;
+    return b;
+}
