@@ -129,6 +129,12 @@ static void *pv_area(struct vcpu *v, uint64_t gpa, unsigned size)
     return gpa & 3 ? NULL : vm_phys_host(v->vm, gpa, size, true);
 }
 
+/* The guest aligns its page to 4 bytes only. */
+static uint8_t *page_flags(uint32_t *page)
+{
+    return (uint8_t *)page + offsetof(struct clock_page, flags);
+}
+
 static void update_clock(struct vcpu *v)
 {
     if (!(v->msr.kvm_system_time & KVM_MSR_ENABLED))
@@ -144,7 +150,7 @@ static void update_clock(struct vcpu *v)
         .tsc_shift = h->shift,
         .flags = PVCLOCK_TSC_STABLE,
     };
-    p.flags |= ((const struct clock_page *)(void *)page)->flags & PVCLOCK_GUEST_STOPPED; /* until the guest has seen it */
+    p.flags |= __atomic_load_n(page_flags(page), __ATOMIC_RELAXED) & PVCLOCK_GUEST_STOPPED; /* until the guest has seen it */
     publish(page, &p, sizeof(p) / 4, 0);
 }
 
@@ -152,9 +158,9 @@ int pv_clock_paused(struct vcpu *v)
 {
     if (!(v->msr.kvm_system_time & KVM_MSR_ENABLED))
         return -EINVAL;
-    struct clock_page *page = pv_area(v, v->msr.kvm_system_time & ~1ull, sizeof(*page));
+    uint32_t *page = pv_area(v, v->msr.kvm_system_time & ~1ull, sizeof(struct clock_page));
     if (page)
-        __atomic_fetch_or(&page->flags, PVCLOCK_GUEST_STOPPED, __ATOMIC_RELAXED);
+        __atomic_fetch_or(page_flags(page), PVCLOCK_GUEST_STOPPED, __ATOMIC_RELAXED);
     return 0;
 }
 

@@ -212,8 +212,8 @@ static void *cpu_thread(void *opaque)
             continue;
         }
         if (vector == 0x30) {
+            irqchip_set_gsi(&t->r->vm, 0, 20, false); /* the device's handler, before the device goes on */
             atomic_fetch_add(&t->levels, 1);
-            irqchip_set_gsi(&t->r->vm, 0, 20, false);
         } else {
             CHECK(vector >= 0x40 && vector < 0x40 + VECTORS);
             atomic_fetch_add(&t->taken[n][vector - 0x40], 1);

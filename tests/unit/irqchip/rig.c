@@ -43,7 +43,7 @@ struct rig *rig_new(enum rig_kind kind, unsigned vcpus)
     if (kind != RIG_BARE)
         CHECK_EQ(irqchip_create(&r->vm, kind == RIG_SPLIT, kind == RIG_SPLIT ? 24 : 0), 0);
     for (unsigned n = 0; n < vcpus; n++) {
-        struct vcpu *v = aligned_alloc(64, ALIGN_UP(sizeof(*v), 64));
+        struct vcpu *v = aligned_alloc(_Alignof(struct vcpu), sizeof(*v));
         CHECK(v);
         memset(v, 0, sizeof(*v));
         v->vm = &r->vm;
@@ -63,6 +63,7 @@ struct rig *rig_new(enum rig_kind kind, unsigned vcpus)
 
 void rig_free(struct rig *r)
 {
+    irqchip_stop(&r->vm);
     for (unsigned n = 0; n < r->vm.nvcpus; n++) {
         lapic_destroy(r->vm.vcpus[n]);
         free(r->vm.vcpus[n]->cpuid);
