@@ -689,6 +689,60 @@ static void test_split_lock(void)
     flat_free(&f);
 }
 
+/* CPL 3 with CR0.AM and RFLAGS.AC: also a read-modify-write within one page must be aligned. */
+static void test_alignment_check(void)
+{
+    struct flat f;
+    flat_init(&f, CODE64);
+    struct vcpu *v = f.v;
+    ram_write(&f, FLAT_TSS + 4, FLAT_STACK, 8);
+    for (unsigned misaligned = 0; misaligned < 2; misaligned++) {
+        v->cr0 |= CR0_AM;
+        v->rflags |= FL_AC;
+        v->cpl = 3;
+        cpu_update_mode(v);
+        v->gpr[RBX] = FLAT_DATA + misaligned;
+        CODE_BYTES(&f, 0xf0, 0xff, 0x03); /* lock incl (%rbx) */
+        CHECK_EQ(cpu_step(v), STOP_NONE);
+        CHECK_EQ(flat_exception(v), misaligned ? EXC_AC : -1);
+        CHECK_EQ(ram_read(&f, FLAT_DATA, 8), 1);
+    }
+    flat_free(&f);
+}
+
+/* Results and all six flags as measured on an Intel processor, undefined ones too. Flags going in: CF and AF as given, OF SF ZF PF set. */
+static void test_decimal(void)
+{
+    static const struct {
+        uint8_t code[2];
+        uint16_t ax, in, out_ax, out;
+    } cases[] = {
+        {{0x27}, 0x9a, 0, 0x00, FL_CF | FL_AF | FL_ZF | FL_PF},
+        {{0x27}, 0x45, FL_CF | FL_AF, 0xab, FL_CF | FL_AF | FL_SF},
+        {{0x2f}, 0x03, FL_AF, 0xfd, FL_CF | FL_AF | FL_SF},
+        {{0x2f}, 0x9a, 0, 0x34, FL_CF | FL_AF},
+        {{0x37}, 0x01fb, 0, 0x0301, FL_CF | FL_AF},
+        {{0x3f}, 0x0105, FL_AF, 0xff0f, FL_CF | FL_AF | FL_PF},
+        {{0xd4, 10}, 0x1263, 0, 0x0909, FL_PF},
+        {{0xd5, 10}, 0x0128, 0, 0x0032, FL_AF},
+        {{0xd5, 33}, 0x0172, 0, 0x0093, FL_OF | FL_SF | FL_PF},
+    };
+    struct flat f;
+    flat_init(&f, CODE32);
+    for (unsigned n = 0; n < ARRAY_SIZE(cases); n++) {
+        flat_code(&f, cases[n].code, 2);
+        f.v->gpr[RAX] = cases[n].ax;
+        f.v->rflags = FL_ONE | FL_OF | FL_SF | FL_ZF | FL_PF | cases[n].in;
+        CHECK_EQ(cpu_step(f.v), STOP_NONE);
+        CHECK_EQ(f.v->gpr[RAX], cases[n].out_ax);
+        CHECK_EQ(f.v->rflags & FL_ARITH, cases[n].out);
+    }
+    CODE_BYTES(&f, 0xd4, 0x00); /* aam $0 */
+    CHECK_EQ(cpu_step(f.v), STOP_NONE);
+    CHECK_EQ(flat_exception(f.v), EXC_DE);
+    flat_free(&f);
+}
+
 static const struct {
     const char *name;
     void (*fn)(void);
@@ -720,6 +774,8 @@ static const struct {
     {"bound", test_bound},
     {"vex_real_mode", test_vex_real_mode},
     {"split_lock", test_split_lock},
+    {"alignment_check", test_alignment_check},
+    {"decimal", test_decimal},
 };
 
 int main(void)
