@@ -247,7 +247,7 @@ static int use_demo(struct run *r, struct error *err)
         return error_set(err, 0, "lodge run: no kernel is named, and the demo's files are not there; give --kernel FILE, or run 'make demo'");
     if (asprintf(&r->d.os.kernel, "%s/vmlinuz", dir) < 0 || asprintf(&r->d.os.initrd, "%s/initrd.gz", dir) < 0)
         return error_set(err, ENOMEM, "command line: out of memory");
-    return set_text(&r->d.os.cmdline, "console=ttyS0 quiet", err);
+    return r->d.os.cmdline ? 0 : set_text(&r->d.os.cmdline, "console=ttyS0 quiet", err);
 }
 
 /* ---- becoming lodge-vm ---- */
