@@ -183,6 +183,7 @@ static void start(char **argv)
     if (t.child > 0)
         fail("a program is running already");
     t.out.len = t.expected = 0;
+    text_add(&t.out, "", 0); /* the last program's output is none of this one's */
     struct winsize ws = {.ws_row = 50, .ws_col = 200};
     t.child = forkpty(&t.pty, NULL, NULL, &ws);
     if (t.child < 0)

@@ -1,0 +1,33 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# run.sh VMTEST BUILD SCRIPT [NAME=VALUE...]: sets up a scratch folder and the environment that the scripts use, and plays one.
+set -eu
+vmtest=$(realpath "$1")
+build=$(realpath "$2")
+script=$(realpath "$3")
+shift 3
+cd "$(dirname "$0")/../.."
+guest=$build/tests/guest/files
+( flock 9; [ -f "$guest/ready" ] && [ "$guest/ready" -nt tests/guest/prepare.sh ] || { BUILD=$build tests/guest/prepare.sh "$guest" "$build/tests/guest/stress" && touch "$guest/ready"; } ) 9>"$build/tests/guest/lock"
+TMP=$(mktemp -d)
+trap 'rm -rf "$TMP"' EXIT
+# Two free ports side by side, for scripts with a peer on the host.
+PORT=$(python3 -c '
+import socket
+while True:
+    a = socket.create_server(("127.0.0.1", 0))
+    try:
+        socket.create_server(("127.0.0.1", a.getsockname()[1] + 1)).close()
+    except OSError:
+        continue
+    print(a.getsockname()[1])
+    break')
+PORT2=$((PORT + 1))
+export PORT PORT2
+export TMP LODGE="$build/src/cli/lodge" KERNEL="$guest/vmlinuz" INITRD="$guest/initrd.gz" SRC="$PWD" BUILD="$build"
+for assignment in "$@"; do
+    export "${assignment?}"
+done
+status=0
+"$vmtest" "$script" || status=$?
+exit "$status"

@@ -1,0 +1,14 @@
+# An unmodified Debian kernel comes to its shell, runs programs, and switches itself off with status 0.
+vm --accel softkvm --kernel $KERNEL --initrd $INITRD --append "console=ttyS0 quiet" --memory 256M
+expect 200 "~ # "
+send "uname -r\n"
+expect 30 "cloud-amd64"
+expect 30 "~ # "
+send "for i in 1 2 3 4 5 6 7 8 9 10; do /bin/busybox true || echo bad; done; echo fork''ed\n"
+expect 60 "forked"
+send "echo hello > /tmp/a; cp /tmp/a /tmp/b; cmp /tmp/a /tmp/b && echo co''pied\n"
+expect 30 "copied"
+send "dmesg | grep -c -i -E 'BUG:|Oops|WARNING:|unsynchronized'\n"
+expect 30 "\n0"
+send "poweroff -f\n"
+wait 60 0
