@@ -5,12 +5,12 @@
 # --sanitize runs the unit tests once more under ASan+UBSan, and those of the threaded parts under TSan.
 set -u
 build=${BUILD:-build}
-suite=quick
+suites=
 sanitize=0
 while [ $# -gt 0 ]; do
     case $1 in
-    --long) suite=long ;;
-    --suite) shift; suite=$1 ;;
+    --long) suites="$suites quick long" ;;
+    --suite) shift; suites="$suites $1" ;;
     --sanitize) sanitize=1 ;;
     *) echo "check.sh: unknown option $1" >&2; exit 2 ;;
     esac
@@ -46,7 +46,8 @@ build_dir() {
 setup_args="-Dwerror=true"
 if build_dir "$build" CC=gcc; then
     tools/demo.sh --prepare >/dev/null || failed=$((failed + 1))
-    run_suite "$build" --suite "$suite"
+    # shellcheck disable=SC2046
+    run_suite "$build" $(printf -- ' --suite %s' ${suites:-quick})
 fi
 
 if [ "$sanitize" = 1 ]; then

@@ -1,0 +1,14 @@
+# On real nested paging, which QEMU's TCG emulates, `lodge run --accel kvm` boots the same guest.
+skip-unless "command -v qemu-system-x86_64"
+sh "tools/kvm-host.sh $TMP/host"
+prog "exec qemu-system-x86_64 -accel tcg -cpu EPYC,+svm -m 2048 -nographic -no-reboot -nodefaults -serial stdio -kernel $TMP/host/vmlinuz -initrd $TMP/host/initrd.gz -append 'console=ttyS0 panic=-1 quiet' 2>/dev/null"
+expect 180 "kvm-host: ready"
+send "lodge/lodge run --kernel demo/vmlinuz --initrd demo/initrd.gz --append 'console=ttyS0 quiet' --memory 256M; echo st''atus $?\n"
+expect 30 "kvm"
+expect 300 "BusyBox"
+expect 100 "~ # "
+send "dmesg | grep -c -E 'BUG:|Oops|WARNING:'; poweroff -f\n"
+expect 60 "\n0"
+expect 60 "status 0"
+send "poweroff -f\n"
+wait 30 0
