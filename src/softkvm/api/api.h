@@ -238,6 +238,7 @@ struct vcpu_api {
 
     /* run.c */
     bool ran;                 /* KVM_RUN has been called: the CPUID table is fixed */
+    bool delivering;          /* what is in flight (exits_in_flight) is not an instruction but the delivery of the event in v->ev */
     bool triple_fault;        /* set by KVM_SET_VCPU_EVENTS or a machine check */
     int ext_vector;           /* KVM_INTERRUPT with a split irqchip: waits for the LAPIC's LINT0; -1 none */
 

@@ -96,6 +96,7 @@ void exits_drop(struct vcpu *v)
 {
     v->io_wait = false;
     v->io_done = v->io_next = 0;
+    v->api->delivering = false;
 }
 
 void cpu_mmio_read(struct vcpu *v, uint64_t gpa, void *data, unsigned size)

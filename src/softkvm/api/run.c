@@ -58,10 +58,12 @@ static int take_interrupt(struct vcpu *v)
     return v->lapic && lapic_has_interrupt(v) ? lapic_take_interrupt(v) : -1;
 }
 
-/* Would user space's interrupt be delivered at once? */
+/* Would user space's interrupt be delivered at once, or behind the instruction in flight? */
 static bool ready_for_injection(struct vcpu *v)
 {
-    return event_intr_open(v) && v->api->ext_vector < 0 && run_accept_pic(v);
+    const struct pending_events *e = &v->ev;
+    bool open = (v->rflags & FL_IF) && !v->int_shadow && !e->exc_pending && !e->irq_pending && !e->nmi_injected;
+    return open && v->api->ext_vector < 0 && run_accept_pic(v);
 }
 
 static uint32_t take_requests(struct vcpu *v)
@@ -178,6 +180,14 @@ static int wait_for_init(struct vcpu *v)
 
 /* ---- events ---- */
 
+/* Delivers through the IDT. When user space must answer first, the event stays pending and `delivering` says so. */
+static enum cpu_stop inject(struct vcpu *v, enum event_kind kind, uint8_t vector, bool has_error, uint32_t error, bool *pending)
+{
+    enum cpu_stop stop = event_inject(v, kind, vector, has_error, error);
+    *pending = v->api->delivering = stop == STOP_EXIT || stop == STOP_REQUEST;
+    return stop;
+}
+
 static enum cpu_stop deliver_exception(struct vcpu *v)
 {
     struct pending_events *e = &v->ev;
@@ -190,42 +200,43 @@ static enum cpu_stop deliver_exception(struct vcpu *v)
         a->exc_has_payload = false;
     }
     bool soft = e->exc_vector == EXC_BP || e->exc_vector == EXC_OF;
-    enum cpu_stop stop = event_inject(v, soft ? EV_SOFT_EXC : EV_HW_EXC, e->exc_vector, e->exc_has_error, e->exc_error);
-    e->exc_pending = stop == STOP_EXIT || stop == STOP_REQUEST;
-    return stop;
+    return inject(v, soft ? EV_SOFT_EXC : EV_HW_EXC, e->exc_vector, e->exc_has_error, e->exc_error, &e->exc_pending);
 }
 
 static enum cpu_stop deliver_nmi(struct vcpu *v)
 {
-    enum cpu_stop stop = event_inject(v, EV_NMI, EXC_NMI, false, 0);
-    v->ev.nmi_injected = stop == STOP_EXIT || stop == STOP_REQUEST;
-    return stop;
+    return inject(v, EV_NMI, EXC_NMI, false, 0, &v->ev.nmi_injected);
 }
 
 static enum cpu_stop deliver_interrupt(struct vcpu *v)
 {
-    enum cpu_stop stop = event_inject(v, v->ev.irq_soft ? EV_SOFT_INT : EV_EXT_INT, v->ev.irq_vector, false, 0);
-    v->ev.irq_pending = stop == STOP_EXIT || stop == STOP_REQUEST;
+    struct pending_events *e = &v->ev;
+    enum cpu_stop stop = inject(v, e->irq_soft ? EV_SOFT_INT : EV_EXT_INT, e->irq_vector, false, 0, &e->irq_pending);
     if (stop == STOP_NONE)
         STAT_ADD(v, irq_delivered, 1);
     return stop;
+}
+
+/* An event that has been accepted already: by us before its delivery was interrupted, or by user space. */
+static enum cpu_stop deliver_accepted(struct vcpu *v)
+{
+    const struct pending_events *e = &v->ev;
+    if (e->exc_pending)
+        return deliver_exception(v);
+    if (e->nmi_injected)
+        return deliver_nmi(v);
+    bool open = (v->rflags & FL_IF) && !v->int_shadow; /* KVM_INTERRUPT is not to be called otherwise */
+    return open || e->irq_soft || v->api->delivering ? deliver_interrupt(v) : STOP_NONE;
 }
 
 /* Delivers the event that comes next, if one can come now. */
 static enum cpu_stop deliver_event(struct vcpu *v)
 {
     struct pending_events *e = &v->ev;
-    /* Begun deliveries first; only one can have been begun. */
-    if (e->exc_pending)
-        return deliver_exception(v);
-    if (e->nmi_injected)
-        return deliver_nmi(v);
-    if (e->irq_pending) {
-        bool open = (v->rflags & FL_IF) && !v->int_shadow; /* KVM_INTERRUPT is not to be called otherwise */
-        return open || e->irq_soft || exits_in_flight(v) ? deliver_interrupt(v) : STOP_NONE;
-    }
-    if (exits_in_flight(v))
+    if (exits_in_flight(v) && !v->api->delivering)
         return STOP_NONE;
+    if (e->exc_pending || e->nmi_injected || e->irq_pending)
+        return deliver_accepted(v);
     bool block = (v->guest_debug.control & KVM_GUESTDBG_ENABLE) && (v->guest_debug.control & KVM_GUESTDBG_BLOCKIRQ);
     if (block)
         return STOP_NONE;

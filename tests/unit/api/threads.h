@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A vCPU that runs on a thread of its own until an exit that the test waits for. */
+#ifndef LODGE_TESTS_API_THREADS_H
+#define LODGE_TESTS_API_THREADS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "harness.h"
+
+struct runner {
+    struct guest *g;
+    unsigned cpu;
+    pthread_t thread;
+    _Atomic bool done;
+    _Atomic int tid;
+    int ret, err; /* of KVM_RUN */
+};
+
+/* Runs until something other than EAGAIN and the exits in `skip` (bits) comes. */
+static inline void *runner_main(void *arg)
+{
+    struct runner *r = arg;
+    r->tid = gettid();
+    do {
+        r->ret = be->ioctl(r->g->vcpu[r->cpu], KVM_RUN, NULL);
+        r->err = r->ret < 0 ? errno : 0;
+    } while (r->err == EAGAIN);
+    r->done = true;
+    return NULL;
+}
+
+static inline void runner_start(struct runner *r, struct guest *g, unsigned cpu)
+{
+    *r = (struct runner){.g = g, .cpu = cpu};
+    CHECK(!pthread_create(&r->thread, NULL, runner_main, r));
+}
+
+static inline bool runner_done(struct runner *r, int ms)
+{
+    for (int t = 0; t < 10 * ms && !r->done; t++)
+        usleep(100);
+    return r->done;
+}
+
+/* The exit that ended it, or minus errno. */
+static inline int runner_join(struct runner *r)
+{
+    pthread_join(r->thread, NULL);
+    return r->err ? -r->err : (int)r->g->run[r->cpu]->exit_reason;
+}
+
+#endif
