@@ -184,6 +184,17 @@ static const struct board_ops board_ops = {
     .event = board_event,
 };
 
+bool board_ioapic_used(struct board *b)
+{
+    struct kvm_irqchip chip = {.chip_id = KVM_IRQCHIP_IOAPIC};
+    bool used = false;
+    if (vm_call(b, KVM_GET_IRQCHIP, &chip) < 0)
+        return true;
+    for (unsigned i = 0; i < KVM_IOAPIC_NUM_PINS; i++)
+        used |= !chip.chip.ioapic.redirtbl[i].fields.mask;
+    return used;
+}
+
 /* ---- making it ---- */
 
 static int check_host(uint64_t memory, unsigned ncpus, struct error *err)

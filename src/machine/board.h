@@ -61,6 +61,9 @@ static inline bool board_ended(struct board *b)
     return atomic_load_explicit(&b->end, memory_order_acquire) != END_NONE;
 }
 
+/* Has the guest unmasked a pin of the IOAPIC? */
+bool board_ioapic_used(struct board *b);
+
 static inline int board_ioctl(struct board *b, int fd, unsigned long request, void *arg)
 {
     return accel_ioctl(b->vm.accel, fd, request, arg);

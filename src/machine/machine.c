@@ -39,7 +39,8 @@ struct machine {
     const struct domain *domain;
     struct terminal *terminal;
     struct board board;
-    bool has_board, reset_unclean;
+    bool has_board;
+    enum machine_reset reset;
     struct vmcpu *cpus;
     unsigned ncpus; /* that exist */
 
@@ -354,6 +355,15 @@ static void loop(struct machine *m, int signal_fd)
     pollset_free(&p);
 }
 
+/* No CPU runs. */
+static enum machine_reset judge_reset(struct machine *m)
+{
+    for (unsigned i = 0; i < m->ncpus; i++)
+        if (vmcpu_apic_enabled(&m->cpus[i]))
+            return RESET_ORDERLY;
+    return board_ioapic_used(&m->board) ? RESET_CRASHED : RESET_EARLY;
+}
+
 int machine_run(struct machine *m, int signal_fd, struct error *err)
 {
     const struct terminal_ops ops = {console_input, console_command, m};
@@ -373,8 +383,7 @@ int machine_run(struct machine *m, int signal_fd, struct error *err)
     for (unsigned i = 0; i < m->ncpus; i++)
         vmcpu_join(&m->cpus[i]);
     terminal_release(m->terminal, false);
-    for (unsigned i = 0; i < m->ncpus; i++)
-        m->reset_unclean |= vmcpu_timer_live(&m->cpus[i]);
+    m->reset = judge_reset(m);
     return result;
 }
 
@@ -389,9 +398,9 @@ const char *machine_failure(const struct machine *m)
     return error_text(&m->board.failure);
 }
 
-bool machine_reset_unclean(const struct machine *m)
+enum machine_reset machine_reset(const struct machine *m)
 {
-    return m->reset_unclean;
+    return m->reset;
 }
 
 enum domain_accel machine_accel(const struct machine *m)

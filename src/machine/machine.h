@@ -20,8 +20,17 @@ void machine_destroy(struct machine *m);
 enum board_end machine_end(const struct machine *m, int *code);
 /* Of END_FAILED. */
 const char *machine_failure(const struct machine *m);
-/* Of END_RESET: the kernel did not shut down before it reset the machine, as after a panic. */
-bool machine_reset_unclean(const struct machine *m);
+/*
+ * Of END_RESET: what the guest was when it reset the machine. A kernel without a driver for the panic device cannot say that it panicked,
+ * but the interrupt controllers do: Linux's panic leaves the IOAPIC alone and switches all local APICs off; an orderly reboot masks the
+ * IOAPIC and leaves a local APIC on for the firmware; other systems leave both on.
+ */
+enum machine_reset {
+    RESET_ORDERLY,
+    RESET_CRASHED, /* IOAPIC in use, local APICs off */
+    RESET_EARLY,   /* neither was ever set up: started again, the guest would only come here again */
+};
+enum machine_reset machine_reset(const struct machine *m);
 /* Which accelerator it runs on. */
 enum domain_accel machine_accel(const struct machine *m);
 

@@ -62,6 +62,19 @@ struct verdict {
     const char *text; /* a line for standard error, or NULL */
 };
 
+static struct verdict judge_reset(const struct domain *d, enum machine_reset reset)
+{
+    switch (reset) {
+    case RESET_CRASHED:
+        return (struct verdict){d->on_crash == DOMAIN_RESTART, STATUS_PANIC, "the guest's kernel crashed and reset the machine"};
+    case RESET_EARLY:
+        return (struct verdict){false, STATUS_RESET, "the guest reset the machine before it set up its interrupts"};
+    case RESET_ORDERLY:
+        break;
+    }
+    return (struct verdict){d->on_reboot == DOMAIN_RESTART, STATUS_RESET, NULL};
+}
+
 static struct verdict judge(const struct domain *d, const struct machine *m, struct error *err)
 {
     int code;
@@ -69,9 +82,7 @@ static struct verdict judge(const struct domain *d, const struct machine *m, str
     case END_POWEROFF:
         return (struct verdict){d->on_poweroff == DOMAIN_RESTART, STATUS_POWEROFF, NULL};
     case END_RESET:
-        if (machine_reset_unclean(m))
-            return (struct verdict){d->on_crash == DOMAIN_RESTART, STATUS_PANIC, "the guest's kernel crashed and reset the machine"};
-        return (struct verdict){d->on_reboot == DOMAIN_RESTART, STATUS_RESET, NULL};
+        return judge_reset(d, machine_reset(m));
     case END_PANIC:
         return (struct verdict){d->on_crash == DOMAIN_RESTART, STATUS_PANIC, "the guest's kernel panicked"};
     case END_TRIPLE_FAULT:
@@ -103,6 +114,7 @@ static int run(const struct domain *d, struct terminal *terminal, int signal_fd,
         if (machine_run(m, signal_fd, err) == 0)
             v = judge(d, m, err);
         machine_destroy(m);
+        terminal_flush(terminal);
         if (v.text)
             fprintf(stderr, "lodge: %s%s\n", v.text, v.again ? "; it starts again" : "");
         if (!v.again)

@@ -217,15 +217,20 @@ static bool has_output(struct terminal *t)
     return has;
 }
 
-void terminal_close(struct terminal *t)
+void terminal_flush(struct terminal *t)
 {
-    if (!t)
-        return;
     for (uint64_t end = now_ns() + FLUSH_NS; has_output(t) && now_ns() < end;) {
         struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
         if (poll(&out, 1, 100) > 0)
             write_some(t);
     }
+}
+
+void terminal_close(struct terminal *t)
+{
+    if (!t)
+        return;
+    terminal_flush(t);
     leave_raw(t);
     if (t->wake_fd >= 0)
         close(t->wake_fd);

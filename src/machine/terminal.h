@@ -33,7 +33,9 @@ struct terminal;
 
 /* Before any thread: it forks. 0, or -1 with err. */
 int terminal_open(struct terminal **out, struct error *err);
-/* Writes what is left of the output (for at most two seconds), and restores the terminal. */
+/* Writes what is left of the output, for at most two seconds. The main thread. */
+void terminal_flush(struct terminal *t);
+/* Flushes, and restores the terminal. */
 void terminal_close(struct terminal *t);
 /* What the guest's console is given; it writes from any thread. */
 struct chardev terminal_chardev(struct terminal *t);

@@ -18,7 +18,7 @@ enum { MISC_ENABLE_FAST_STRINGS = 1, MTRR_ENABLE = 1 << 11, MTRR_WRITE_BACK = 6 
 enum { CR0_PE = 1, CR0_ET = 1 << 4, CR4_PAE = 1 << 5, EFER_LME = 1 << 8, EFER_LMA = 1 << 10, RFLAGS_FIXED = 2 };
 #define CR0_PG (1u << 31)
 /* LAPIC registers (SDM vol. 3, 10.4.1). */
-enum { LAPIC_SVR = 0xf0, LAPIC_LVTT = 0x320, LAPIC_LVT0 = 0x350, LAPIC_LVT1 = 0x360 };
+enum { LAPIC_SVR = 0xf0, LAPIC_LVT0 = 0x350, LAPIC_LVT1 = 0x360 };
 enum { SVR_ENABLED = 1 << 8, LVT_MASKED = 1 << 16, LVT_EXTINT = 7 << 8, LVT_NMI = 4 << 8 };
 
 /* The CPU that this thread runs: what the signal handler has to go by. */
@@ -78,13 +78,6 @@ static void set_msrs(struct vmcpu *v)
     set_msr(v, MSR_MTRR_DEF_TYPE, MTRR_ENABLE | MTRR_WRITE_BACK);
 }
 
-static uint32_t lapic_get(const struct kvm_lapic_state *s, unsigned reg)
-{
-    uint32_t value;
-    memcpy(&value, s->regs + reg, sizeof value);
-    return value;
-}
-
 /* Virtual wire mode: the PICs arrive at LINT0 of the first CPU, NMI at LINT1 (MultiProcessor specification 1.4, 3.6.2.1). */
 static int set_lapic(struct vmcpu *v)
 {
@@ -140,12 +133,14 @@ void vmcpu_destroy(struct vmcpu *v)
     v->fd = -1;
 }
 
-bool vmcpu_timer_live(struct vmcpu *v)
+bool vmcpu_apic_enabled(struct vmcpu *v)
 {
     struct kvm_lapic_state s;
+    uint32_t svr;
     if (cpu_call(v, KVM_GET_LAPIC, &s) < 0)
-        return false;
-    return (lapic_get(&s, LAPIC_SVR) & SVR_ENABLED) && !(lapic_get(&s, LAPIC_LVTT) & LVT_MASKED);
+        return true;
+    memcpy(&svr, s.regs + LAPIC_SVR, sizeof svr);
+    return svr & SVR_ENABLED;
 }
 
 /* ---- the start ---- */

@@ -35,7 +35,7 @@ int vmcpu_start(struct vmcpu *v, struct error *err);
 void vmcpu_kick(struct vmcpu *v);
 void vmcpu_join(struct vmcpu *v);
 void vmcpu_destroy(struct vmcpu *v);
-/* Is its local APIC's timer still running? (No CPU runs.) A kernel that shuts down in order has stopped it. */
-bool vmcpu_timer_live(struct vmcpu *v);
+/* Has the guest enabled its local APIC (SVR bit 8)? No CPU runs. */
+bool vmcpu_apic_enabled(struct vmcpu *v);
 
 #endif
