@@ -269,6 +269,58 @@ void fpu_check(struct vcpu *v, enum fpu_class c)
     }
 }
 
+/* ---- memory operands of whole states ---- */
+
+struct area area_of(struct vcpu *v, const struct insn *i, unsigned align)
+{
+    struct area a = {v, i, insn_ea(v, i)};
+    uint64_t la = seg_linear(v, i->seg, a.ea, 1, MEM_R);
+    if (cpu_64bit(v) && !is_canonical(la))
+        cpu_fault(v, i->seg == SEG_SS ? EXC_SS : EXC_GP, 0);
+    if (la & (align - 1))
+        cpu_fault(v, v->mmu_idx == MMU_USER_AC && (la & MIN(align - 1, 3u)) ? EXC_AC : EXC_GP, 0);
+    return a;
+}
+
+/* The linear address of the bytes from `at` on, and how many of `n` there are before the offset wraps. */
+static uint64_t area_piece(struct area a, unsigned at, unsigned *n, enum mem_access acc)
+{
+    uint64_t off = a.ea + at;
+    if (a.i->addrsize != 8) {
+        uint64_t wrap = BIT64(8 * a.i->addrsize);
+        off &= wrap - 1;
+        *n = (unsigned)MIN(*n, wrap - off);
+    }
+    return seg_linear(a.v, a.i->seg, off, *n, acc);
+}
+
+void area_probe(struct area a, unsigned at, unsigned n, enum mem_access acc)
+{
+    for (unsigned part; n; at += part, n -= part) {
+        part = n;
+        uint64_t la = area_piece(a, at, &part, acc);
+        mmu_probe(a.v, la, part, acc, a.v->mmu_idx, a.i->seg);
+    }
+}
+
+void area_read(struct area a, unsigned at, void *to, unsigned n)
+{
+    for (unsigned part; n; at += part, n -= part, to = (uint8_t *)to + part) {
+        part = n;
+        uint64_t la = area_piece(a, at, &part, MEM_R);
+        mmu_read_buf(a.v, la, to, part, a.v->mmu_idx, a.i->seg);
+    }
+}
+
+void area_write(struct area a, unsigned at, const void *from, unsigned n)
+{
+    for (unsigned part; n; at += part, n -= part, from = (const uint8_t *)from + part) {
+        part = n;
+        uint64_t la = area_piece(a, at, &part, MEM_W);
+        mmu_write_buf(a.v, la, from, part, a.v->mmu_idx, a.i->seg);
+    }
+}
+
 /* ---- user space's view ---- */
 
 void fpu_get_kvm(const struct vcpu *v, struct kvm_fpu *f)

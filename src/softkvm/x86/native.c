@@ -38,6 +38,7 @@ enum stub_flag {
     STUB_POINTERS = 8,   /* x87: sets the last-instruction pointers; the stub stores the status word */
     STUB_RESETS = 16,    /* FNINIT: clears them */
     STUB_GPR = 32,       /* `slot` says something */
+    STUB_NO_AC = 64,     /* the memory operand is never checked for alignment */
 };
 
 #define FSW_ES 0x80 /* an unmasked x87 exception is pending */
@@ -221,8 +222,19 @@ static void emit_prefixes(struct emitter *e, const struct insn *i, struct fields
         emit(e, 1, i->opmap == 2 ? 0x38 : 0x3a);
 }
 
+/* VZEROUPPER and VZEROALL leave registers 8 to 15 alone outside 64-bit code. The same for the lower eight: VMOVAPS to itself, VXORPS with itself. */
+static void emit_zero_low(struct emitter *e, bool all)
+{
+    for (unsigned reg = 0; reg < 8; reg++)
+        emit(e, 4, 0xc5u | (0x80 | (~(all ? reg : 0) & 15) << 3) << 8 | (all ? 0x57u : 0x28u) << 16 | (0xc0 | reg * 9) << 24);
+}
+
 static void emit_insn(struct emitter *e, const struct insn *i, struct fields f)
 {
+    if (i->mode != CODE64 && i->opcode == 0x77 && insn_has(i, PFX_VEX)) {
+        emit_zero_low(e, i->bytes[i->opcode_at - 1] & 4);
+        return;
+    }
     emit_prefixes(e, i, f);
     emit(e, 1, i->opcode);
     if (has_modrm(i))
@@ -285,6 +297,8 @@ static void build(const struct insn *i, struct native_stub *s)
     for (unsigned n = 0; n < i->nops; n++)
         if (i->ops[n].kind == OPK_MMX)
             s->flags |= STUB_WAITS;
+    if (s->mem_size > 10 || i->op == OP_vcvtph2ps)
+        s->flags |= STUB_NO_AC;
     struct emitter e = {s->text, 0};
     emit_stub(&e, i, s, f);
     s->len = (uint8_t)e.n;
@@ -418,14 +432,21 @@ static void regs_store(struct vcpu *v, const struct insn *i, const struct native
     }
 }
 
-/* Memory operands of 8 bytes or less, and of 10, must be aligned when EFLAGS.AC says so: SDM vol. 3, table 6-7. */
-static void check_ac(struct vcpu *v, const struct insn *i, const struct native_stub *s, uint64_t la, enum mem_access acc)
+/*
+ * The operand's linear address, with all checks that come before paging. Alignment comes first: against the operand's size where the instruction
+ * asks for it, SDM vol. 1, 10.4; against min(size, 8) where EFLAGS.AC does, SDM vol. 3, table 6-7.
+ */
+static uint64_t linear(struct vcpu *v, const struct insn *i, const struct native_stub *s, uint64_t ea, enum mem_access acc)
 {
-    unsigned align = s->mem_size == 10 ? 8 : s->mem_size;
-    if (v->mmu_idx != MMU_USER_AC || align > 8 || !(la & (align - 1)))
-        return;
-    mmu_probe(v, la, s->mem_size, acc, v->mmu_idx, i->seg);
-    cpu_fault(v, EXC_AC, 0);
+    bool based = v->code_mode != CODE64 || i->seg >= SEG_FS;
+    unsigned low = (unsigned)ea + (based ? (unsigned)v->seg[i->seg].base : 0);
+    if (s->align && (low & (s->align - 1u)))
+        cpu_gp(v, 0);
+    uint64_t la = seg_linear(v, i->seg, ea, s->mem_size, acc);
+    unsigned align = MIN(s->mem_size, 8u);
+    if (v->mmu_idx == MMU_USER_AC && !(s->flags & STUB_NO_AC) && (la & (align - 1)) && (v->code_mode != CODE64 || is_canonical(la)))
+        cpu_fault(v, EXC_AC, 0);
+    return la;
 }
 
 /* What an x87 instruction would store; false when an unmasked exception suppresses the store. */
@@ -449,10 +470,11 @@ static bool try_store(struct vcpu *v, const struct native_stub *s, const struct 
  * A store that changes x87 registers, to a place without a host address at hand. The write may fault, or leave for user space and restart the
  * instruction. So what is to be written is found out first, and only once memory has it does the instruction run for good.
  */
-static void store_x87(struct vcpu *v, const struct insn *i, const struct native_stub *s, struct native_regs *r, uint64_t la)
+static void store_x87(struct vcpu *v, const struct insn *i, const struct native_stub *s, struct native_regs *r, uint64_t ea)
 {
     uint8_t buf[32] __attribute__((aligned(32)));
     if (try_store(v, s, r, buf)) {
+        uint64_t la = linear(v, i, s, ea, MEM_W);
         /* Ten bytes are two stores on the host's processors, too: the first one stays when the second faults. */
         unsigned first = MIN(s->mem_size, 8u);
         mmu_write_buf(v, la, buf, first, v->mmu_idx, i->seg);
@@ -463,43 +485,49 @@ static void store_x87(struct vcpu *v, const struct insn *i, const struct native_
 }
 
 /*
- * The operand has no host address at hand: a TLB miss, two pages, MMIO, a watchpoint.
- *
- * Stores other than x87's may run any number of times: they pop nothing. VCVTPS2PH sets MXCSR's flags or raises #XM before it touches memory.
+ * Stores other than x87's may run any number of times: they pop nothing. VCVTPS2PH sets MXCSR's flags or raises #XM before it touches memory;
+ * MMX stores must not change the x87 tags when memory faults.
  */
-static void run_mem_slow(struct vcpu *v, const struct insn *i, const struct native_stub *s, struct native_regs *r, uint64_t la, enum mem_access acc)
+static void store_other(struct vcpu *v, const struct insn *i, const struct native_stub *s, struct native_regs *r, uint64_t ea)
+{
+    uint8_t buf[32] __attribute__((aligned(32)));
+    if (s->flags & STUB_WAITS)
+        mmu_probe(v, linear(v, i, s, ea, MEM_W), s->mem_size, MEM_W, v->mmu_idx, i->seg);
+    run_stub(v, fpu_run, s, r, buf);
+    mmu_write_buf(v, linear(v, i, s, ea, MEM_W), buf, s->mem_size, v->mmu_idx, i->seg);
+}
+
+/* Whatever may be the matter: a TLB miss, two pages, MMIO, a watchpoint, a fault. Pending x87 exceptions come before any of them. */
+static __attribute__((noinline)) void run_mem_slow(struct vcpu *v, const struct insn *i, const struct native_stub *s, struct native_regs *r, uint64_t ea)
 {
     uint8_t buf[32] __attribute__((aligned(32)));
     if (s->flags & STUB_WAITS)
         native_wait(v);
-    check_ac(v, i, s, la, acc);
-    if (acc == MEM_R) {
-        mmu_read_buf(v, la, buf, s->mem_size, v->mmu_idx, i->seg);
+    if (!(s->access & ISA_OP_W)) {
+        mmu_read_buf(v, linear(v, i, s, ea, MEM_R), buf, s->mem_size, v->mmu_idx, i->seg);
         run_stub(v, fpu_run, s, r, buf);
     } else if (s->flags & STUB_POINTERS) {
-        store_x87(v, i, s, r, la);
+        store_x87(v, i, s, r, ea);
     } else {
-        if (s->flags & STUB_WAITS) /* MMX: the x87 tags must not change when memory faults */
-            mmu_probe(v, la, s->mem_size, MEM_W, v->mmu_idx, i->seg);
-        run_stub(v, fpu_run, s, r, buf);
-        mmu_write_buf(v, la, buf, s->mem_size, v->mmu_idx, i->seg);
+        store_other(v, i, s, r, ea);
     }
 }
 
 static void run_mem(struct vcpu *v, const struct insn *i, const struct native_stub *s, struct native_regs *r, uint64_t ea)
 {
     enum mem_access acc = s->access & ISA_OP_W ? MEM_W : MEM_R;
-    uint64_t la = seg_linear(v, i->seg, ea, s->mem_size, acc);
-    if (s->align && unlikely(la & (s->align - 1u))) {
-        if (s->flags & STUB_WAITS)
-            native_wait(v);
-        cpu_gp(v, 0);
-    }
-    void *p = mmu_host_fast(v, la, s->mem_size, acc, v->mmu_idx);
+    uint64_t la = ea;
+    bool plain = true;
+    if (likely(v->code_mode == CODE64))
+        la += i->seg >= SEG_FS ? v->seg[i->seg].base : 0;
+    else
+        plain = v->seg[i->seg].flat && ea + s->mem_size <= BIT64(32);
+    plain &= !(s->align && (la & (s->align - 1u)));
+    void *p = likely(plain) ? mmu_host_fast(v, la, s->mem_size, acc, v->mmu_idx) : NULL;
     if (likely(p != NULL))
         run_stub(v, fpu_run, s, r, p);
     else
-        run_mem_slow(v, i, s, r, la, acc);
+        run_mem_slow(v, i, s, r, ea);
 }
 
 static void exec(struct vcpu *v, const struct insn *i, const struct native_stub *s)

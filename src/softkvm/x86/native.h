@@ -97,12 +97,19 @@ static inline void native_wait(struct vcpu *v)
     native_run(v, fpu_op_fwait, NULL, NULL);
 }
 
-/* Probes an area of many bytes as microcode does: its last byte first. */
-static inline void area_probe(struct vcpu *v, uint64_t la, unsigned n, enum mem_access acc, int seg)
-{
-    mmu_probe(v, la + n - 1, 1, acc, v->mmu_idx, seg);
-    mmu_probe(v, la, n, acc, v->mmu_idx, seg);
-}
+/*
+ * A memory operand of many bytes, as microcode accesses it: piece by piece, each piece's offset wrapping at the address size.
+ */
+struct area {
+    struct vcpu *v;
+    const struct insn *i;
+    uint64_t ea;
+};
+/* Takes the instruction's operand; #GP(0) when its linear address is not aligned to `align` bytes, or #AC when EFLAGS.AC asks for that. */
+struct area area_of(struct vcpu *v, const struct insn *i, unsigned align);
+void area_probe(struct area a, unsigned at, unsigned n, enum mem_access acc);
+void area_read(struct area a, unsigned at, void *to, unsigned n);
+void area_write(struct area a, unsigned at, const void *from, unsigned n);
 
 /* Loads or stores a whole register by plain moves. NATIVE_XMM leaves, NATIVE_VXMM clears the upper half. */
 enum native_file { NATIVE_MMX, NATIVE_XMM, NATIVE_VXMM, NATIVE_YMM };

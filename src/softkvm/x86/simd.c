@@ -3,6 +3,7 @@
  * Vector instructions whose memory operand is not one contiguous piece: byte- and element-masked moves, and gathers. They are executed element by
  * element; registers are read and written by native_store() and native_load().
  */
+#include "softkvm/x86/debug.h"
 #include "softkvm/x86/isa.h"
 #include "softkvm/x86/native.h"
 #include "softkvm/x86/unwind.h"
@@ -19,6 +20,8 @@ static void mask_move(struct vcpu *v, const struct insn *i, enum native_file f)
     if (f == NATIVE_MMX)
         native_wait(v);
     uint64_t la = seg_linear(v, i->seg, off, size, MEM_W);
+    if (v->mmu_idx == MMU_USER_AC && (la & 7) && (!cpu_64bit(v) || is_canonical(la)))
+        cpu_fault(v, EXC_AC, 0);
     native_store(v, f, i->ops[0].reg, data);
     native_store(v, f, i->ops[1].reg, mask);
     if (size == 16)
@@ -82,6 +85,23 @@ static void mask_load(struct vcpu *v, const struct insn *i, unsigned size)
     native_load(v, vex_file(length), i->ops[0].reg, data);
 }
 
+/* All faults come before any byte is written. What counts is the range from the lowest to the highest selected element: a fault is reported at its first
+ * byte, or, when only its second page faults, at its last one. */
+static void mask_store_probe(struct vcpu *v, const struct insn *i, const uint8_t *mask, unsigned count, unsigned size)
+{
+    unsigned low = 0, high = count;
+    while (low < count && !selected(mask, low, size))
+        low++;
+    if (low == count)
+        return;
+    while (!selected(mask, high - 1, size))
+        high--;
+    uint64_t first = element_la(v, i, insn_ea(v, i) + low * size, size, MEM_W);
+    uint64_t last = element_la(v, i, insn_ea(v, i) + (high - 1) * size, size, MEM_W) + size - 1;
+    mmu_probe(v, first, 1, MEM_W, v->mmu_idx, i->seg);
+    mmu_probe(v, last, 1, MEM_W, v->mmu_idx, i->seg);
+}
+
 static void mask_store(struct vcpu *v, const struct insn *i, unsigned size)
 {
     uint8_t mask[32], data[32];
@@ -89,17 +109,10 @@ static void mask_store(struct vcpu *v, const struct insn *i, unsigned size)
     fpu_check(v, FPU_AVX);
     native_store(v, vex_file(length), i->ops[1].reg, mask);
     native_store(v, vex_file(length), i->ops[2].reg, data);
-    for (unsigned pass = 0; pass < 2; pass++) { /* all faults come before any byte is written */
-        for (unsigned n = 0; n < length / size; n++) {
-            if (!selected(mask, n, size))
-                continue;
-            uint64_t la = element_la(v, i, insn_ea(v, i) + n * size, size, MEM_W);
-            if (pass == 0)
-                mmu_probe(v, la, size, MEM_W, v->mmu_idx, i->seg);
-            else
-                mmu_write_buf(v, la, data + n * size, size, v->mmu_idx, i->seg);
-        }
-    }
+    mask_store_probe(v, i, mask, length / size, size);
+    for (unsigned n = 0; n < length / size; n++)
+        if (selected(mask, n, size))
+            mmu_write_buf(v, element_la(v, i, insn_ea(v, i) + n * size, size, MEM_W), data + n * size, size, v->mmu_idx, i->seg);
 }
 
 static void mask_element_move(struct vcpu *v, const struct insn *i, unsigned size)
@@ -180,6 +193,10 @@ static uint64_t gather_probe(struct vcpu *v, const struct insn *i, struct gather
         bytes_copy(v->unwind, outer, sizeof(outer));
         if (!v->io_done)
             gather_commit_partly(v, g);
+        if (g->any && (v->rflags & FL_TF)) { /* the trap of what has been done comes in lieu of the fault: SDM vol. 2, VGATHERDPS */
+            v->rflags |= FL_RF;
+            cpu_fault_db(v, DR6_BS);
+        }
         unwind_jump(v->unwind, why);
     }
     la = element_la(v, i, gather_offset(v, i, g, n), g->size, MEM_R);

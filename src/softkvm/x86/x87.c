@@ -93,10 +93,13 @@ static void from_real(struct env *e, bool wide)
 }
 
 /* Probes as microcode does: the control word, the last byte, the rest. */
-static void env_probe(struct vcpu *v, uint64_t la, struct env_format f, unsigned n, enum mem_access acc, int seg)
+static struct area env_probe(struct vcpu *v, const struct insn *i, struct env_format f, unsigned n, enum mem_access acc)
 {
-    mmu_probe(v, la, f.wide ? 4 : 2, acc, v->mmu_idx, seg);
-    area_probe(v, la, n, acc, seg);
+    struct area a = area_of(v, i, v->mmu_idx != MMU_USER_AC ? 1 : f.wide ? 4 : 2);
+    area_probe(a, 0, f.wide ? 4 : 2, acc);
+    area_probe(a, n - 1, 1, acc);
+    area_probe(a, 0, n, acc);
+    return a;
 }
 
 /* Environment of `n` bytes -> guest memory, then `then` is done to the state: masking all exceptions, or initialising. */
@@ -104,12 +107,11 @@ static void store(struct vcpu *v, const struct insn *i, struct env_format f, uns
 {
     struct env e, scratch;
     fpu_check(v, FPU_X87);
-    uint64_t la = seg_linear(v, i->seg, insn_ea(v, i), n, MEM_W);
-    env_probe(v, la, f, n, MEM_W, i->seg);
+    struct area a = env_probe(v, i, f, n, MEM_W);
     fpu_try(v, code, NULL, &e);
     if (f.real)
         to_real(&e, f.wide);
-    mmu_write_buf(v, la, &e, n, v->mmu_idx, i->seg);
+    area_write(a, 0, &e, n);
     native_run(v, then, NULL, &scratch);
 }
 
@@ -132,9 +134,7 @@ static void load(struct vcpu *v, const struct insn *i, struct env_format f, unsi
     struct env e;
     fpu_check(v, FPU_X87);
     native_wait(v);
-    uint64_t la = seg_linear(v, i->seg, insn_ea(v, i), n, MEM_R);
-    env_probe(v, la, f, n, MEM_R, i->seg);
-    mmu_read_buf(v, la, &e, n, v->mmu_idx, i->seg);
+    area_read(env_probe(v, i, f, n, MEM_R), 0, &e, n);
     if (f.real)
         from_real(&e, f.wide);
     native_run(v, code, NULL, &e);

@@ -20,7 +20,7 @@
 #define COMPACTED     BIT64(63)
 
 /* An XSAVE area as the host writes it, as far as AVX. */
-struct area {
+struct image {
     uint8_t x87[24];
     uint32_t mxcsr, mxcsr_mask;
     uint8_t st[128];
@@ -30,33 +30,6 @@ struct area {
     uint8_t avx[AVX_SIZE];
     uint8_t room[FPU_AREA_SIZE - EXTENDED - AVX_SIZE];
 } __attribute__((aligned(64)));
-
-/* A guest's save area. */
-struct place {
-    struct vcpu *v;
-    uint64_t la;
-    int seg;
-};
-
-static struct place place_of(struct vcpu *v, const struct insn *i, unsigned align, enum mem_access acc, unsigned size)
-{
-    uint64_t la = seg_linear(v, i->seg, insn_ea(v, i), size, acc);
-    if (la & (align - 1))
-        cpu_gp(v, 0);
-    return (struct place){v, la, i->seg};
-}
-static void place_probe(struct place p, unsigned n, enum mem_access acc)
-{
-    area_probe(p.v, p.la, n, acc, p.seg);
-}
-static void place_write(struct place p, unsigned at, const void *from, unsigned n)
-{
-    mmu_write_buf(p.v, p.la + at, from, n, p.v->mmu_idx, p.seg);
-}
-static void place_read(struct place p, unsigned at, void *to, unsigned n)
-{
-    mmu_read_buf(p.v, p.la + at, to, n, p.v->mmu_idx, p.seg);
-}
 
 static bool wide_pointers(const struct insn *i)
 {
@@ -89,7 +62,7 @@ static uint64_t requested(const struct vcpu *v)
 }
 
 /* The guest's state as an XSAVE area; xstate_bv = XINUSE. */
-static void state_store(struct vcpu *v, struct area *x, bool wide)
+static void state_store(struct vcpu *v, struct image *x, bool wide)
 {
     struct native_regs r = {.a = xstate_supported() & ~XCR0_PKRU};
     fpu_ptrs_settle(v);
@@ -109,13 +82,16 @@ static void save(struct vcpu *v, const struct insn *i, enum save_kind kind)
     uint64_t rfbm = requested(v);
     bool compact = kind == COMPACT;
     unsigned size = area_size(rfbm, rfbm, compact);
-    struct place p = place_of(v, i, 64, MEM_W, size);
-    struct area x;
+    struct area p = area_of(v, i, 64);
+    struct image x;
     uint64_t old_bv = 0;
 
-    place_probe(p, size, MEM_W);
+    /* What the mask leaves out is not accessed; the last byte is looked at first. */
+    area_probe(p, size - 1, 1, MEM_W);
+    unsigned from = rfbm & XCR0_X87 ? 0 : rfbm & (compact ? XCR0_SSE : XCR0_SSE | XCR0_AVX) ? 24 : 512;
+    area_probe(p, from, size - from, MEM_W);
     if (!compact)
-        place_read(p, 512, &old_bv, 8);
+        area_read(p, 512, &old_bv, 8);
     state_store(v, &x, wide_pointers(i));
     uint64_t inuse = x.xstate_bv | (v->pkru ? XCR0_PKRU : 0);
     if (compact && x.mxcsr != MXCSR_DEFAULT)
@@ -123,20 +99,20 @@ static void save(struct vcpu *v, const struct insn *i, enum save_kind kind)
     uint64_t saved = kind == PLAIN ? rfbm : rfbm & inuse;
 
     if (saved & XCR0_X87) {
-        place_write(p, 0, x.x87, sizeof(x.x87));
-        place_write(p, 32, x.st, sizeof(x.st));
+        area_write(p, 0, x.x87, sizeof(x.x87));
+        area_write(p, 32, x.st, sizeof(x.st));
     }
     if (compact ? saved & XCR0_SSE : rfbm & (XCR0_SSE | XCR0_AVX))
-        place_write(p, 24, &x.mxcsr, 8);
+        area_write(p, 24, &x.mxcsr, 8);
     if (saved & XCR0_SSE)
-        place_write(p, 160, x.xmm, xmm_size(v));
+        area_write(p, 160, x.xmm, xmm_size(v));
     if (saved & XCR0_AVX)
-        place_write(p, EXTENDED, x.avx, cpu_64bit(v) ? AVX_SIZE : AVX_LOW);
+        area_write(p, EXTENDED, x.avx, cpu_64bit(v) ? AVX_SIZE : AVX_LOW);
     if (saved & XCR0_PKRU)
-        place_write(p, pkru_offset(rfbm, compact), &(uint64_t){v->pkru}, 8);
+        area_write(p, pkru_offset(rfbm, compact), &(uint64_t){v->pkru}, 8);
 
     uint64_t header[2] = {compact ? saved : (old_bv & ~rfbm) | (inuse & rfbm), rfbm | COMPACTED};
-    place_write(p, 512, header, compact ? 16 : 8);
+    area_write(p, 512, header, compact ? 16 : 8);
 }
 
 void op_xsave(struct vcpu *v, const struct insn *i)
@@ -166,13 +142,13 @@ void op_xsaves(struct vcpu *v, const struct insn *i)
 /* ---- XRSTOR ---- */
 
 /* Header checks of SDM vol. 1, 13.8 and 13.12. */
-static void check_xcomp(struct vcpu *v, const struct area *x, bool must_compact)
+static void check_xcomp(struct vcpu *v, const struct image *x, bool must_compact)
 {
     bool compact = x->xcomp_bv & COMPACTED;
     if ((must_compact && !compact) || (compact && (x->xcomp_bv & ~COMPACTED & ~v->xcr0)))
         cpu_gp(v, 0);
 }
-static void check_header(struct vcpu *v, const struct area *x)
+static void check_header(struct vcpu *v, const struct image *x)
 {
     uint64_t bad = x->reserved[0];
     if (x->xcomp_bv & COMPACTED) {
@@ -187,9 +163,9 @@ static void check_header(struct vcpu *v, const struct area *x)
 }
 
 /* Outside 64-bit code the upper eight registers keep what they have. The host's XRSTOR loads all of them, so they are put into the area. */
-static void keep_upper(struct vcpu *v, struct area *x, uint64_t rfbm)
+static void keep_upper(struct vcpu *v, struct image *x, uint64_t rfbm)
 {
-    struct area now;
+    struct image now;
     state_store(v, &now, true);
     if (!(x->xstate_bv & XCR0_SSE))
         bytes_fill(x->xmm, 0, 128);
@@ -201,7 +177,7 @@ static void keep_upper(struct vcpu *v, struct area *x, uint64_t rfbm)
 }
 
 /* Settles which MXCSR the host's XRSTOR of the standard format is to load; it does so for SSE and AVX alike, whatever XSTATE_BV says. */
-static void settle_mxcsr(struct vcpu *v, struct area *x, uint64_t rfbm, bool compact)
+static void settle_mxcsr(struct vcpu *v, struct image *x, uint64_t rfbm, bool compact)
 {
     if (!compact || (rfbm & x->xstate_bv & XCR0_SSE)) {
         if ((rfbm & (XCR0_SSE | XCR0_AVX)) && (x->mxcsr & ~fpu_mxcsr_mask()))
@@ -222,38 +198,38 @@ static void set_pkru(struct vcpu *v, uint32_t pkru)
 }
 
 /* Reads the area into x as far as `rfbm` asks for it, with all checks. The order is that of the processors that this has been compared with. */
-static void area_load(struct place p, struct area *x, uint64_t rfbm, bool must_compact, uint32_t *pkru)
+static void image_load(struct area p, struct image *x, uint64_t rfbm, bool must_compact, uint32_t *pkru)
 {
-    place_read(p, 520, &x->xcomp_bv, 8);
+    area_read(p, 520, &x->xcomp_bv, 8);
     check_xcomp(p.v, x, must_compact);
     bool compact = x->xcomp_bv & COMPACTED;
     uint64_t there = compact ? rfbm & x->xcomp_bv : rfbm; /* components that the area has room for */
     unsigned size = area_size(there, x->xcomp_bv, compact);
-    mmu_probe(p.v, p.la + size - 1, 1, MEM_R, p.v->mmu_idx, p.seg);
+    area_probe(p, size - 1, 1, MEM_R);
     if (there & XCR0_X87) {
-        place_read(p, 0, x->x87, sizeof(x->x87));
-        place_read(p, 32, x->st, sizeof(x->st));
+        area_read(p, 0, x->x87, sizeof(x->x87));
+        area_read(p, 32, x->st, sizeof(x->st));
     }
     if (there & (compact ? XCR0_SSE : XCR0_SSE | XCR0_AVX))
-        place_read(p, 24, &x->mxcsr, 8);
-    place_read(p, 512, &x->xstate_bv, 64);
+        area_read(p, 24, &x->mxcsr, 8);
+    area_read(p, 512, &x->xstate_bv, 64);
     check_header(p.v, x);
     settle_mxcsr(p.v, x, rfbm, compact);
     if (rfbm & x->xstate_bv & XCR0_SSE)
-        place_read(p, 160, x->xmm, sizeof(x->xmm));
+        area_read(p, 160, x->xmm, sizeof(x->xmm));
     if (rfbm & x->xstate_bv & XCR0_AVX)
-        place_read(p, EXTENDED, x->avx, sizeof(x->avx));
+        area_read(p, EXTENDED, x->avx, sizeof(x->avx));
     *pkru = 0;
     if (rfbm & x->xstate_bv & XCR0_PKRU)
-        place_read(p, pkru_offset(x->xcomp_bv, compact), pkru, 4);
+        area_read(p, pkru_offset(x->xcomp_bv, compact), pkru, 4);
 }
 
 static void restore(struct vcpu *v, const struct insn *i, bool must_compact)
 {
-    struct area x;
+    struct image x;
     uint32_t pkru;
     uint64_t rfbm = requested(v);
-    area_load(place_of(v, i, 64, MEM_R, area_size(rfbm, rfbm, false)), &x, rfbm, must_compact, &pkru);
+    image_load(area_of(v, i, 64), &x, rfbm, must_compact, &pkru);
 
     struct native_regs r = {.a = rfbm & xstate_supported() & ~XCR0_PKRU};
     x.xstate_bv &= r.a;
@@ -285,26 +261,27 @@ void op_xrstors(struct vcpu *v, const struct insn *i)
 
 void op_fxsave(struct vcpu *v, const struct insn *i)
 {
-    struct area x;
+    struct image x;
     fpu_check(v, FPU_FXSR);
-    struct place p = place_of(v, i, 16, MEM_W, 512);
-    place_probe(p, 512, MEM_W);
+    struct area p = area_of(v, i, 16);
+    area_probe(p, 511, 1, MEM_W);
+    area_probe(p, 0, 512, MEM_W);
     fpu_ptrs_settle(v);
     native_run(v, wide_pointers(i) ? fpu_op_fxsave64 : fpu_op_fxsave, NULL, &x);
-    place_write(p, 0, &x, 160 + xmm_size(v)); /* bytes 416 to 511 stay */
+    area_write(p, 0, &x, 160 + xmm_size(v)); /* bytes 416 to 511 stay */
 }
 
 void op_fxrstor(struct vcpu *v, const struct insn *i)
 {
-    struct area x;
+    struct image x;
     fpu_check(v, FPU_FXSR);
-    struct place p = place_of(v, i, 16, MEM_R, 512);
-    place_probe(p, 512, MEM_R);
-    place_read(p, 0, &x, 512);
+    struct area p = area_of(v, i, 16);
+    area_probe(p, 511, 1, MEM_R);
+    area_read(p, 0, &x, 512);
     if (x.mxcsr & ~fpu_mxcsr_mask())
         cpu_gp(v, 0);
     if (!cpu_64bit(v)) {
-        struct area now;
+        struct image now;
         state_store(v, &now, true);
         bytes_copy(x.xmm + 128, now.xmm + 128, 128);
     }
