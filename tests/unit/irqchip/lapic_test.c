@@ -61,6 +61,10 @@ static void priorities(void)
     lapic_tpr_set(v, 0);
     CHECK_EQ(atomic_load(&v->requests), REQ_EVENT);
     CHECK_EQ(apic_take(v), 0x31);
+    apic_set(v, LR_TPR, 0x37); /* of the class in service: the task's subclass shows (SDM vol. 3, 10.8.3.1) */
+    CHECK_EQ(apic_get(v, LR_PPR), 0x37);
+    apic_set(v, LR_TPR, 0x2f);
+    CHECK_EQ(apic_get(v, LR_PPR), 0x30);
     rig_free(r);
 }
 
@@ -170,6 +174,11 @@ static void special_messages(void)
     CHECK(lapic_take_sipi(ap, &vector));
     CHECK_EQ(vector, 0x9a);
     CHECK(!lapic_take_sipi(ap, &vector));
+    apic_icr(v, 1, APIC_INIT << 8 | BIT(14)); /* both before the CPU looks */
+    apic_icr(v, 1, APIC_STARTUP << 8 | 0x10);
+    CHECK(lapic_take_init(ap));
+    CHECK(lapic_take_sipi(ap, &vector));
+    CHECK_EQ(vector, 0x10);
     apic_icr(v, 1, APIC_SMI << 8);
     apic_icr(v, 1, APIC_EXTINT << 8);
     CHECK_EQ(apic_take(ap), -1);

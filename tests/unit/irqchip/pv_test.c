@@ -110,6 +110,14 @@ static void updates(void)
     pv_before_run(v);
     CHECK_EQ(read_page(r, 0).version, before.version + 2);
     CHECK_EQ(read_page(r, 0).tsc_timestamp, before.tsc_timestamp + 1000);
+    CHECK_EQ(pv_clock_paused(v), 0); /* KVM_KVMCLOCK_CTRL's flag stays until the guest clears it */
+    v->tsc_offset += 1000;
+    pv_before_run(v);
+    CHECK_EQ(read_page(r, 0).flags, 3);
+    r->ram[PAGE_OF(0) + offsetof(struct clock_page, flags)] = 1;
+    v->tsc_offset += 1000;
+    pv_before_run(v);
+    CHECK_EQ(read_page(r, 0).flags, 1);
     struct kvm_clock_data d = {.clock = 5000 * NS_PER_S};
     CHECK_EQ(pv_clock_set(&r->vm, &d), 0);
     pv_before_run(v);
@@ -125,6 +133,7 @@ static void updates(void)
     CHECK_EQ(pv_clock_set(&r->vm, &d), -EINVAL);
     /* Off, and to places where there is no RAM. */
     CHECK_EQ(pv_msr_write(v, MSR_KVM_SYSTEM_TIME, PAGE_OF(0), false), 0);
+    CHECK_EQ(pv_clock_paused(v), -EINVAL);
     v->tsc_offset += 1000;
     pv_before_run(v);
     CHECK_EQ(read_page(r, 0).version, p.version);

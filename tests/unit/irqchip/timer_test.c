@@ -149,14 +149,23 @@ static void deadline(void)
     apic_set(v, LR_TMICT, MS); /* ignored in this mode */
     CHECK_EQ(apic_get(v, LR_TMICT), 0);
     for (int n = 0; n < 5; n++) {
-        uint64_t goal = __rdtsc() + 12345678901 + 3 * khz;
-        lapic_tsc_deadline_set(v, goal);
+        uint64_t then = __rdtsc() + 12345678901 + 3 * khz;
+        lapic_tsc_deadline_set(v, then);
         CHECK(rig_wait(v, 2000));
-        CHECK(__rdtsc() + 12345678901 >= goal);
+        CHECK(__rdtsc() + 12345678901 >= then);
         CHECK_EQ(lapic_tsc_deadline_get(v), 0);
         CHECK_EQ(apic_take(v), 0x40);
         apic_eoi(v);
     }
+    /* A host clock that runs fast against the TSC (NTP slews it) wakes the thread early; the guest sees nothing before its time. */
+    v->tsc_khz *= 2;
+    uint64_t goal = __rdtsc() + 12345678901 + 4 * khz;
+    lapic_tsc_deadline_set(v, goal);
+    CHECK(rig_wait(v, 2000));
+    CHECK(__rdtsc() + 12345678901 >= goal);
+    CHECK_EQ(apic_take(v), 0x40);
+    apic_eoi(v);
+    v->tsc_khz = (uint32_t)khz;
     lapic_tsc_deadline_set(v, 1); /* past: at once, without the thread */
     CHECK_EQ(apic_take(v), 0x40);
     apic_eoi(v);
