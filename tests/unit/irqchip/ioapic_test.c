@@ -195,6 +195,7 @@ static void routing(void)
     twice[1] = msi_route(3, 0xfee00000, 0, 0x40);
     CHECK_EQ(irqchip_set_routes(&r->vm, twice, 2), -EINVAL);
     CHECK_EQ(irqchip_set_gsi(&r->vm, 0, 40, true), 1); /* a refused table changes nothing */
+    apic_set(v, LR_LINT0, LVT_MASKED);
     port_out(v, 0x21, 0);
     irqchip_set_gsi(&r->vm, 0, 0, false);
     CHECK_EQ(irqchip_set_gsi(&r->vm, 0, 0, true), 1); /* delivered by the IOAPIC, coalesced by the PIC */
