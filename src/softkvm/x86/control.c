@@ -213,9 +213,9 @@ void op_mov_dr(struct vcpu *v, const struct insn *i)
 {
     bool to_dr = i->ops[0].kind == OPK_DR;
     unsigned n = i->ops[to_dr ? 0 : 1].reg;
-    if (n >= 8 || ((n == 4 || n == 5) && (v->cr4 & CR4_DE)))
-        cpu_ud(v);
     require_cpl0(v);
+    if ((n == 4 || n == 5) && (v->cr4 & CR4_DE))
+        cpu_ud(v);
     if (v->dr[7] & DR7_GD)
         cpu_fault_db(v, DR6_BD);
     if (n == 4 || n == 5)

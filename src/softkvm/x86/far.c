@@ -71,24 +71,34 @@ static void transfer_real(struct vcpu *v, const struct insn *i, uint16_t sel, ui
     cpu_jump(v, off);
 }
 
-/* The code segment of a direct far transfer, or of a return: privilege already checked. Raises #NP, #GP; marks it accessed. */
-static void check_code(struct vcpu *v, struct descriptor *cs, uint64_t off)
+/* Raises #NP or #GP for a code segment that cannot be loaded: privilege already checked. */
+static void check_loadable(struct vcpu *v, const struct descriptor *cs)
 {
     if (!desc_present(cs))
         sel_fault(v, EXC_NP, cs->sel);
     if (v->long_mode && (cs->attr & (SEG_L | SEG_DB)) == (SEG_L | SEG_DB))
         sel_fault(v, EXC_GP, cs->sel);
+}
+
+/* The code segment and target of a gate or a return; marks the segment accessed. */
+static void check_code(struct vcpu *v, struct descriptor *cs, uint64_t off)
+{
+    check_loadable(v, cs);
     check_target(v, cs, off);
     desc_set_accessed(v, cs);
 }
 
-static void push_return(struct vcpu *v, const struct insn *i, struct stack *st, unsigned size)
+/* The pushes of a direct CALL are made by the rules of the code that it leads to: 64-bit code has no stack segment. */
+static void push_return(struct vcpu *v, const struct insn *i, struct stack *st, const struct descriptor *cs)
 {
+    bool to64 = v->long_mode && desc_is_64bit(cs);
     struct frame f;
-    frame_init(&f, size);
+    frame_init(&f, i->opsize);
     frame_add(&f, v->seg[SEG_CS].sel);
     frame_add(&f, v->rip + i->len);
-    stack_push_frame(v, st, &f, cpu_64bit(v));
+    if (to64)
+        st->mask = ~0ull;
+    stack_push_frame(v, st, &f, to64);
 }
 
 static void transfer_direct(struct vcpu *v, const struct insn *i, struct descriptor *cs, uint64_t off, bool call)
@@ -96,12 +106,14 @@ static void transfer_direct(struct vcpu *v, const struct insn *i, struct descrip
     unsigned dpl = SEG_DPL(cs);
     if (desc_is_conforming(cs) ? dpl > v->cpl : (cs->sel & SEL_RPL) > v->cpl || dpl != v->cpl)
         sel_fault(v, EXC_GP, cs->sel);
-    check_code(v, cs, off);
-    if (call) {
-        struct stack st = stack_current(v);
-        push_return(v, i, &st, i->opsize);
+    check_loadable(v, cs);
+    struct stack st = stack_current(v);
+    if (call) /* memory has the return address before the target is checked */
+        push_return(v, i, &st, cs);
+    check_target(v, cs, off);
+    desc_set_accessed(v, cs);
+    if (call)
         stack_commit(v, &st);
-    }
     commit_cs(v, cs, cs->sel, v->cpl);
     cpu_jump(v, off);
 }

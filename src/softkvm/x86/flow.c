@@ -28,15 +28,20 @@ void op_jmp_ind(struct vcpu *v, const struct insn *i)
 void op_call(struct vcpu *v, const struct insn *i)
 {
     uint64_t next = v->rip + i->len;
+    uint64_t sp = stack_pointer(v, -(int64_t)i->opsize);
+    mem_write(v, SEG_SS, sp, i->opsize, next);
     uint64_t target = branch_target(v, i->opsize, next + i->imm);
-    stack_push(v, i->opsize, next);
+    stack_set(v, sp);
     cpu_jump(v, target);
 }
 
 void op_call_ind(struct vcpu *v, const struct insn *i)
 {
-    uint64_t target = branch_target(v, i->opsize, op_read(v, i, 0));
-    stack_push(v, i->opsize, v->rip + i->len);
+    uint64_t target = op_read(v, i, 0), sp = stack_pointer(v, -(int64_t)i->opsize);
+    /* The return address is in memory before the target is checked; rSP moves only afterwards. */
+    mem_write(v, SEG_SS, sp, i->opsize, v->rip + i->len);
+    target = branch_target(v, i->opsize, target);
+    stack_set(v, sp);
     cpu_jump(v, target);
 }
 

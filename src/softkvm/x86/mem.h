@@ -137,8 +137,9 @@ static inline void *mem_rmw(struct vcpu *v, int seg, uint64_t off, unsigned size
     void *p = mmu_host_fast(v, la, size, MEM_W, v->mmu_idx);
     if (likely(p != NULL))
         return p;
-    bool misaligned = v->mmu_idx == MMU_USER_AC && (la & (size - 1)); /* mem_read raises #AC */
-    if ((la & (PAGE_SIZE - 1)) + size <= PAGE_SIZE && !misaligned)
+    if (v->mmu_idx == MMU_USER_AC && (la & (size - 1)))
+        return NULL; /* mem_read raises #AC */
+    if ((la & (PAGE_SIZE - 1)) + size <= PAGE_SIZE)
         return mmu_host_slow(v, la, MEM_W, v->mmu_idx, seg);
     mmu_probe(v, la, size, MEM_W, v->mmu_idx, seg);
     return NULL;

@@ -95,8 +95,8 @@ void op_movdir64b(struct vcpu *v, const struct insn *i)
 {
     uint64_t line[8];
     uint64_t src = seg_linear(v, i->seg, insn_ea(v, i), sizeof(line), MEM_R);
-    uint64_t dst = seg_linear(v, SEG_ES, reg_get(v, i->ops[0].reg, i->addrsize), sizeof(line), MEM_W);
     mmu_read_buf(v, src, line, sizeof(line), v->mmu_idx, i->seg);
+    uint64_t dst = seg_linear(v, SEG_ES, reg_get(v, i->ops[0].reg, i->addrsize), sizeof(line), MEM_W);
     if (dst & (sizeof(line) - 1))
         cpu_gp(v, 0);
     mmu_write_buf(v, dst, line, sizeof(line), v->mmu_idx, SEG_ES);
@@ -158,10 +158,11 @@ void op_bound(struct vcpu *v, const struct insn *i)
 {
     unsigned size = i->opsize;
     uint64_t off = insn_ea(v, i);
-    int64_t low = sign_extend(mem_read(v, i->seg, off, size), size);
-    int64_t high = sign_extend(mem_read(v, i->seg, (off + size) & size_mask(i->addrsize), size), size);
     int64_t index = sign_extend(op_read(v, i, 0), size);
-    if (index < low || index > high)
+    /* The upper bound is read only when the lower one holds. */
+    if (index < sign_extend(mem_read(v, i->seg, off, size), size))
+        cpu_fault(v, EXC_BR, 0);
+    if (index > sign_extend(mem_read(v, i->seg, (off + size) & size_mask(i->addrsize), size), size))
         cpu_fault(v, EXC_BR, 0);
 }
 

@@ -216,25 +216,24 @@ void mmu_write_buf(struct vcpu *v, uint64_t la, const void *buf, unsigned n, enu
     }
 }
 
-static void check_alignment(struct vcpu *v, uint64_t la, unsigned size, enum mem_access acc, enum mmu_index idx, int seg)
+/* Alignment is looked at before pages are, but after the address was found canonical. */
+static void check_alignment(struct vcpu *v, uint64_t la, unsigned size, enum mmu_index idx)
 {
-    if (likely(idx != MMU_USER_AC || !(la & (size - 1))))
-        return;
-    check_pages(v, la, size, acc, idx, seg); /* a page fault comes first */
-    cpu_fault(v, EXC_AC, 0);
+    if (unlikely(idx == MMU_USER_AC && (la & (size - 1)) && (v->code_mode != CODE64 || is_canonical(la))))
+        cpu_fault(v, EXC_AC, 0);
 }
 
 uint64_t mmu_read_slow(struct vcpu *v, uint64_t la, unsigned size, enum mmu_index idx, int seg)
 {
     uint64_t val = 0;
-    check_alignment(v, la, size, MEM_R, idx, seg);
+    check_alignment(v, la, size, idx);
     mmu_read_buf(v, la, &val, size, idx, seg);
     return val;
 }
 
 void mmu_write_slow(struct vcpu *v, uint64_t la, unsigned size, uint64_t val, enum mmu_index idx, int seg)
 {
-    check_alignment(v, la, size, MEM_W, idx, seg);
+    check_alignment(v, la, size, idx);
     mmu_write_buf(v, la, &val, size, idx, seg);
 }
 

@@ -50,14 +50,31 @@ static bool repeat_steps(struct vcpu *v, const struct insn *i, step_fn *step, st
     }
 }
 
+/*
+ * With 32-bit addresses in 64-bit code, the counter's upper half is cleared before anything else, even when the count is zero or the first element
+ * faults; MOVS and STOS treat their pointers alike. So do Intel's processors.
+ */
+static void narrow_registers(struct vcpu *v, const struct insn *i)
+{
+    if (i->mode != CODE64 || i->addrsize != 4)
+        return;
+    v->gpr[RCX] = (uint32_t)v->gpr[RCX];
+    if (i->op == OP_movs || i->op == OP_stos)
+        v->gpr[RDI] = (uint32_t)v->gpr[RDI];
+    if (i->op == OP_movs)
+        v->gpr[RSI] = (uint32_t)v->gpr[RSI];
+}
+
 void string_repeat(struct vcpu *v, const struct insn *i, step_fn *step)
 {
     struct step s = {0};
     bool suspended = false;
-    if (insn_has(i, PFX_REP | PFX_REPNE))
+    if (insn_has(i, PFX_REP | PFX_REPNE)) {
+        narrow_registers(v, i);
         suspended = repeat_steps(v, i, step, &s);
-    else
+    } else {
         s = step(v, i, 1);
+    }
     if (s.compared)
         flags_put(v, s.ax);
     if (suspended) {

@@ -17,9 +17,12 @@ static void shield_after_ss(struct vcpu *v)
     cpu_request(v, REQ_SHADOW);
 }
 
+/* With a 32-bit operand the slot's upper half stays as it is, on Intel's recent processors. SDM vol. 2, PUSH. */
 void op_push_seg(struct vcpu *v, const struct insn *i)
 {
-    stack_push(v, i->opsize, v->seg[i->ops[0].reg].sel);
+    uint64_t sp = stack_pointer(v, -(int64_t)i->opsize);
+    mem_write(v, SEG_SS, sp, i->opsize == 4 ? 2 : i->opsize, v->seg[i->ops[0].reg].sel);
+    stack_set(v, sp);
 }
 
 void op_pop_seg(struct vcpu *v, const struct insn *i)
@@ -27,7 +30,7 @@ void op_pop_seg(struct vcpu *v, const struct insn *i)
     enum seg_reg seg = i->ops[0].reg;
     unsigned width = stack_size(v); /* of the stack that is popped, not of the one that POP SS brings */
     uint64_t sp = stack_pointer(v, i->opsize);
-    seg_load(v, seg, (uint16_t)stack_peek(v, 0, i->opsize));
+    seg_load(v, seg, (uint16_t)stack_peek(v, 0, 2));
     reg_set(v, RSP, width, sp);
     if (seg == SEG_SS)
         shield_after_ss(v);
