@@ -297,7 +297,7 @@ static void build(const struct insn *i, struct native_stub *s)
     for (unsigned n = 0; n < i->nops; n++)
         if (i->ops[n].kind == OPK_MMX)
             s->flags |= STUB_WAITS;
-    if (s->mem_size > 10 || i->op == OP_vcvtph2ps)
+    if (s->mem_size > 10 || i->op == OP_vcvtph2ps || i->op == OP_vcvtps2ph)
         s->flags |= STUB_NO_AC;
     struct emitter e = {s->text, 0};
     emit_stub(&e, i, s, f);

@@ -65,11 +65,10 @@ static bool selected(const uint8_t *mask, unsigned n, unsigned size)
 {
     return mask[n * size + size - 1] >> 7;
 }
-static uint64_t element_la(struct vcpu *v, const struct insn *i, uint64_t off, unsigned size, enum mem_access acc)
+/* The linear address of element n of a memory operand; the offset does not wrap at the address size. */
+static uint64_t element_la(struct vcpu *v, const struct insn *i, unsigned n, unsigned size, enum mem_access acc)
 {
-    if (i->addrsize != 8)
-        off = i->addrsize == 4 ? (uint32_t)off : (uint16_t)off;
-    return seg_linear(v, i->seg, off, size, acc);
+    return seg_linear(v, i->seg, insn_ea(v, i) + n * size, size, acc);
 }
 
 /* Elements that the mask leaves out are not accessed. No alignment check takes place (SDM vol. 2, VMASKMOV). */
@@ -81,7 +80,7 @@ static void mask_load(struct vcpu *v, const struct insn *i, unsigned size)
     native_store(v, vex_file(length), i->ops[1].reg, mask);
     for (unsigned n = 0; n < length / size; n++)
         if (selected(mask, n, size))
-            mmu_read_buf(v, element_la(v, i, insn_ea(v, i) + n * size, size, MEM_R), data + n * size, size, v->mmu_idx, i->seg);
+            mmu_read_buf(v, element_la(v, i, n, size, MEM_R), data + n * size, size, v->mmu_idx, i->seg);
     native_load(v, vex_file(length), i->ops[0].reg, data);
 }
 
@@ -96,8 +95,8 @@ static void mask_store_probe(struct vcpu *v, const struct insn *i, const uint8_t
         return;
     while (!selected(mask, high - 1, size))
         high--;
-    uint64_t first = element_la(v, i, insn_ea(v, i) + low * size, size, MEM_W);
-    uint64_t last = element_la(v, i, insn_ea(v, i) + (high - 1) * size, size, MEM_W) + size - 1;
+    uint64_t first = element_la(v, i, low, size, MEM_W);
+    uint64_t last = element_la(v, i, high - 1, size, MEM_W) + size - 1;
     mmu_probe(v, first, 1, MEM_W, v->mmu_idx, i->seg);
     mmu_probe(v, last, 1, MEM_W, v->mmu_idx, i->seg);
 }
@@ -112,7 +111,7 @@ static void mask_store(struct vcpu *v, const struct insn *i, unsigned size)
     mask_store_probe(v, i, mask, length / size, size);
     for (unsigned n = 0; n < length / size; n++)
         if (selected(mask, n, size))
-            mmu_write_buf(v, element_la(v, i, insn_ea(v, i) + n * size, size, MEM_W), data + n * size, size, v->mmu_idx, i->seg);
+            mmu_write_buf(v, element_la(v, i, n, size, MEM_W), data + n * size, size, v->mmu_idx, i->seg);
 }
 
 static void mask_element_move(struct vcpu *v, const struct insn *i, unsigned size)
@@ -176,7 +175,8 @@ static uint64_t gather_offset(const struct vcpu *v, const struct insn *i, const 
     const void *p = g->index + n * g->index_size;
     int64_t index = g->index_size == 4 ? *(const int32_t *)p : *(const int64_t *)p;
     uint64_t base = i->base == REG_NONE ? 0 : v->gpr[i->base];
-    return base + ((uint64_t)index << i->scale) + (uint64_t)i->disp;
+    uint64_t off = base + ((uint64_t)index << i->scale) + (uint64_t)i->disp;
+    return i->addrsize == 8 ? off : (uint32_t)off; /* 16-bit addressing has no VSIB */
 }
 
 /*
@@ -199,7 +199,7 @@ static uint64_t gather_probe(struct vcpu *v, const struct insn *i, struct gather
         }
         unwind_jump(v->unwind, why);
     }
-    la = element_la(v, i, gather_offset(v, i, g, n), g->size, MEM_R);
+    la = seg_linear(v, i->seg, gather_offset(v, i, g, n), g->size, MEM_R);
     mmu_probe(v, la, g->size, MEM_R, v->mmu_idx, i->seg);
     bytes_copy(v->unwind, outer, sizeof(outer));
     return la;
@@ -209,7 +209,7 @@ static void gather_element(struct vcpu *v, const struct insn *i, struct gather *
 {
     uint8_t *to = g->dest + n * g->size;
     uint64_t off = gather_offset(v, i, g, n);
-    const void *p = cpu_64bit(v) && i->addrsize == 8 && i->seg < SEG_FS ? mmu_host_fast(v, off, g->size, MEM_R, v->mmu_idx) : NULL;
+    const void *p = cpu_64bit(v) && i->seg < SEG_FS ? mmu_host_fast(v, off, g->size, MEM_R, v->mmu_idx) : NULL;
     if (p)
         bytes_copy(to, p, g->size);
     else
