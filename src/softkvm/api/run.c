@@ -3,8 +3,8 @@
  * KVM_RUN: the loop around the engine's loop.
  *
  * Each turn looks at what others have asked for, waits while the vCPU is halted or not yet started, delivers at most one event, and runs the guest until
- * something of this is needed again. The engine sets REQ_EVENT whenever an instruction opens a window (IF, shadow, NMI mask, TPR), so a blocked
- * event is looked at again exactly then.
+ * something of this is needed again. While an event waits (v->ev.waiting), the engine sets REQ_EVENT whenever an instruction opens a window (IF,
+ * shadow, NMI mask, TPR), so a blocked event is looked at again exactly then.
  *
  * While an instruction (or the delivery of an event) waits for user space's answer, nothing else is injected, and a wish to leave is
  * granted once it is complete.
@@ -233,6 +233,7 @@ static enum cpu_stop deliver_accepted(struct vcpu *v)
 static enum cpu_stop deliver_event(struct vcpu *v)
 {
     struct pending_events *e = &v->ev;
+    e->waiting = true; /* unless the end of this function finds that nothing does */
     if (exits_in_flight(v) && !v->api->delivering)
         return STOP_NONE;
     if (e->exc_pending || e->nmi_injected || e->irq_pending)
@@ -246,8 +247,10 @@ static enum cpu_stop deliver_event(struct vcpu *v)
         return deliver_nmi(v);
     }
     int vector = event_intr_open(v) ? take_interrupt(v) : -1;
-    if (vector < 0)
+    if (vector < 0) {
+        e->waiting = e->nmi_pending || v->api->ext_vector >= 0 || v->run->request_interrupt_window || has_interrupt(v);
         return STOP_NONE;
+    }
     e->irq_pending = true;
     e->irq_soft = false;
     e->irq_vector = (uint8_t)vector;

@@ -198,6 +198,7 @@ struct pending_events {
     _Atomic unsigned nmi_pending; /* 0..2 */
     bool nmi_masked;
     bool nmi_injected;
+    bool waiting; /* an event waits, or may wait, for a window: what opens one must have the API look again */
 };
 
 /* Counters are written by the vCPU's thread alone and read by others: no locked instruction is needed. */
@@ -406,6 +407,12 @@ static inline void event_abandon(struct vcpu *v)
 {
     v->delivering = -1;
     v->ext = false;
+}
+/* IF was set, or a shadow has ended. */
+static inline void event_window_opened(struct vcpu *v)
+{
+    if (v->ev.waiting)
+        cpu_request(v, REQ_EVENT);
 }
 /* Can an external interrupt / an NMI be delivered at this boundary? */
 static inline bool event_intr_open(const struct vcpu *v)

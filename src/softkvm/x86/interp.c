@@ -256,7 +256,7 @@ static void slow_end(struct vcpu *v)
 {
     struct slow_lane *s = &v->icache->slow;
     if (s->active && s->shadow && !v->int_shadow)
-        cpu_request(v, REQ_EVENT);
+        event_window_opened(v);
     s->active = false;
 }
 

@@ -270,7 +270,7 @@ void flags_write(struct vcpu *v, uint64_t val, uint64_t mask)
     if (now & (FL_TF | FL_RF))
         debug_update(v);
     if (now & ~old & FL_IF)
-        cpu_request(v, REQ_EVENT);
+        event_window_opened(v);
 }
 
 /* ---- reset ---- */

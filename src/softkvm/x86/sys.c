@@ -84,7 +84,8 @@ void op_sti(struct vcpu *v, const struct insn *i)
         cpu_gp(v, 0);
     if (flag == FL_IF && !(v->rflags & FL_IF)) {
         v->int_shadow |= KVM_X86_SHADOW_INT_STI;
-        cpu_request(v, REQ_SHADOW | REQ_EVENT);
+        cpu_request(v, REQ_SHADOW);
+        event_window_opened(v);
     }
     v->rflags |= flag;
 }
