@@ -189,7 +189,7 @@ no_1g:
         TRY
         mov     (%rbx), %eax
         END_TRY
-        CHECK_EXC(14, 0)                /* the upper half is not mapped, and the first page faults first */
+        CHECK_EXC(13, 0)                /* its last byte is not canonical: that comes before any page */
         mov     $0xffff7fffffffffff, %rbx
         TRY
         mov     (%rbx), %al
