@@ -102,7 +102,7 @@ bool eventfd_wait(int fd, int ms)
     return poll(&p, 1, ms) == 1;
 }
 
-static void clean_up(void)
+void harness_clean_up(void)
 {
     while (nguests)
         guest_free(guests[nguests - 1]);
@@ -259,7 +259,7 @@ static bool run_test(const struct test *t)
         t->fn();
         ok = true;
     }
-    clean_up();
+    harness_clean_up();
     printf("%s %s: %s\n", ok ? "ok  " : "FAIL", be->name, t->name);
     return ok;
 }

@@ -70,6 +70,7 @@ struct guest {
     size_t run_size;
     uint8_t *ram; /* at GPA 0 */
 };
+void harness_clean_up(void); /* at the end of every test */
 struct guest *guest_new(unsigned vcpus, unsigned flags);
 void guest_free(struct guest *g);
 /* Puts code at `at` (below 64 KiB) and points the vCPU at it in 16-bit real mode: all segments 0, rsp 0x7000, IF clear. */

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Several vCPUs on threads of their own: pauses, memslot changes and the dirty log under way, locked accesses across pages, IPIs. */
+#include "threads.h"
+
+#define VCPUS 3
+
+/* Runs `n` vCPUs until each has made an exit. */
+static void run_all(struct guest *g, struct runner *r, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        runner_start(&r[i], g, i);
+    for (unsigned i = 0; i < n; i++) {
+        CHECK(runner_done(&r[i], 20000));
+        CHECK_EQ(runner_join(&r[i]), KVM_EXIT_HLT);
+    }
+}
+
+/* Atomics: each vCPU adds 1 to one word 20,000 times. */
+static void atomic_add(void)
+{
+    struct guest *g = guest_new(VCPUS, GUEST_CPUID);
+    struct runner r[VCPUS];
+    /* mov ecx,20000; again: lock inc dword [0x3000]; dec ecx; jnz again; hlt */
+    for (unsigned i = 0; i < VCPUS; i++)
+        guest_long(g, i, 0x1000, CODE(0xb9, 0x20, 0x4e, 0, 0, 0xf0, 0xff, 0x04, 0x25, 0x00, 0x30, 0, 0, 0xff, 0xc9, 0x75, 0xf4, 0xf4));
+    run_all(g, r, VCPUS);
+    CHECK_EQ(*(uint32_t *)(void *)(g->ram + 0x3000), 20000 * VCPUS);
+}
+
+/* The same across a page boundary: there is no such host instruction to use, so the others are held. */
+static void atomic_add_crossing(void)
+{
+    struct guest *g = guest_new(VCPUS, GUEST_CPUID);
+    struct runner r[VCPUS];
+    for (unsigned i = 0; i < VCPUS; i++)
+        guest_long(g, i, 0x1000, CODE(0xb9, 0xe8, 0x03, 0, 0, 0xf0, 0xff, 0x04, 0x25, 0xfe, 0x3f, 0, 0, 0xff, 0xc9, 0x75, 0xf4, 0xf4));
+    run_all(g, r, VCPUS);
+    uint32_t sum;
+    memcpy(&sum, g->ram + 0x3ffe, 4);
+    CHECK_EQ(sum, 1000 * VCPUS);
+}
+
+/* A locked access across pages into MMIO exits while the others are held, and lets them go. */
+static void crossing_into_mmio(void)
+{
+    struct guest *g = guest_new(2, GUEST_CPUID);
+    set_region(g, 0, 0, 0, 0, NULL);
+    set_region(g, 0, 0, 0, 0x180000, g->ram);
+    guest_long(g, 0, 0x1000, CODE(0xf0, 0xff, 0x04, 0x25, 0xfe, 0xff, 0x17, 0, 0xf4)); /* lock inc dword [0x17fffe]; hlt */
+    guest_long(g, 1, 0x2000, CODE(0xb9, 0x00, 0x80, 0, 0, 0xff, 0xc9, 0x75, 0xfc, 0xf4));
+    struct runner other;
+    struct kvm_run *run = RUN(g, 0, KVM_EXIT_MMIO);
+    runner_start(&other, g, 1); /* not held by an instruction that waits for user space */
+    CHECK(runner_done(&other, 5000));
+    CHECK_EQ(runner_join(&other), KVM_EXIT_HLT);
+    memcpy(run->mmio.data, "\xff\xff", 2);
+    do {
+        OK(g->vcpu[0], KVM_RUN, 0);
+    } while (run->exit_reason == KVM_EXIT_MMIO);
+    CHECK_EQ(run->exit_reason, KVM_EXIT_HLT);
+}
+
+/* Slots come and go elsewhere while two vCPUs run; their own memory is never gone. */
+static void slots_under_way(void)
+{
+    struct guest *g = guest_new(2, GUEST_CPUID);
+    struct runner r[2];
+    uint8_t *p = pages_new(0x10000);
+    /* mov ecx,3000000; again: inc dword [0x3000 + cpu*8]; dec ecx; jnz again; hlt */
+    for (unsigned i = 0; i < 2; i++)
+        guest_long(g, i, 0x1000 + 0x100 * i,
+                   CODE(0xb9, 0xc0, 0xc6, 0x2d, 0, 0xff, 0x04, 0x25, (uint8_t)(8 * i), 0x30, 0, 0, 0xff, 0xc9, 0x75, 0xf5, 0xf4));
+    for (unsigned i = 0; i < 2; i++)
+        runner_start(&r[i], g, i);
+    unsigned changes = 0;
+    for (; !r[0].done || !r[1].done; changes++) {
+        set_region(g, 1, 0, 0x400000 + (changes % 2) * 0x100000, 0x10000, p);
+        set_region(g, 1, 0, 0, 0, NULL);
+        CHECK(changes < 1000000);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK_EQ(runner_join(&r[i]), KVM_EXIT_HLT);
+        CHECK_EQ(*(uint32_t *)(void *)(g->ram + 0x3000 + 8 * i), 3000000);
+    }
+    CHECK(changes > 3);
+}
+
+/*
+ * The dirty log, read while the guest writes: a copy that takes over the pages that the log names, time and again, ends up equal to the
+ * guest's memory. That is live migration.
+ */
+static void dirty_log_under_way(void)
+{
+    struct guest *g = guest_new(2, GUEST_LOG | GUEST_CPUID);
+    struct runner r[2];
+    uint8_t *copy = pages_new(GUEST_RAM);
+    uint64_t bits[GUEST_RAM / 4096 / 64];
+    struct kvm_dirty_log log = {.slot = 0, .dirty_bitmap = bits};
+    /* mov ecx,300000; again: imul edx,edx,0x41c64e6d; add edx,12345; mov eax,edx; and eax,0x3fffc; inc dword [rax+0x8000 or 0x88000];
+     * dec ecx; jnz again; hlt */
+    for (unsigned i = 0; i < 2; i++)
+        guest_long(g, i, 0x1000 + 0x100 * i,
+                   CODE(0xb9, 0xe0, 0x93, 0x04, 0, 0x69, 0xd2, 0x6d, 0x4e, 0xc6, 0x41, 0x81, 0xc2, 0x39, 0x30, 0, 0, 0x89, 0xd0, 0x25, 0xfc, 0xff, 0x03,
+                        0, 0xff, 0x80, 0x00, 0x80, (uint8_t)(8 * i), 0, 0xff, 0xc9, 0x75, 0xe3, 0xf4));
+    memcpy(copy, g->ram, GUEST_RAM);
+    for (unsigned i = 0; i < 2; i++)
+        runner_start(&r[i], g, i);
+    unsigned rounds = 0;
+    for (bool last = false; !last; rounds++) {
+        last = r[0].done && r[1].done;
+        OK(g->vm, KVM_GET_DIRTY_LOG, &log);
+        for (unsigned p = 0; p < GUEST_RAM / 4096; p++)
+            if (bits[p / 64] >> (p % 64) & 1)
+                memcpy(copy + p * 4096, g->ram + p * 4096, 4096);
+    }
+    for (unsigned i = 0; i < 2; i++)
+        CHECK_EQ(runner_join(&r[i]), KVM_EXIT_HLT);
+    CHECK(rounds > 2);
+    CHECK(!memcmp(copy, g->ram, GUEST_RAM));
+}
+
+/* Two vCPUs wake each other by IPIs and wait for them in HLT, 2,000 times: no wake-up is lost. */
+static void ipi_ping_pong(void)
+{
+    struct guest *g = guest_new(2, GUEST_SPLIT | GUEST_CPUID);
+    static const uint8_t handler[] = {0x67, 0x66, 0xc7, 0x05, 0xb0, 0, 0xe0, 0xfe, 0, 0, 0, 0, 0xcf}; /* EOI; iret */
+    memcpy(g->ram + 4 * 0x40, &(uint32_t){0x2000}, 4);
+    memcpy(g->ram + 0x2000, handler, sizeof(handler));
+    for (unsigned i = 0; i < 2; i++) {
+        uint8_t other = !i;
+#define SEND 0x67, 0x66, 0xc7, 0x05, 0x10, 0x03, 0xe0, 0xfe, 0, 0, 0, other, 0x67, 0x66, 0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x40, 0x40, 0, 0
+#define WAIT 0xfb, 0xf4, 0xfa
+        /* mov cx,2000; again: ICR2 := other<<24, ICR := 0x4040, sti, hlt, cli, in one order or the other; loop again; out 0x10,al */
+        const uint8_t first[] = {0xb9, 0xd0, 0x07, SEND, WAIT, 0xe2, 0xe3, 0xe6, 0x10}, second[] = {0xb9, 0xd0, 0x07, WAIT, SEND, 0xe2, 0xe3, 0xe6, 0x10};
+        const uint8_t *code = i ? second : first;
+        guest_real(g, i, (uint16_t)(0x1000 + 0x100 * i), code, sizeof(first));
+        struct kvm_sregs s;
+        OK(g->vcpu[i], KVM_GET_SREGS, &s);
+        s.ds.limit = 0xffffffff;
+        s.ds.g = 1;
+        OK(g->vcpu[i], KVM_SET_SREGS, &s);
+        struct kvm_lapic_state l;
+        OK(g->vcpu[i], KVM_GET_LAPIC, &l);
+        memcpy(l.regs + 0xf0, &(uint32_t){0x1ff}, 4);
+        OK(g->vcpu[i], KVM_SET_LAPIC, &l);
+        OK(g->vcpu[i], KVM_SET_MP_STATE, &(struct kvm_mp_state){KVM_MP_STATE_RUNNABLE});
+    }
+    struct runner r[2];
+    for (unsigned i = 0; i < 2; i++)
+        runner_start(&r[i], g, i);
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK(runner_done(&r[i], 20000));
+        CHECK_EQ(runner_join(&r[i]), KVM_EXIT_IO);
+    }
+}
+
+/* Who asks for a vCPU's state waits until its KVM_RUN is over. */
+struct asker {
+    struct guest *g;
+    pthread_t thread;
+    _Atomic bool done;
+};
+
+static void *ask(void *arg)
+{
+    struct asker *a = arg;
+    struct kvm_regs r;
+    be->ioctl(a->g->vcpu[0], KVM_GET_REGS, &r);
+    a->done = true;
+    return NULL;
+}
+
+static void ioctl_waits_for_run(void)
+{
+    struct guest *g = guest_new(1, GUEST_SPLIT | GUEST_CPUID);
+    guest_real(g, 0, 0x1000, CODE(0xfb, 0xf4, 0xeb, 0xfd));
+    struct runner r;
+    struct asker a = {.g = g};
+    runner_start(&r, g, 0);
+    usleep(20000);
+    CHECK(!pthread_create(&a.thread, NULL, ask, &a));
+    usleep(50000);
+    CHECK(!a.done);
+    set_region(g, 1, 0, 0x400000, 4096, pages_new(4096)); /* which does not wait for it */
+    g->run[0]->immediate_exit = 1;
+    struct kvm_lapic_state l;
+    (void)l;
+    struct kvm_msi m = {.address_lo = 0xfee00000, .data = 0x400}; /* NMI: wakes it, and it finds immediate_exit */
+    OK(g->vm, KVM_SIGNAL_MSI, &m);
+    CHECK(runner_done(&r, 2000));
+    pthread_join(r.thread, NULL);
+    pthread_join(a.thread, NULL);
+    CHECK(a.done);
+}
+
+#define EMULATED "a software-only /dev/kvm emulates this code too slowly, and not all of it"
+const struct test tests[] = {
+    {"atomic add", atomic_add, EMULATED},
+    {"atomic add across pages", atomic_add_crossing, EMULATED},
+    {"locked access into mmio", crossing_into_mmio, EMULATED},
+    {"slots change under way", slots_under_way, EMULATED},
+    {"dirty log under way", dirty_log_under_way, EMULATED},
+    {"ipi ping-pong", ipi_ping_pong, NULL},
+    {"ioctl waits for run", ioctl_waits_for_run, "without a signal the kernel's vCPU does not look at immediate_exit"},
+    {NULL, NULL, NULL},
+};
