@@ -229,13 +229,23 @@ static enum cpu_stop deliver_accepted(struct vcpu *v)
     return open || e->irq_soft || v->api->delivering ? deliver_interrupt(v) : STOP_NONE;
 }
 
+/* Is there something that will be delivered, or told, as soon as a window opens? */
+static bool something_waits(struct vcpu *v)
+{
+    const struct pending_events *e = &v->ev;
+    return e->exc_pending || e->nmi_injected || e->nmi_pending || v->api->ext_vector >= 0 || v->run->request_interrupt_window || has_interrupt(v);
+}
+
 /* Delivers the event that comes next, if one can come now. */
 static enum cpu_stop deliver_event(struct vcpu *v)
 {
     struct pending_events *e = &v->ev;
     e->waiting = true; /* unless the end of this function finds that nothing does */
-    if (exits_in_flight(v) && !v->api->delivering)
+    if (exits_in_flight(v) && !v->api->delivering) {
+        if (something_waits(v))
+            cpu_request(v, REQ_EVENT); /* the engine sees it behind the instruction that is in flight */
         return STOP_NONE;
+    }
     if (e->exc_pending || e->nmi_injected || e->irq_pending)
         return deliver_accepted(v);
     bool block = (v->guest_debug.control & KVM_GUESTDBG_ENABLE) && (v->guest_debug.control & KVM_GUESTDBG_BLOCKIRQ);
@@ -248,7 +258,7 @@ static enum cpu_stop deliver_event(struct vcpu *v)
     }
     int vector = event_intr_open(v) ? take_interrupt(v) : -1;
     if (vector < 0) {
-        e->waiting = e->nmi_pending || v->api->ext_vector >= 0 || v->run->request_interrupt_window || has_interrupt(v);
+        e->waiting = something_waits(v);
         return STOP_NONE;
     }
     e->irq_pending = true;

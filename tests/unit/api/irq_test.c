@@ -102,6 +102,25 @@ static void priorities(void)
     }
 }
 
+/* An interrupt that comes while user space handles an exit is delivered right behind the instruction. */
+static void interrupt_at_exit(void)
+{
+    struct guest *g = guest_new(1, GUEST_SPLIT | GUEST_CPUID);
+    memcpy(g->ram + 4 * 0x31, &(uint32_t){0x2000}, 4);
+    poke(g, 0x2000, CODE(0xe6, 0x11));
+    start_real(g, 0, 0x1000, CODE(0xfb, 0x90, 0xe4, 0x70, 0x41, 0xeb, 0xfd)); /* sti; nop; in al,0x70; again: inc cx; jmp again */
+    enable_lapic(g, 0);
+    struct kvm_run *run = RUN(g, 0, KVM_EXIT_IO);
+    CHECK_EQ(run->io.port, 0x70);
+    *((uint8_t *)run + run->io.data_offset) = 0x5a;
+    msi(g, 0, 0x31);
+    run = RUN(g, 0, KVM_EXIT_IO);
+    CHECK_EQ(run->io.port, 0x11);
+    CHECK_EQ(guest_regs(g, 0).rax & 0xff, 0x5a);
+    CHECK_EQ(guest_regs(g, 0).rcx, 0);
+    CHECK_EQ(*(uint16_t *)(void *)(g->ram + 0x6ffa), 0x1004);
+}
+
 /* An AP waits for INIT and SIPI, which the BSP sends through its LAPIC. */
 static void init_sipi(void)
 {
@@ -266,6 +285,7 @@ const struct test tests[] = {
     {"halt and wake", halt_and_wake, NULL},
     {"nmi wakes", nmi_wakes, NULL},
     {"priorities", priorities, EMULATED ": windows are not looked for between emulated instructions"},
+    {"interrupt at an exit", interrupt_at_exit, NULL},
     {"init and sipi", init_sipi, NULL},
     {"uninitialized", uninitialized, NULL},
     {"lapic timer", lapic_timer, NULL},
