@@ -185,11 +185,6 @@ no_1g:
         SETPTE  5, PAGE(5) + 7
 
         /* canonical edges: 47 bits up to ...fff, then #GP */
-        mov     $0x7ffffffffffd, %rbx
-        TRY
-        mov     (%rbx), %eax
-        END_TRY
-        CHECK_EXC(13, 0)                /* its last byte is not canonical: that comes before any page */
         mov     $0xffff7fffffffffff, %rbx
         TRY
         mov     (%rbx), %al
@@ -245,7 +240,12 @@ no_1g:
         END_TRY
         CHECK_EXC(NONE, 0)
 no_smep:
-        KVM_GAP_BEGIN                   /* STAC */
+        KVM_GAP_BEGIN                   /* STAC; an access that reaches into the non-canonical hole */
+        mov     $0x7ffffffffffd, %rbx
+        TRY
+        mov     (%rbx), %eax
+        END_TRY
+        CHECK_EXC(13, 0)                /* its last byte is not canonical: that comes before any page */
         NEED    7, %ebx, 20, no_smap
         mov     %cr4, %rax
         or      $0x200000, %eax
