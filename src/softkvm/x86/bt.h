@@ -36,8 +36,8 @@ struct bt;
 
 #define BT_JUMP_BITS 12
 #define BT_JUMP_SIZE (1 << BT_JUMP_BITS)
-#define BT_FILL_LOG  4096
-#define BT_XPAGES    256
+#define BT_FILL_LOG  16384
+#define BT_XPAGES    1024
 
 enum { BT_KERNEL, BT_USER, BT_RINGS };
 
@@ -51,6 +51,7 @@ struct bt_jumps {
 
 struct bt_xpage { /* a page that code is fetched from */
     uint64_t la, gpa;
+    bool global;
     const uint8_t *host;
 };
 
@@ -75,8 +76,11 @@ struct bt_cpu {
     uint64_t *table[BT_RINGS][2]; /* [ring][MEM_R or MEM_W]: host minus linear address by linear page, 0 none; BT_TABLE_PAGES entries */
     uint64_t index[BT_RINGS][2];  /* the same divided by 8, as translated code adds it */
     unsigned log_count;     /* > BT_FILL_LOG: too many to tell */
-    uint64_t log[BT_FILL_LOG];
-    struct bt_xpage xpage[BT_XPAGES];
+    uint64_t log[BT_FILL_LOG]; /* linear pages that have entries; BT_LOG_GLOBAL: they survive a write of CR3 */
+    uint64_t code_filter[BT_RINGS][8]; /* Bloom filter of the linear pages that `jump` knows */
+    bool kernel_local;      /* kernel code was run from a page that is not global */
+    bool user_code;         /* user code was run */
+    struct bt_xpage xpage[BT_RINGS][BT_XPAGES];
     struct bt_jumps jump[BT_RINGS];
     struct { uint64_t lookups, links, interps, translated, invalidated, flushes, polls; } stats;
 };
@@ -106,8 +110,9 @@ void bt_end(struct vcpu *v);
 uint64_t bt_trap(uint64_t pc, uint64_t addr);
 
 /* ---- for the MMU ---- */
-void bt_tlb_fill(struct vcpu *v, unsigned mmu_idx, uint64_t la, uintptr_t host_page, bool read, bool write);
+void bt_tlb_fill(struct vcpu *v, unsigned mmu_idx, uint64_t la, uintptr_t host_page, bool read, bool write, bool global);
 void bt_tlb_flush(struct vcpu *v);
+void bt_tlb_flush_address_space(struct vcpu *v); /* all but global pages */
 void bt_tlb_flush_range(struct vcpu *v, uint64_t la, unsigned shift); /* the entries within the 2^shift bytes around la */
 void bt_tlb_unwrite(struct vcpu *v, uintptr_t host_page); /* no linear page leads to this host page for writing any more */
 bool bt_is_code(const struct vcpu *v, uint64_t gpa);

@@ -137,18 +137,19 @@ static void drop(struct bt *bt, struct bt_block *b)
     b->dead = true;
 }
 
-void bt_jumps_clear(struct vcpu *v)
+void bt_jumps_clear(struct vcpu *v, unsigned ring)
 {
-    for (unsigned ring = 0; ring < BT_RINGS; ring++) {
-        uint64_t *p = v->bt.jump[ring].rip, n = BT_JUMP_SIZE;
-        __asm__ volatile("rep stosq" : "+D"(p), "+c"(n) : "a"(BT_NO_RIP) : "memory");
-    }
+    uint64_t *p = v->bt.jump[ring].rip, n = BT_JUMP_SIZE;
+    __asm__ volatile("rep stosq" : "+D"(p), "+c"(n) : "a"(BT_NO_RIP) : "memory");
+    bytes_fill(v->bt.code_filter[ring], 0, sizeof v->bt.code_filter[ring]);
 }
 
 static void all_jumps_clear(struct softkvm_vm *vm)
 {
-    for (unsigned i = 0, n = atomic_load(&vm->nvcpus); i < n; i++)
-        bt_jumps_clear(atomic_load(&vm->vcpus[i]));
+    for (unsigned i = 0, n = atomic_load(&vm->nvcpus); i < n; i++) {
+        bt_jumps_clear(atomic_load(&vm->vcpus[i]), BT_KERNEL);
+        bt_jumps_clear(atomic_load(&vm->vcpus[i]), BT_USER);
+    }
 }
 
 static bool hit(const struct bt_block *b, uint64_t gpa, unsigned n)
@@ -196,6 +197,17 @@ void bt_drop_all(struct vcpu *v)
     v->bt.stats.flushes++;
 }
 
+static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned n)
+{
+    uint64_t differ = 0;
+    unsigned k = 0;
+    for (; k + 8 <= n; k += 8)
+        differ |= *(const volatile uint64_t *)(const void *)(a + k) ^ *(const uint64_t *)(const void *)(b + k);
+    for (; k < n; k++)
+        differ |= *(const volatile uint8_t *)(a + k) ^ b[k];
+    return !differ;
+}
+
 void bt_page_verify(struct vcpu *v, uint64_t gpa, const uint8_t *host)
 {
     struct bt *bt = v->vm->bt;
@@ -203,9 +215,7 @@ void bt_page_verify(struct vcpu *v, uint64_t gpa, const uint8_t *host)
     bt_lock(bt);
     struct bt_page *p = bt_page_find(bt, gpa, false);
     for (struct bt_block *b = p ? p->blocks : NULL; b && same; b = b->page_next) {
-        const volatile uint8_t *now = host + (b->gpa & (PAGE_SIZE - 1));
-        for (unsigned k = 0; k < b->nbytes && same; k++)
-            same = now[k] == b->bytes[k];
+        same = same_bytes(host + (b->gpa & (PAGE_SIZE - 1)), b->bytes, b->nbytes);
     }
     bt_unlock(bt);
     if (same)

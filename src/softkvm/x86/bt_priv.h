@@ -95,7 +95,7 @@ struct bt_page *bt_page_find(struct bt *bt, uint64_t gpa, bool create);
 /* Drop blocks; all other vCPUs are held. */
 void bt_drop_range(struct vcpu *v, uint64_t gpa, unsigned n);
 void bt_drop_all(struct vcpu *v);
-void bt_jumps_clear(struct vcpu *v);
+void bt_jumps_clear(struct vcpu *v, unsigned ring);
 /* Do the page's blocks still have the bytes they were made from? Drops those that have not. */
 void bt_page_verify(struct vcpu *v, uint64_t gpa, const uint8_t *host);
 /* Marks a page as code and takes everybody's write permission away. */

@@ -62,17 +62,30 @@ static uint32_t mode_key(const struct vcpu *v)
 
 /* ---- finding blocks ---- */
 
+static unsigned ring_of(const struct vcpu *v)
+{
+    return v->cpl == 3 ? BT_USER : BT_KERNEL;
+}
+
+static struct bt_xpage *xpage_of(struct vcpu *v, unsigned ring, uint64_t la)
+{
+    return &v->bt.xpage[ring][la >> 12 & (BT_XPAGES - 1)];
+}
+
 static struct bt_xpage *code_page(struct vcpu *v, uint64_t rip)
 {
-    struct bt_xpage *x = &v->bt.xpage[rip >> 12 & (BT_XPAGES - 1)];
+    struct bt_xpage *x = xpage_of(v, ring_of(v), rip);
     if (likely(x->la == (rip & PAGE_MASK)))
         return x;
     uint64_t gpa;
-    const uint8_t *host = mmu_code_page(v, rip, &gpa);
+    bool global;
+    const uint8_t *host = mmu_code_page(v, rip, &gpa, &global);
     if (!host)
         return NULL;
     bt_page_verify(v, gpa, host);
-    *x = (struct bt_xpage){rip & PAGE_MASK, gpa & PAGE_MASK, host};
+    *x = (struct bt_xpage){rip & PAGE_MASK, gpa & PAGE_MASK, global, host};
+    v->bt.kernel_local |= v->cpl == 0 && !global;
+    v->bt.user_code |= v->cpl == 3;
     return x;
 }
 
@@ -111,9 +124,17 @@ static struct bt_block *find(struct vcpu *v, uint64_t rip)
     return b ? b : make_block(v, gpa, x, v->bt.key);
 }
 
+static uint64_t *filter_word(struct bt_cpu *c, unsigned ring, uint64_t la, uint64_t *bit)
+{
+    uint64_t h = (la >> 12) * 0x9e3779b97f4a7c15ull >> 55;
+    *bit = BIT64(h % 64);
+    return &c->code_filter[ring][h / 64];
+}
+
 static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)
 {
-    struct bt_jumps *j = &v->bt.jump[v->cpl == 3 ? BT_USER : BT_KERNEL];
+    unsigned ring = ring_of(v);
+    struct bt_jumps *j = &v->bt.jump[ring];
     unsigned n = v->rip >> 1 & (BT_JUMP_SIZE - 1);
     struct bt_block *b = find(v, v->rip);
     *block = b;
@@ -121,6 +142,8 @@ static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)
         return NULL;
     const uint8_t *host = v->vm->bt->rx + b->code;
     v->bt.page = v->rip & PAGE_MASK;
+    uint64_t bit;
+    *filter_word(&v->bt, ring, v->rip, &bit) |= bit;
     j->page[n] = v->rip & PAGE_MASK;
     j->host[n] = (uint64_t)(uintptr_t)host;
     j->rip[n] = v->rip;
@@ -220,8 +243,10 @@ int bt_loop(struct vcpu *v)
         if (likely(usable(v))) {
             uint32_t key = mode_key(v);
             check_target(v);
-            if (unlikely((key ^ v->bt.key) & ~(uint32_t)BT_KEY_USER))
-                bt_jumps_clear(v);
+            if (unlikely((key ^ v->bt.key) & ~(uint32_t)BT_KEY_USER)) {
+                bt_jumps_clear(v, BT_KERNEL);
+                bt_jumps_clear(v, BT_USER);
+            }
             v->bt.key = key;
             host = find_jump(v, &b);
         }
@@ -312,21 +337,33 @@ static uint64_t table_index(uint64_t la)
     return la >> 12 & (BT_TABLE_PAGES - 1);
 }
 
-void bt_tlb_fill(struct vcpu *v, unsigned mmu_idx, uint64_t la, uintptr_t host_page, bool read, bool write)
+#define LOG_GLOBAL BIT64(63)
+
+static bool has_page(const struct bt_cpu *c, uint64_t n)
+{
+    for (unsigned ring = 0; ring < BT_RINGS; ring++)
+        if (c->table[ring][MEM_R][n] | c->table[ring][MEM_W][n])
+            return true;
+    return false;
+}
+
+void bt_tlb_fill(struct vcpu *v, unsigned mmu_idx, uint64_t la, uintptr_t host_page, bool read, bool write, bool global)
 {
     struct bt_cpu *c = &v->bt;
     if (!c->on || mmu_idx > MMU_USER)
         return;
     unsigned ring = mmu_idx == MMU_USER ? BT_USER : BT_KERNEL;
     uint64_t n = table_index(la), delta = host_page - (la & PAGE_MASK);
+    if (!has_page(c, n)) {
+        if (c->log_count < BT_FILL_LOG)
+            c->log[c->log_count] = n | (global ? LOG_GLOBAL : 0);
+        if (c->log_count <= BT_FILL_LOG)
+            c->log_count++;
+    }
     if (read)
         c->table[ring][MEM_R][n] = delta;
     if (write)
         c->table[ring][MEM_W][n] = delta;
-    if (c->log_count < BT_FILL_LOG)
-        c->log[c->log_count] = n;
-    if (c->log_count <= BT_FILL_LOG)
-        c->log_count++;
 }
 
 static void clear_page(struct bt_cpu *c, uint64_t n)
@@ -335,10 +372,17 @@ static void clear_page(struct bt_cpu *c, uint64_t n)
         c->table[ring][MEM_R][n] = c->table[ring][MEM_W][n] = 0;
 }
 
-static void xpages_clear(struct bt_cpu *c)
+static void xpages_clear(struct bt_cpu *c, unsigned ring)
 {
     for (unsigned n = 0; n < BT_XPAGES; n++)
-        c->xpage[n].la = BT_NO_RIP;
+        c->xpage[ring][n].la = BT_NO_RIP;
+}
+
+/* Forgets what is known of code addresses in a ring. */
+static void code_forget(struct vcpu *v, unsigned ring)
+{
+    xpages_clear(&v->bt, ring);
+    bt_jumps_clear(v, ring);
 }
 
 void bt_tlb_flush(struct vcpu *v)
@@ -348,16 +392,50 @@ void bt_tlb_flush(struct vcpu *v)
         return;
     if (c->log_count <= BT_FILL_LOG) {
         for (unsigned n = 0; n < c->log_count; n++)
-            clear_page(c, c->log[n]);
+            clear_page(c, c->log[n] & ~LOG_GLOBAL);
     } else {
         for (unsigned ring = 0; ring < BT_RINGS; ring++)
             for (unsigned acc = MEM_R; acc <= MEM_W; acc++)
                 raw_madvise(c->table[ring][acc], BT_TABLE_PAGES * 8, MADV_DONTNEED);
     }
     c->log_count = 0;
-    xpages_clear(c);
-    bt_jumps_clear(v);
+    code_forget(v, BT_KERNEL);
+    code_forget(v, BT_USER);
+    v->bt.kernel_local = v->bt.user_code = false;
     c->stats.flushes++;
+}
+
+void bt_tlb_flush_address_space(struct vcpu *v)
+{
+    struct bt_cpu *c = &v->bt;
+    unsigned kept = 0;
+    if (!c->on)
+        return;
+    if (c->log_count > BT_FILL_LOG) {
+        bt_tlb_flush(v);
+        return;
+    }
+    for (unsigned n = 0; n < c->log_count; n++)
+        if (c->log[n] & LOG_GLOBAL)
+            c->log[kept++] = c->log[n];
+        else
+            clear_page(c, c->log[n]);
+    c->log_count = kept;
+    if (c->user_code)
+        code_forget(v, BT_USER);
+    if (c->kernel_local)
+        code_forget(v, BT_KERNEL);
+    c->kernel_local = c->user_code = false;
+    c->stats.flushes++;
+}
+
+static void jumps_forget(struct vcpu *v, uint64_t la, unsigned shift)
+{
+    for (unsigned ring = 0; ring < BT_RINGS; ring++) {
+        uint64_t bit;
+        if (shift > 12 || (*filter_word(&v->bt, ring, la, &bit) & bit))
+            bt_jumps_clear(v, ring);
+    }
 }
 
 void bt_tlb_flush_range(struct vcpu *v, uint64_t la, unsigned shift)
@@ -372,13 +450,16 @@ void bt_tlb_flush_range(struct vcpu *v, uint64_t la, unsigned shift)
     uint64_t page = table_index(la);
     if (shift == 12) {
         clear_page(c, page);
+        for (unsigned ring = 0; ring < BT_RINGS; ring++)
+            xpage_of(v, ring, la)->la = BT_NO_RIP;
     } else {
         for (unsigned n = 0; n < c->log_count; n++)
-            if (c->log[n] >> (shift - 12) == page >> (shift - 12))
-                clear_page(c, c->log[n]);
+            if ((c->log[n] & ~LOG_GLOBAL) >> (shift - 12) == page >> (shift - 12))
+                clear_page(c, c->log[n] & ~LOG_GLOBAL);
+        xpages_clear(c, BT_KERNEL);
+        xpages_clear(c, BT_USER);
     }
-    xpages_clear(c);
-    bt_jumps_clear(v);
+    jumps_forget(v, la, shift);
     c->stats.flushes++;
 }
 
@@ -393,7 +474,7 @@ void bt_tlb_unwrite(struct vcpu *v, uintptr_t host_page)
     }
     for (unsigned n = 0; n < c->log_count; n++)
         for (unsigned ring = 0; ring < BT_RINGS; ring++) {
-            uint64_t *e = &c->table[ring][MEM_W][c->log[n]];
+            uint64_t *e = &c->table[ring][MEM_W][c->log[n] & ~LOG_GLOBAL];
             uint64_t la = (uint64_t)((int64_t)(c->log[n] << 28) >> 16);
             if (*e && *e + la == host_page)
                 *e = 0;

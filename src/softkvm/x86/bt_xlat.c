@@ -61,6 +61,7 @@ struct xlat {
     struct insn insns[BT_MAX_INSNS];
     uint8_t at[BT_MAX_INSNS], how[BT_MAX_INSNS];
     bool flags_live[BT_MAX_INSNS]; /* before the instruction */
+    uint16_t reads[BT_MAX_INSNS], writes[BT_MAX_INSNS]; /* general registers; reads include those of addresses */
     struct bt_insn map[BT_MAX_INSNS];
     struct bt_link links[BT_MAX_LINKS];
     unsigned nlinks, nasides;
@@ -161,7 +162,8 @@ static enum how classify(const struct insn *i, uint32_t key)
     const struct operand *o = &i->ops[0];
     bool near64 = i->opsize == 8;
     switch (i->op) {
-    case OP_nop: return HOW_SKIP;
+    case OP_nop:
+    case OP_serialize: return HOW_SKIP; /* code is always seen at once */
     case OP_lea: return i->base == REG_RIP && i->opsize == 2 ? HOW_INTERP : HOW_LEA;
     case OP_push: return near64 && o->kind != OPK_MEM ? HOW_PUSH : HOW_INTERP;
     case OP_pop: return near64 && o->kind == OPK_GPR && o->reg != RSP ? HOW_POP : HOW_INTERP;
@@ -204,6 +206,28 @@ static unsigned decode_block(struct xlat *x, const uint8_t *src, unsigned avail)
             break;
     }
     return at;
+}
+
+static unsigned address_regs(const struct insn *i)
+{
+    unsigned regs = 0;
+    if (i->base < 16)
+        regs |= BIT_OF(i->base);
+    if (i->index < 16)
+        regs |= BIT_OF(i->index);
+    return regs;
+}
+
+static void register_uses(struct xlat *x)
+{
+    for (unsigned k = 0; k < x->n; k++) {
+        const struct insn *i = &x->insns[k];
+        unsigned reads = 0xffff, writes = 0;
+        if (x->how[k] != HOW_INTERP)
+            reg_use(i, traits_of(i), &reads, &writes);
+        x->reads[k] = (uint16_t)(reads | address_regs(i));
+        x->writes[k] = (uint16_t)writes;
+    }
 }
 
 static void flags_liveness(struct xlat *x)
@@ -251,12 +275,9 @@ static unsigned next_need(const struct xlat *x, unsigned k, unsigned r)
 {
     unsigned far = 0;
     for (unsigned j = k + 1; j < x->n; j++, far++) {
-        const struct insn *i = &x->insns[j];
-        unsigned reads, writes;
-        reg_use(i, traits_of(i), &reads, &writes);
-        if ((reads & BIT_OF(r)) || i->base == r || i->index == r || x->how[j] == HOW_INTERP)
+        if (x->reads[j] & BIT_OF(r))
             return far;
-        if (writes & BIT_OF(r))
+        if (x->writes[j] & BIT_OF(r))
             return 1000;
     }
     return far;
@@ -541,16 +562,6 @@ static void emit_rewritten(struct xlat *x, const struct insn *i, unsigned s1, un
         e8(e, i->bytes[i->imm_at + k]);
 }
 
-static unsigned address_regs(const struct insn *i)
-{
-    unsigned regs = 0;
-    if (i->base < 16)
-        regs |= BIT_OF(i->base);
-    if (i->index < 16)
-        regs |= BIT_OF(i->index);
-    return regs;
-}
-
 static void xlat_plain_mem(struct xlat *x, const struct insn *i, unsigned k, const struct operand *m, unsigned n)
 {
     unsigned t = traits_of(i), reads, writes, ea = address_regs(i);
@@ -810,6 +821,7 @@ struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, u
     x->e = (struct emit){bt->rw + ALIGN_UP(bt->used, 16u), bt->rw, bt->rw + bt->size};
     *b = (struct bt_block){.gpa = gpa, .key = key, .number = bt->nblocks, .code = emit_off(&x->e), .nbytes = (uint16_t)nbytes};
     flags_liveness(x);
+    register_uses(x);
     for (unsigned k = 0; k < x->n; k++)
         xlat_insn(x, k);
     if (!ends_block((enum how)x->how[x->n - 1])) {

@@ -66,7 +66,7 @@ void cr3_write(struct vcpu *v, uint64_t val)
             cpu_gp(v, 0);
     }
     if (!keep || val != v->cr3)
-        mmu_flush_all(v);
+        mmu_flush_address_space(v);
     v->cr3 = val;
 }
 
@@ -336,8 +336,10 @@ void op_invpcid(struct vcpu *v, const struct insn *i)
         return; /* nothing of another PCID is ever cached */
     if (type == INV_ADDRESS)
         mmu_flush_page(v, la);
-    else
+    else if (type == INV_ALL)
         mmu_flush_all(v);
+    else
+        mmu_flush_address_space(v);
 }
 
 /* Caches are the host's and always coherent: nothing to write back. */

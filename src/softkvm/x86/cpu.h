@@ -272,8 +272,10 @@ struct vcpu {
     uint64_t guest_xcr0_mask; /* XCR0 bits that CPUID 0xD admits */
 
     struct tlb_entry tlb[MMU_COUNT][TLB_SIZE];
-    uint16_t tlb_log[TLB_LOG_MAX]; /* entries filled since the last flush, as index * TLB_SIZE + slot; a flush costs what was filled */
+    uint16_t tlb_log[TLB_LOG_MAX]; /* entries that are filled, as index * TLB_SIZE + slot: a flush costs what was filled */
     unsigned tlb_log_count;        /* > TLB_LOG_MAX: too many to tell, flush all */
+    uint64_t tlb_logged[MMU_COUNT * TLB_SIZE / 64]; /* is the entry in the log? */
+    uint64_t tlb_global[MMU_COUNT * TLB_SIZE / 64]; /* does it survive a write of CR3? */
     uint64_t tlb_large;            /* Bloom filter of the 2 MiB regions that a large page filled entries of: INVLPG drops the whole page */
     bool tlb_giant;                /* a 1 GiB page filled entries */
 

@@ -66,9 +66,10 @@ void mmu_probe(struct vcpu *v, uint64_t la, unsigned n, enum mem_access acc, enu
 
 void mmu_init(struct vcpu *v);                          /* before the first access */
 void mmu_flush_all(struct vcpu *v);                     /* everything, global too */
+void mmu_flush_address_space(struct vcpu *v);           /* a write of CR3: all but global entries */
 void mmu_flush_page(struct vcpu *v, uint64_t la);       /* INVLPG */
 /* The page of code at la, by address and by host memory (NULL: not RAM); raises the fault of a fetch. */
-const uint8_t *mmu_code_page(struct vcpu *v, uint64_t la, uint64_t *gpa);
+const uint8_t *mmu_code_page(struct vcpu *v, uint64_t la, uint64_t *gpa, bool *global);
 /* Nobody may write this guest page through the TLBs of `v` without coming to mmu.c first. `v` is held, or the caller's own. */
 void mmu_unwrite_page(struct vcpu *v, uint64_t gpa);
 /* KVM_TRANSLATE and debuggers: no side effects. Returns false when not mapped. */

@@ -11,10 +11,13 @@
 #include "softkvm/x86/mem.h"
 #include "softkvm/x86/walk.h"
 
+#define NEIGHBOURS 16ull /* pages of a large page that one miss fills */
+
 /* Where one page's part of an access goes. */
 struct target {
     uint8_t *host;  /* NULL: MMIO at gpa */
     uint64_t gpa;
+    bool global;
     bool code; /* translated code was made from the page: stores must be told to the translator */
 };
 
@@ -74,6 +77,31 @@ static uint64_t large_bit(uint64_t la)
     return BIT64((la >> 21) & 63);
 }
 
+static void log_entry(struct vcpu *v, unsigned n, bool global)
+{
+    uint64_t bit = BIT64(n % 64);
+    v->tlb_global[n / 64] = (v->tlb_global[n / 64] & ~bit) | (global ? bit : 0);
+    if (v->tlb_logged[n / 64] & bit)
+        return;
+    v->tlb_logged[n / 64] |= bit;
+    if (v->tlb_log_count < TLB_LOG_MAX)
+        v->tlb_log[v->tlb_log_count] = (uint16_t)n;
+    if (v->tlb_log_count <= TLB_LOG_MAX)
+        v->tlb_log_count++;
+}
+
+/* The pages around one of a large page, for the translator: the walk has the same result for all of them. */
+static void fill_neighbours(struct vcpu *v, uint64_t la, enum mmu_index idx, const struct walk *w, const struct memslot *slot, bool read, bool write)
+{
+    uint64_t first = la & ~(NEIGHBOURS * PAGE_SIZE - 1), gpa = w->gpa - (la - first);
+    if (!v->bt.on || gpa < slot->gpa || gpa + NEIGHBOURS * PAGE_SIZE > slot->gpa + slot->size)
+        return;
+    const uint8_t *host = slot->hva + (gpa - slot->gpa);
+    for (uint64_t at = 0; at < NEIGHBOURS * PAGE_SIZE; at += PAGE_SIZE)
+        if (first + at != (la & PAGE_MASK))
+            bt_tlb_fill(v, idx, first + at, (uintptr_t)host + at, read, write && !slot->dirty && !bt_is_code(v, gpa + at), w->global);
+}
+
 static void fill(struct vcpu *v, uint64_t la, enum mmu_index idx, enum mem_access acc, const struct walk *w, const struct memslot *slot, uint8_t *host)
 {
     struct tlb_entry *e = &v->tlb[idx][(la >> 12) & (TLB_SIZE - 1)];
@@ -81,10 +109,7 @@ static void fill(struct vcpu *v, uint64_t la, enum mmu_index idx, enum mem_acces
     if (e->tag[0] != page && e->tag[1] != page && e->tag[2] != page)
         e->tag[MEM_R] = e->tag[MEM_W] = e->tag[MEM_X] = ~0ull;
     e->addend = (uintptr_t)host - la;
-    if (v->tlb_log_count < TLB_LOG_MAX)
-        v->tlb_log[v->tlb_log_count] = (uint16_t)(idx * TLB_SIZE + ((la >> 12) & (TLB_SIZE - 1)));
-    if (v->tlb_log_count <= TLB_LOG_MAX)
-        v->tlb_log_count++;
+    log_entry(v, idx * TLB_SIZE + ((la >> 12) & (TLB_SIZE - 1)), w->global);
     if (w->shift > 12) {
         v->tlb_large |= large_bit(la);
         v->tlb_giant |= w->shift == 30;
@@ -98,7 +123,9 @@ static void fill(struct vcpu *v, uint64_t la, enum mmu_index idx, enum mem_acces
     else if (acc == MEM_R && w->dirty && !(slot->flags & KVM_MEM_READONLY) && !slot->dirty && !permit(v, w, &(struct permit_ctx){MEM_W, idx}))
         e->tag[MEM_W] = page;
     if (acc != MEM_X)
-        bt_tlb_fill(v, idx, la, (uintptr_t)host & PAGE_MASK, e->tag[MEM_R] == page, e->tag[MEM_W] == page);
+        bt_tlb_fill(v, idx, la, (uintptr_t)host & PAGE_MASK, e->tag[MEM_R] == page, e->tag[MEM_W] == page, w->global);
+    if (acc != MEM_X && w->shift > 12)
+        fill_neighbours(v, la, idx, w, slot, e->tag[MEM_R] == page, e->tag[MEM_W] == page);
 }
 
 /* Translates one page's part; raises the guest's fault. Fills the TLB when the page is plain RAM for this access. */
@@ -121,7 +148,7 @@ static struct target translate(struct vcpu *v, uint64_t la, enum mem_access acc,
         memslot_mark_dirty(slot, w.gpa);
     if (idx != MMU_USER_AC && (acc == MEM_X || !v->watch_active))
         fill(v, la, idx, acc, &w, slot, host);
-    return (struct target){host, w.gpa, acc == MEM_W && bt_is_code(v, w.gpa)};
+    return (struct target){host, w.gpa, w.global, acc == MEM_W && bt_is_code(v, w.gpa)};
 }
 
 static struct target target_of(struct vcpu *v, uint64_t la, enum mem_access acc, enum mmu_index idx, int seg)
@@ -243,10 +270,11 @@ void *mmu_host_slow(struct vcpu *v, uint64_t la, enum mem_access acc, enum mmu_i
     return (v->watch_active && acc != MEM_X) || t.code ? NULL : t.host;
 }
 
-const uint8_t *mmu_code_page(struct vcpu *v, uint64_t la, uint64_t *gpa)
+const uint8_t *mmu_code_page(struct vcpu *v, uint64_t la, uint64_t *gpa, bool *global)
 {
     struct target t = translate(v, la & PAGE_MASK, MEM_X, v->cpl == 3 ? MMU_USER : MMU_KERNEL, SEG_CS);
     *gpa = t.gpa;
+    *global = t.global;
     return t.host;
 }
 
@@ -288,13 +316,38 @@ void mmu_flush_all(struct vcpu *v)
 {
     bool logged = v->tlb_log_count <= TLB_LOG_MAX;
     unsigned n = logged ? v->tlb_log_count : MMU_COUNT * TLB_SIZE;
-    for (unsigned i = 0; i < n; i++)
-        clear_entry(tlb_at(v, logged ? v->tlb_log[i] : i));
+    for (unsigned i = 0; i < n; i++) {
+        unsigned at = logged ? v->tlb_log[i] : i;
+        clear_entry(tlb_at(v, at));
+        v->tlb_logged[at / 64] &= ~BIT64(at % 64);
+    }
     v->tlb_log_count = 0;
     v->tlb_large = 0;
     v->tlb_giant = false;
     v->fetch_page = ~0ull;
     bt_tlb_flush(v);
+    STAT_ADD(v, tlb_flushes, 1);
+}
+
+void mmu_flush_address_space(struct vcpu *v)
+{
+    if (v->tlb_log_count > TLB_LOG_MAX) {
+        mmu_flush_all(v);
+        return;
+    }
+    unsigned kept = 0;
+    for (unsigned i = 0; i < v->tlb_log_count; i++) {
+        unsigned at = v->tlb_log[i];
+        if (v->tlb_global[at / 64] & BIT64(at % 64)) {
+            v->tlb_log[kept++] = (uint16_t)at;
+        } else {
+            clear_entry(tlb_at(v, at));
+            v->tlb_logged[at / 64] &= ~BIT64(at % 64);
+        }
+    }
+    v->tlb_log_count = kept;
+    v->fetch_page = ~0ull;
+    bt_tlb_flush_address_space(v);
     STAT_ADD(v, tlb_flushes, 1);
 }
 

@@ -16,6 +16,7 @@
 #define PTE_A  BIT64(5)
 #define PTE_D  BIT64(6)
 #define PTE_PS BIT64(7)
+#define PTE_G  BIT64(8)
 #define PTE_NX BIT64(63)
 
 #define MAX_LEVELS 4
@@ -151,6 +152,7 @@ static unsigned descend(struct vcpu *v, uint64_t la, enum paging kind, struct st
         if (leaf) {
             w->gpa = leaf_address(v, kind, level, s->value, la);
             w->dirty = s->value & PTE_D;
+            w->global = (s->value & PTE_G) && (v->cr4 & CR4_PGE);
             w->shift = (uint8_t)shift;
             w->pkey = kind == PAGING_4LEVEL && w->user ? s->value >> 59 & 15 : 0;
             return n + 1;
