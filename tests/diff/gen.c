@@ -541,7 +541,7 @@ void gen_invalid(struct test_case *t, unsigned mode)
     ZydisDecoderInit(&decoder, modes[mode], mode == CODE64 ? ZYDIS_STACK_WIDTH_64 : mode == CODE32 ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16);
     for (;;) {
         unsigned n = 0;
-        while (n < 12 && chance(30))
+        while (n < 3 && chance(40)) /* not so many that the length could become the fault */
             t->code[n++] = prefixes[rng_below(ARRAY_SIZE(prefixes))];
         if (chance(60))
             t->code[n++] = 0x0f;

@@ -20,6 +20,12 @@ void check_target(struct vcpu *v, const struct descriptor *cs, uint64_t off)
         ext_fault(v, EXC_GP);
 }
 
+/* 16- and 32-bit code takes 32 bits of a 64-bit offset. */
+static uint64_t code_offset(const struct vcpu *v, const struct descriptor *cs, uint64_t off)
+{
+    return v->long_mode && (cs->attr & SEG_L) ? off : (uint32_t)off;
+}
+
 void commit_cs(struct vcpu *v, const struct descriptor *cs, uint16_t sel, unsigned cpl)
 {
     desc_to_segment(cs, (sel & ~SEL_RPL) | cpl, &v->seg[SEG_CS]);
@@ -107,6 +113,7 @@ static void transfer_direct(struct vcpu *v, const struct insn *i, struct descrip
     if (desc_is_conforming(cs) ? dpl > v->cpl : (cs->sel & SEL_RPL) > v->cpl || dpl != v->cpl)
         sel_fault(v, EXC_GP, cs->sel);
     check_loadable(v, cs);
+    off = code_offset(v, cs, off);
     struct stack st = stack_current(v);
     if (call) /* memory has the return address before the target is checked */
         push_return(v, i, &st, cs);
@@ -250,13 +257,14 @@ static void stack_drop(struct vcpu *v, unsigned bytes)
 }
 
 /* The code segment that a far return or IRET goes to; raises #GP, #NP. */
-static void return_code(struct vcpu *v, uint16_t sel, uint64_t off, struct descriptor *cs)
+static void return_code(struct vcpu *v, uint16_t sel, uint64_t *off, struct descriptor *cs)
 {
     desc_get(v, sel, EXC_GP, cs);
     unsigned rpl = sel & SEL_RPL;
     if (!desc_is_code(cs) || rpl < v->cpl || (desc_is_conforming(cs) ? SEG_DPL(cs) > rpl : SEG_DPL(cs) != rpl))
         sel_fault(v, EXC_GP, sel);
-    check_code(v, cs, off);
+    *off = code_offset(v, cs, *off);
+    check_code(v, cs, *off);
 }
 
 /* The stack segment of a return that pops one. Null is allowed for 64-bit code outside ring 3. */
@@ -307,10 +315,10 @@ void op_retf(struct vcpu *v, const struct insn *i)
         retf_real(v, i, release);
         return;
     }
-    uint64_t off = stack_peek(v, 0, size);
     uint16_t sel = (uint16_t)stack_peek(v, size, size);
+    uint64_t off = stack_peek(v, 0, size);
     struct descriptor cs;
-    return_code(v, sel, off, &cs);
+    return_code(v, sel, &off, &cs);
     unsigned rpl = sel & SEL_RPL;
     if (rpl == v->cpl) {
         stack_drop(v, 2 * size + release);
@@ -422,15 +430,16 @@ static uint64_t iret_mask(const struct vcpu *v, unsigned size)
 static void iret_protected(struct vcpu *v, const struct insn *i)
 {
     unsigned size = i->opsize;
-    uint64_t off = stack_peek(v, 0, size);
-    uint16_t sel = (uint16_t)stack_peek(v, size, size);
+    /* The order shows when the frame lies across pages. */
     uint64_t flags = stack_peek(v, 2 * size, size);
+    uint16_t sel = (uint16_t)stack_peek(v, size, size);
+    uint64_t off = stack_peek(v, 0, size);
     if ((flags & FL_VM) && size == 4 && v->cpl == 0 && !v->long_mode) {
         iret_to_v86(v, flags);
         return;
     }
     struct descriptor cs;
-    return_code(v, sel, off, &cs);
+    return_code(v, sel, &off, &cs);
     unsigned rpl = sel & SEL_RPL;
     bool outer = rpl != v->cpl;
     uint64_t mask = iret_mask(v, size);
