@@ -271,15 +271,14 @@ void fpu_check(struct vcpu *v, enum fpu_class c)
 
 /* ---- memory operands of whole states ---- */
 
-struct area area_of(struct vcpu *v, const struct insn *i, unsigned align)
+struct area area_at(struct vcpu *v, const struct insn *i, uint64_t ea, unsigned align)
 {
-    struct area a = {v, i, insn_ea(v, i)};
-    uint64_t la = seg_linear(v, i->seg, a.ea, 1, MEM_R);
+    uint64_t la = seg_linear(v, i->seg, ea, 1, MEM_R);
     if (cpu_64bit(v) && !is_canonical(la))
         cpu_fault(v, i->seg == SEG_SS ? EXC_SS : EXC_GP, 0);
     if (la & (align - 1))
         cpu_fault(v, v->mmu_idx == MMU_USER_AC && (la & MIN(align - 1, 3u)) ? EXC_AC : EXC_GP, 0);
-    return a;
+    return (struct area){v, i, ea};
 }
 
 /* The linear address of the bytes from `at` on, and how many of `n` there are before the offset wraps. */

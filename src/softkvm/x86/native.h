@@ -105,8 +105,13 @@ struct area {
     const struct insn *i;
     uint64_t ea;
 };
-/* Takes the instruction's operand; #GP(0) when its linear address is not aligned to `align` bytes, or #AC when EFLAGS.AC asks for that. */
-struct area area_of(struct vcpu *v, const struct insn *i, unsigned align);
+/* An operand at offset `ea` of the instruction's segment; #GP(0) when its linear address is not aligned to `align` bytes, or #AC when EFLAGS.AC asks
+ * for that. */
+struct area area_at(struct vcpu *v, const struct insn *i, uint64_t ea, unsigned align);
+static inline struct area area_of(struct vcpu *v, const struct insn *i, unsigned align)
+{
+    return area_at(v, i, insn_ea(v, i), align);
+}
 void area_probe(struct area a, unsigned at, unsigned n, enum mem_access acc);
 void area_read(struct area a, unsigned at, void *to, unsigned n);
 void area_write(struct area a, unsigned at, const void *from, unsigned n);

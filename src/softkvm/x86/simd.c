@@ -16,22 +16,21 @@ static void mask_move(struct vcpu *v, const struct insn *i, enum native_file f)
 {
     uint8_t data[16], mask[16];
     unsigned size = f == NATIVE_MMX ? 8 : 16;
-    uint64_t off = gpr_read(v, RDI * 8, i->addrsize);
     if (f == NATIVE_MMX)
         native_wait(v);
-    uint64_t la = seg_linear(v, i->seg, off, size, MEM_W);
-    if (v->mmu_idx == MMU_USER_AC && (la & 7) && (!cpu_64bit(v) || is_canonical(la)))
+    struct area a = area_at(v, i, gpr_read(v, RDI * 8, i->addrsize), 1);
+    if (v->mmu_idx == MMU_USER_AC && (seg_linear(v, i->seg, a.ea, size, MEM_W) & 7))
         cpu_fault(v, EXC_AC, 0);
     native_store(v, f, i->ops[0].reg, data);
     native_store(v, f, i->ops[1].reg, mask);
     if (size == 16)
-        mmu_probe(v, la + 8, 8, MEM_W, v->mmu_idx, i->seg);
-    mmu_probe(v, la, 8, MEM_W, v->mmu_idx, i->seg);
+        area_probe(a, 8, 8, MEM_W);
+    area_probe(a, 0, 8, MEM_W);
     for (unsigned from = 0, to; from < size; from = to + 1) {
         for (to = from; to < size && mask[to] >> 7;)
             to++;
         if (to > from)
-            mmu_write_buf(v, la + from, data + from, to - from, v->mmu_idx, i->seg);
+            area_write(a, from, data + from, to - from);
     }
 }
 
