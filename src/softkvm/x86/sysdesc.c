@@ -63,31 +63,37 @@ void op_lfp(struct vcpu *v, const struct insn *i)
 
 /* ---- GDTR, IDTR ---- */
 
-#define PSEUDO_MAX 10 /* limit and 64-bit base */
+/* What LGDT reads and SGDT writes: 10 bytes in 64-bit code, the first 6 of them elsewhere. */
+struct pseudo_descriptor {
+    uint16_t limit;
+    uint64_t base;
+} __attribute__((packed));
+
+static unsigned pseudo_size(const struct vcpu *v)
+{
+    return cpu_64bit(v) ? 10 : 6;
+}
 
 static void load_table(struct vcpu *v, const struct insn *i, struct desc_table *t)
 {
-    uint8_t buf[PSEUDO_MAX] = {0};
+    struct pseudo_descriptor p = {0};
+    unsigned n = pseudo_size(v);
     require_cpl0(v);
-    bool wide = cpu_64bit(v);
-    unsigned n = wide ? 10 : 6;
-    mmu_read_buf(v, seg_linear(v, i->seg, insn_ea(v, i), n, MEM_R), buf, n, v->mmu_idx, i->seg);
-    uint64_t base = *(uint64_t *)(void *)(buf + 2);
-    if (wide && !is_canonical(base))
+    mmu_read_buf(v, seg_linear(v, i->seg, insn_ea(v, i), n, MEM_R), &p, n, v->mmu_idx, i->seg);
+    uint64_t base = p.base;
+    if (cpu_64bit(v) && !is_canonical(base))
         cpu_gp(v, 0);
-    if (!wide)
-        base &= i->opsize == 2 ? 0xffffff : 0xffffffff;
-    *t = (struct desc_table){.base = base, .limit = *(uint16_t *)(void *)buf};
+    if (!cpu_64bit(v) && i->opsize == 2)
+        base &= 0xffffff;
+    *t = (struct desc_table){.base = base, .limit = p.limit};
 }
 
 static void store_table(struct vcpu *v, const struct insn *i, const struct desc_table *t)
 {
-    uint8_t buf[PSEUDO_MAX];
+    struct pseudo_descriptor p = {.limit = t->limit, .base = t->base};
+    unsigned n = pseudo_size(v);
     require_no_umip(v);
-    unsigned n = cpu_64bit(v) ? 10 : 6;
-    *(uint16_t *)(void *)buf = t->limit;
-    *(uint64_t *)(void *)(buf + 2) = t->base;
-    mmu_write_buf(v, seg_linear(v, i->seg, insn_ea(v, i), n, MEM_W), buf, n, v->mmu_idx, i->seg);
+    mmu_write_buf(v, seg_linear(v, i->seg, insn_ea(v, i), n, MEM_W), &p, n, v->mmu_idx, i->seg);
 }
 
 void op_lgdt(struct vcpu *v, const struct insn *i)
