@@ -57,6 +57,7 @@ enum {
 #define RTC_HZ         32768
 #define UIP_NS         244141 /* before an update: 8 ticks */
 #define SECONDS_OF_DAY 86400
+#define TIME_MAX       (1ll << 40) /* seconds; the registers cannot express as much */
 
 /* CMOS RAM that tells memory sizes. */
 #define CMOS_BASE_KIB  0x15 /* 2 bytes */
@@ -92,8 +93,8 @@ static const struct field rtc_fields[] = {
 static int rtc_restored(void *dev, struct error *err)
 {
     struct rtc *r = dev;
-    if (r->index >= sizeof r->cmos)
-        return error_set(err, 0, "device 'rtc': the saved index is outside the CMOS RAM; restore from an intact state");
+    if (r->index >= sizeof r->cmos || llabs(r->offset) > TIME_MAX || llabs(r->last_second) > TIME_MAX)
+        return error_set(err, 0, "device 'rtc': the saved state is not one of this chip; restore from an intact state");
     pthread_cond_signal(&r->changed);
     return 0;
 }
