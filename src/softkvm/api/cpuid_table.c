@@ -37,6 +37,7 @@
 #define L7D_HOST B(14)                                               /* SERIALIZE */
 #define L7D_OWN  (B(4) | B(26) | B(27) | B(28) | B(29)) /* FSRM, SPEC_CTRL STIBP FLUSH_L1D as storage, ARCH_CAPABILITIES */
 #define L71A_HOST (B(4) | B(10) | B(11) | B(12))        /* AVX-VNNI, fast short REP */
+#define L72D_OWN  B(4)                                  /* BHI_CTRL, as storage: else Linux runs a loop at every system call */
 #define XSAVE_HOST 0xfu                                 /* XSAVEOPT XSAVEC XGETBV1 XSAVES */
 /* Leaf 0x80000001 */
 #define E1C_HOST (B(0) | B(5) | B(8))                     /* LAHF LZCNT PREFETCHW */
@@ -127,9 +128,10 @@ static void add_basic(struct table *t, bool avx)
     h = host(7, 0);
     struct regs h1 = h.eax >= 1 ? host(7, 1) : (struct regs){0};
     add(t, 7, 0,
-        (struct regs){1, (h.ebx & L7B_HOST & (avx ? ~0u : ~L7B_AVX)) | L7B_OWN | (fpu_fdp_exceptions_only() ? B(6) : 0),
+        (struct regs){2, (h.ebx & L7B_HOST & (avx ? ~0u : ~L7B_AVX)) | L7B_OWN | (fpu_fdp_exceptions_only() ? B(6) : 0),
                       (h.ecx & L7C_HOST & (avx ? ~0u : ~L7C_AVX)) | L7C_OWN, (h.edx & L7D_HOST) | L7D_OWN});
     add(t, 7, 1, (struct regs){.eax = h1.eax & L71A_HOST & (avx ? ~0u : ~L71A_AVX)});
+    add(t, 7, 2, (struct regs){.edx = L72D_OWN});
 }
 
 /* Topology of a single CPU, sizes of the XSAVE area, clocks. */

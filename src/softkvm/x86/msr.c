@@ -29,10 +29,10 @@
 
 enum { GPR_EAX, GPR_EBX, GPR_ECX, GPR_EDX };
 
-static uint32_t cpuid_reg(struct vcpu *v, uint32_t leaf, unsigned reg)
+static uint32_t cpuid_reg(struct vcpu *v, uint32_t leaf, uint32_t subleaf, unsigned reg)
 {
     uint32_t out[4];
-    cpuid_query(v, leaf, 0, out);
+    cpuid_query(v, leaf, subleaf, out);
     return out[reg];
 }
 
@@ -173,16 +173,20 @@ static int write_mc_bank(struct vcpu *v, uint32_t index, uint64_t val, bool host
 
 /* ---- speculation control ---- */
 
-static bool has_spec_ctrl(struct vcpu *v)
+/* Bits that a guest may set, by CPUID; they are storage. 0 when there is no such MSR. */
+static uint64_t spec_ctrl_bits(struct vcpu *v)
 {
-    return cpuid_reg(v, 7, GPR_EDX) & (BIT(26) | BIT(27) | BIT(31));
+    uint32_t edx = cpuid_reg(v, 7, 0, GPR_EDX);
+    if (!(edx & (BIT(26) | BIT(27) | BIT(31))))
+        return 0;
+    return BIT(0) | BIT(1) | (edx & BIT(31) ? BIT(2) : 0) | (cpuid_reg(v, 7, 2, GPR_EDX) & BIT(4) ? BIT(10) : 0); /* IBRS STIBP SSBD BHI_DIS_S */
 }
 
 /* Commands are accepted and need nothing: an interpreted guest cannot train the host's predictors with its own branches. */
 static int write_command(struct vcpu *v, uint32_t index, uint64_t val, bool host)
 {
-    uint32_t edx = cpuid_reg(v, 7, GPR_EDX);
-    bool there = index == MSR_PRED_CMD ? (edx & BIT(26)) || (cpuid_reg(v, 0x80000008, GPR_EBX) & BIT(12)) : edx & BIT(28);
+    uint32_t edx = cpuid_reg(v, 7, 0, GPR_EDX);
+    bool there = index == MSR_PRED_CMD ? (edx & BIT(26)) || (cpuid_reg(v, 0x80000008, 0, GPR_EBX) & BIT(12)) : edx & BIT(28);
     return (there || host) && !(val & ~1ull) ? 0 : -1;
 }
 
@@ -351,9 +355,9 @@ int msr_read(struct vcpu *v, uint32_t index, uint64_t *val, bool host)
     case MSR_APIC_BASE: *val = v->apic_base; return 0;
     case MSR_EFER: *val = v->efer; return 0;
     case MSR_PAT: *val = v->msr.pat; return 0;
-    case MSR_SPEC_CTRL: *val = v->msr.spec_ctrl; return host || has_spec_ctrl(v) ? 0 : -1;
+    case MSR_SPEC_CTRL: *val = v->msr.spec_ctrl; return host || spec_ctrl_bits(v) ? 0 : -1;
     case MSR_ARCH_CAPABILITIES:
-        if (!host && !(cpuid_reg(v, 7, GPR_EDX) & BIT(29)))
+        if (!host && !(cpuid_reg(v, 7, 0, GPR_EDX) & BIT(29)))
             return -1;
         break;
     case MSR_MCG_CAP: *val = v->msr.mcg_cap; return 0;
@@ -406,7 +410,7 @@ int msr_write(struct vcpu *v, uint32_t index, uint64_t val, bool host)
         v->msr.pat = val;
         return 0;
     case MSR_SPEC_CTRL:
-        if (!host && (!has_spec_ctrl(v) || (val & ~7ull))) /* IBRS, STIBP, SSBD: storage */
+        if (!host && (!spec_ctrl_bits(v) || (val & ~spec_ctrl_bits(v))))
             return -1;
         v->msr.spec_ctrl = val;
         return 0;

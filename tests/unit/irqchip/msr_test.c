@@ -194,6 +194,7 @@ static void mitigations(void)
         CHECK(caps >> bits[i] & 1);
     CHECK(!(caps & (BIT(2) | BIT(7) | BIT(19)))); /* RSBA, TSX_CTRL, RRSBA would cost */
     CHECK_EQ(entry(7, 0)->edx & (BIT(26) | BIT(29)), BIT(26) | BIT(29));
+    CHECK(entry(7, 0)->eax >= 2 && (entry(7, 2)->edx & BIT(4))); /* BHI_CTRL: BHI_NO alone is not believed in a virtual machine */
     struct rig *r = machine(1);
     struct vcpu *v = rig_cpu(r, 0);
     uint64_t val;
@@ -203,6 +204,8 @@ static void mitigations(void)
     CHECK_EQ(msr_write(v, MSR_SPEC_CTRL, 1, false), 0);
     CHECK_EQ(msr_read(v, MSR_SPEC_CTRL, &val, false), 0);
     CHECK_EQ(val, 1);
+    CHECK_EQ(msr_write(v, MSR_SPEC_CTRL, BIT(10) | 1, false), 0); /* BHI_DIS_S */
+    CHECK_EQ(msr_write(v, MSR_SPEC_CTRL, 4, false), -1);
     CHECK_EQ(msr_write(v, MSR_SPEC_CTRL, 8, false), -1);
     CHECK_EQ(msr_write(v, MSR_PRED_CMD, 1, false), 0);
     CHECK_EQ(msr_write(v, MSR_PRED_CMD, 2, false), -1);
