@@ -291,16 +291,10 @@ void op_fxrstor(struct vcpu *v, const struct insn *i)
 
 /* ---- MXCSR ---- */
 
-static struct area mxcsr_operand(struct vcpu *v, const struct insn *i)
-{
-    fpu_check(v, insn_has(i, PFX_VEX) ? FPU_AVX : FPU_SSE);
-    return area_of(v, i, v->mmu_idx == MMU_USER_AC ? 4 : 1);
-}
-
 void op_ldmxcsr(struct vcpu *v, const struct insn *i)
 {
-    uint32_t val;
-    area_read(mxcsr_operand(v, i), 0, &val, sizeof(val));
+    fpu_check(v, insn_has(i, PFX_VEX) ? FPU_AVX : FPU_SSE);
+    uint32_t val = (uint32_t)mem_read(v, i->seg, insn_ea(v, i), 4);
     if (val & ~fpu_mxcsr_mask())
         cpu_gp(v, 0);
     native_run(v, fpu_op_ldmxcsr, NULL, &val);
@@ -309,7 +303,7 @@ void op_ldmxcsr(struct vcpu *v, const struct insn *i)
 void op_stmxcsr(struct vcpu *v, const struct insn *i)
 {
     uint32_t val;
-    struct area a = mxcsr_operand(v, i);
+    fpu_check(v, insn_has(i, PFX_VEX) ? FPU_AVX : FPU_SSE);
     native_run(v, fpu_op_stmxcsr, NULL, &val);
-    area_write(a, 0, &val, sizeof(val));
+    mem_write(v, i->seg, insn_ea(v, i), 4, val);
 }
