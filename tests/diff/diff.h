@@ -113,6 +113,9 @@ void host_run(const struct test_case *t, struct cpu_image *out);
 /* ---- guest.c ---- */
 int guest_init(void);
 void guest_run(const struct test_case *t, struct cpu_image *out);
+/* For the translator: makes one, 0 or an error; then runs 64-bit code from `in` to the exception that ends it, translated or interpreted. */
+int guest_translator(void);
+void guest_run_block(const struct cpu_image *in, bool translate, struct cpu_image *out);
 
 /* ---- compare.c ---- */
 /* Number of differences; prints them, with the case, unless `quiet`. */

@@ -150,7 +150,7 @@ static int build_vm(void)
 
 int guest_init(void)
 {
-    vcpu = aligned_alloc(64, sizeof(*vcpu));
+    vcpu = aligned_alloc(_Alignof(struct vcpu), sizeof(*vcpu));
     if (!vcpu || build_vm() || native_init())
         return -1;
     memset(vcpu, 0, sizeof(*vcpu));
@@ -246,6 +246,32 @@ void guest_run(const struct test_case *t, struct cpu_image *out)
         out->vector = 0xff; /* no exception: compares unequal to everything */
         out->error = (uint32_t)stop;
         v->cpl = 3;
+        return;
+    }
+    get_state(v, out);
+}
+
+int guest_translator(void)
+{
+    memset(ram + (HANDLER_BASE - KERNEL_BASE), 0xf4 /* HLT */, 16 * 256);
+    int err = bt_create(&vm, 64 * MIB);
+    if (!err)
+        err = bt_thread_init();
+    return err ? err : vm.bt ? bt_cpu_init(vcpu) : -1;
+}
+
+void guest_run_block(const struct cpu_image *in, bool translate, struct cpu_image *out)
+{
+    struct vcpu *v = vcpu;
+    memset(out, 0, sizeof(*out));
+    set_state(v, in);
+    mmu_flush_all(v); /* the code has changed without the vCPU's knowledge */
+    v->bt.on = translate;
+    enum cpu_stop stop = cpu_run(v);
+    v->bt.on = true;
+    if (stop != STOP_HALT || v->cpl != 0) {
+        out->vector = 0xff;
+        out->error = (uint32_t)stop;
         return;
     }
     get_state(v, out);
