@@ -272,10 +272,10 @@ void *mmu_host_slow(struct vcpu *v, uint64_t la, enum mem_access acc, enum mmu_i
 
 const uint8_t *mmu_code_page(struct vcpu *v, uint64_t la, uint64_t *gpa, bool *global)
 {
-    struct target t = translate(v, la & PAGE_MASK, MEM_X, v->cpl == 3 ? MMU_USER : MMU_KERNEL, SEG_CS);
-    *gpa = t.gpa;
+    struct target t = translate(v, la, MEM_X, v->cpl == 3 ? MMU_USER : MMU_KERNEL, SEG_CS); /* a fault reports the very address */
+    *gpa = t.gpa & PAGE_MASK;
     *global = t.global;
-    return t.host;
+    return t.host ? t.host - (la & (PAGE_SIZE - 1)) : NULL;
 }
 
 void mmu_probe(struct vcpu *v, uint64_t la, unsigned n, enum mem_access acc, enum mmu_index idx, int seg)
