@@ -245,23 +245,18 @@ void event_deliver(struct vcpu *v, enum event_kind kind, uint8_t vector, bool ha
     debug_update(v);
 }
 
-static bool has_error_code(unsigned vector)
-{
-    return BIT(vector) & (BIT(EXC_DF) | BIT(EXC_TS) | BIT(EXC_NP) | BIT(EXC_SS) | BIT(EXC_GP) | BIT(EXC_PF) | BIT(EXC_AC));
-}
-
 /* The delivery has faulted, or left for user space or for good. */
 static enum cpu_stop inject_unwound(struct vcpu *v, int code)
 {
     v->rip = v->insn_rip; /* of the new task, when a task switch has got as far as that */
     v->rip_set = false;
     v->io_next = 0;
-    if (code <= STOP_TRIPLE) {
+    if (code != UNWIND_FAULT) {
         event_abandon(v);
         return (enum cpu_stop)code;
     }
     uint8_t vector = v->fault.vector;
-    event_deliver(v, EV_HW_EXC, vector, has_error_code(vector), v->fault.error, v->rip);
+    event_deliver(v, EV_HW_EXC, vector, exc_has_error(vector), v->fault.error, v->rip);
     return STOP_NONE;
 }
 

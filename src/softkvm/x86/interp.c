@@ -48,8 +48,6 @@ struct insn_cache {
     struct cache_entry entries[1 << CACHE_BITS];
 };
 
-enum { UNWIND_FAULT = 0x100 }; /* beside the values of enum cpu_stop */
-
 int interp_init(struct vcpu *v)
 {
     /* Zero pages from the kernel cost nothing until they are used. */
@@ -324,11 +322,6 @@ static __attribute__((noinline)) enum cpu_stop run_loop(struct vcpu *v)
 }
 
 /* ---- unwinding ---- */
-static bool has_error_code(unsigned vector)
-{
-    return BIT(vector) & (BIT(EXC_DF) | BIT(EXC_TS) | BIT(EXC_NP) | BIT(EXC_SS) | BIT(EXC_GP) | BIT(EXC_PF) | BIT(EXC_AC));
-}
-
 /* The instruction has left for user space or to halt. */
 static enum cpu_stop unwound_exit(struct vcpu *v, enum cpu_stop stop)
 {
@@ -360,7 +353,7 @@ static enum cpu_stop unwound(struct vcpu *v, int code)
     v->rip = v->insn_rip;
     slow_end(v);
     unsigned vector = v->fault.vector;
-    event_deliver(v, EV_HW_EXC, (uint8_t)vector, has_error_code(vector), v->fault.error, v->rip);
+    event_deliver(v, EV_HW_EXC, (uint8_t)vector, exc_has_error(vector), v->fault.error, v->rip);
     v->rip_set = false;
     insn_retire_iteration(v);
     return STOP_NONE;

@@ -7,6 +7,15 @@
 
 #include "softkvm/x86/cpu.h"
 
+/* What unwinding brings: this after cpu_fault(), with v->fault set, or the enum cpu_stop given to cpu_exit(). */
+enum { UNWIND_FAULT = 0x100 };
+
+/* Does the exception push an error code? SDM vol. 3, table 6-1. */
+static inline bool exc_has_error(unsigned vector)
+{
+    return BIT(vector) & (BIT(EXC_DF) | BIT(EXC_TS) | BIT(EXC_NP) | BIT(EXC_SS) | BIT(EXC_GP) | BIT(EXC_PF) | BIT(EXC_AC));
+}
+
 /* An instruction, or one iteration of a REP string instruction, is complete: its I/O log has served. */
 static inline void insn_retire_iteration(struct vcpu *v)
 {
