@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Domain XML: what is written is read back the same, what is not known is refused by name and line, and hostile documents end in an error. */
+#include <stdio.h>
+#include <string.h>
+
+#include "../devices/check.h"
+#include "base/util.h"
+#include "model/domain.h"
+
+#define HEAD  "<domain type='kvm'><name>a</name><memory unit='MiB'>64</memory>"
+#define OS    "<os><type arch='x86_64' machine='q35'>hvm</type><kernel>/k</kernel></os><features><acpi/><apic/></features>"
+#define TAIL  "</domain>"
+#define WHOLE HEAD OS "<devices><serial type='stdio'/></devices>" TAIL
+
+static char *write_domain(const struct domain *d, size_t *len)
+{
+    char *text = NULL;
+    FILE *f = open_memstream(&text, len);
+    CHECK(f && domain_write(d, f) == 0);
+    fclose(f);
+    return text;
+}
+
+/* Refused, and the error holds every one of the words. */
+static void refuse(const char *xml, const char *word1, const char *word2)
+{
+    struct domain d;
+    ERROR_SCOPED(err);
+    if (domain_parse(&d, xml, strlen(xml), &err) == 0) {
+        fprintf(stderr, "accepted: %s\n", xml);
+        exit(1);
+    }
+    if (!strstr(error_text(&err), word1) || !strstr(error_text(&err), word2) || strchr(error_text(&err), '\n')) {
+        fprintf(stderr, "'%s' and '%s' are not in: %s\n", word1, word2, error_text(&err));
+        exit(1);
+    }
+}
+
+static void test_round_trip(void)
+{
+    struct domain d, back;
+    ERROR_SCOPED(err);
+    domain_init(&d);
+    d.name = strdup("g<1>&'\"");
+    d.title = strdup("t");
+    d.os.kernel = strdup("/boot/a & b");
+    d.os.initrd = strdup("/i");
+    d.os.cmdline = strdup("console=ttyS0 x=\"<y>\" z='1'");
+    d.vcpus = 3;
+    d.memory = 777 * MIB;
+    d.on_crash = DOMAIN_RESTART;
+    d.on_reboot = DOMAIN_DESTROY;
+    d.rng = d.pvpanic = true;
+    d.debug_exit = 0xf4;
+    struct domain_disk *disk = domain_add_disk(&d, &err);
+    disk->file = strdup("/tmp/d'isk");
+    disk->readonly = true;
+    CHECK(domain_add_iface(&d, &err));
+    struct domain_char *c = domain_add_char(&d, &err);
+    *c = (struct domain_char){.kind = DOMAIN_CHAR_DEBUGCON, .backend = DOMAIN_CHAR_FILE, .path = strdup("/tmp/log"), .iobase = 0xe9};
+    CHECK(domain_add_char(&d, &err));
+    CHECK(domain_check(&d, &err) == 0);
+
+    for (int accel = DOMAIN_ACCEL_AUTO; accel <= DOMAIN_ACCEL_SOFTKVM; accel++) {
+        size_t len, len2;
+        d.accel = (enum domain_accel)accel;
+        char *text = write_domain(&d, &len);
+        if (domain_parse(&back, text, len, &err) < 0) {
+            fprintf(stderr, "%s\n%s", error_text(&err), text);
+            exit(1);
+        }
+        CHECK_EQ(back.accel, accel);
+        CHECK(strcmp(back.os.cmdline, d.os.cmdline) == 0);
+        CHECK(strcmp(back.name, d.name) == 0);
+        CHECK_EQ(back.memory, d.memory);
+        CHECK(back.disks[0].readonly && strcmp(back.disks[0].target, "vda") == 0);
+        CHECK(memcmp(back.ifaces[0].mac, d.ifaces[0].mac, 6) == 0);
+        char *again = write_domain(&back, &len2);
+        CHECK(len == len2 && memcmp(text, again, len) == 0);
+        free(text);
+        free(again);
+        domain_free(&back);
+    }
+    domain_free(&d);
+}
+
+static void test_refusals(void)
+{
+    refuse(HEAD OS "\n<gpu/>" TAIL, "line 2", "<gpu>");
+    refuse(HEAD OS "<devices>\n\n<disk type='file' device='disk' cache='none'/></devices>" TAIL, "line 3", "'cache'");
+    refuse(HEAD OS "<devices><disk type='file' device='disk'><target dev='vda'/></disk></devices>" TAIL, "<source>", "missing");
+    refuse(HEAD OS "<devices><disk type='file'><driver type='qcow2'/><source file='/d'/><target dev='vda'/></disk></devices>" TAIL, "qcow2",
+           "raw");
+    refuse(HEAD OS "<devices><disk type='file'><source file='/d'/><target dev='sda'/></disk></devices>" TAIL, "sda", "vda");
+    refuse(HEAD OS "<devices><interface type='bridge'/></devices>" TAIL, "bridge", "user");
+    refuse(HEAD OS "<devices><interface type='user'><mac address='01:02:03:04:05:06'/></interface></devices>" TAIL, "multicast", "mac");
+    refuse(HEAD OS "<devices><interface type='user'><mac address='00:02:03:04:05'/></interface></devices>" TAIL, "not a MAC", "mac");
+    refuse(HEAD OS "<vcpu>0</vcpu>" TAIL, "0 CPUs", "1 to");
+    refuse(HEAD OS "<vcpu>99999</vcpu>" TAIL, "99999", "vcpu");
+    refuse(HEAD OS "<vcpu>1</vcpu><vcpu>2</vcpu>" TAIL, "twice", "<vcpu>");
+    refuse(HEAD OS "words" TAIL, "text", "<domain>");
+    refuse(HEAD "<features><acpi/></features>" TAIL, "<os>", "missing");
+    refuse(HEAD OS "<on_reboot>rename-restart</on_reboot>" TAIL, "rename-restart", "restart");
+    refuse(HEAD OS "<uuid>12345</uuid>" TAIL, "12345", "UUID");
+    refuse("<domain type='xen'/>", "xen", "kvm");
+    refuse("<domain/>", "type", "missing");
+    refuse("<network/>", "network", "<domain>");
+    refuse("<domain type='kvm'><memory>-1</memory>", "line 1", "");
+    refuse("<domain type='kvm'><name>a</name><memory unit='Qi'>1</memory>" OS TAIL, "memory", "1Qi");
+    refuse("<domain type='kvm'><name>a</name><memory unit='TiB'>18446744073709551615</memory>" OS TAIL, "memory", "");
+    refuse("<domain type='kvm' xmlns:x='urn:other'><x:accel mode='auto'/></domain>", "accel", "not supported");
+    refuse("", "correct", "");
+    refuse("<domain type='kvm'>", "line 1", "");
+}
+
+/* Entities, external files, deep nesting and size. */
+static void test_hostile(void)
+{
+    refuse("<?xml version='1.0'?><!DOCTYPE d [<!ENTITY a 'b'>]><domain type='kvm'><name>&a;</name></domain>", "DOCTYPE", "remove");
+    refuse("<!DOCTYPE d SYSTEM 'file:///etc/passwd'><domain/>", "DOCTYPE", "");
+    refuse("<!DOCTYPE d [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><domain type='kvm'><name>&x;</name></domain>", "DOCTYPE", "");
+    refuse("<domain type='kvm'><name>&undefined;</name></domain>", "line 1", "");
+    refuse("<domain type='kvm' xmlns:xi='http://www.w3.org/2001/XInclude'><xi:include href='/etc/passwd'/></domain>", "include",
+           "not supported");
+    size_t n = 100000;
+    char *deep = malloc(3 * n + 1);
+    for (size_t i = 0; i < n; i++)
+        memcpy(deep + 3 * i, "<a>", 3);
+    deep[3 * n] = 0;
+    refuse(deep, "line", "");
+    free(deep);
+    char *big = malloc(DOMAIN_XML_MAX + 2);
+    memset(big, ' ', DOMAIN_XML_MAX + 1);
+    big[DOMAIN_XML_MAX + 1] = 0;
+    refuse(big, "longer", "");
+    free(big);
+}
+
+/* Bytes changed at random: parsed or refused, never worse. (The sanitizer round makes this count.) */
+static void test_mutations(uint64_t seed)
+{
+    struct rnd r = {seed};
+    static const char pieces[] = "<>&'\"/=! \n\0]x1";
+    for (unsigned i = 0; i < 20000; i++) {
+        char text[] = WHOLE;
+        struct domain d;
+        ERROR_SCOPED(err);
+        for (unsigned j = rnd_below(&r, 4) + 1; j; j--)
+            text[rnd_below(&r, sizeof text - 1)] = pieces[rnd_below(&r, sizeof pieces - 1)];
+        if (domain_parse(&d, text, sizeof text - 1, &err) == 0)
+            domain_free(&d);
+        else
+            CHECK(error_is_set(&err));
+    }
+}
+
+static void test_console_alias(void)
+{
+    struct domain d;
+    ERROR_SCOPED(err);
+    const char *xml = HEAD OS "<devices><serial type='stdio'><target port='0'/></serial><console type='stdio'><target type='serial'/>"
+                              "</console></devices>" TAIL;
+    CHECK(domain_parse(&d, xml, strlen(xml), &err) == 0);
+    CHECK_EQ(d.nchars, 1);
+    domain_free(&d);
+    refuse(HEAD OS "<devices><serial type='stdio'/><console type='stdio'><target type='virtio'/></console></devices>" TAIL, "terminal",
+           "two");
+}
+
+static void test_sizes(void)
+{
+    static const struct {
+        const char *text;
+        uint64_t bytes; /* 0: refused */
+    } rows[] = {{"512M", 512 * MIB}, {"2G", 2 * GIB},        {"1", MIB},      {"64k", 64 * KIB}, {"3MiB", 3 * MIB}, {"5MB", 5000000}, {"", 0},
+                {"-1", 0},           {"18446744073709551615", 0}, {"99999999T", 0}, {"1.5G", 0},      {"12Q", 0},       {" 1", 0}};
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        uint64_t bytes = 0;
+        int r = domain_parse_size(rows[i].text, MIB, &bytes);
+        CHECK_EQ(r, rows[i].bytes ? 0 : -1);
+        if (r == 0)
+            CHECK_EQ(bytes, rows[i].bytes);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : now_ns() | 1;
+    printf("seed %llu\n", (unsigned long long)seed);
+    test_round_trip();
+    test_refusals();
+    test_hostile();
+    test_console_alias();
+    test_sizes();
+    test_mutations(seed);
+    return 0;
+}
