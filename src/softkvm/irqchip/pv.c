@@ -293,32 +293,25 @@ static long clock_pairing(struct vcpu *v, uint64_t gpa, uint64_t type)
     return vm_phys_write(v->vm, gpa, &p, sizeof(p)) ? 0 : -KVM_EFAULT;
 }
 
+static long dispatch(struct vcpu *v, uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, bool op64)
+{
+    if (v->cpl != 0)
+        return -KVM_EPERM;
+    switch (nr) {
+    case KVM_HC_VAPIC_POLL_IRQ: return 0; /* leaving the guest was the point */
+    case KVM_HC_KICK_CPU: lapic_pv_kick(v->vm, (uint32_t)a1); return 0;
+    case KVM_HC_CLOCK_PAIRING: return clock_pairing(v, a0, a1);
+    case KVM_HC_SEND_IPI: return lapic_pv_ipi(v, a0, a1, (uint32_t)a2, (uint32_t)a3, op64);
+    case KVM_HC_SCHED_YIELD: sched_yield(); return 0; /* a0 names the vCPU to yield to; the host offers no directed yield */
+    default: return -KVM_ENOSYS;
+    }
+}
+
 uint64_t pv_hypercall(struct vcpu *v, uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, bool op64)
 {
-    long ret = -KVM_ENOSYS;
-    if (!op64) {
-        nr = (uint32_t)nr;
-        a0 = (uint32_t)a0;
-        a1 = (uint32_t)a1;
-        a2 = (uint32_t)a2;
-        a3 = (uint32_t)a3;
-    }
-    if (v->cpl != 0)
-        ret = -KVM_EPERM;
-    else if (nr == KVM_HC_VAPIC_POLL_IRQ)
-        ret = 0;
-    else if (nr == KVM_HC_KICK_CPU) {
-        lapic_pv_kick(v->vm, (uint32_t)a1);
-        ret = 0;
-    } else if (nr == KVM_HC_CLOCK_PAIRING)
-        ret = clock_pairing(v, a0, a1);
-    else if (nr == KVM_HC_SEND_IPI)
-        ret = lapic_pv_ipi(v, a0, a1, (uint32_t)a2, (uint32_t)a3, op64);
-    else if (nr == KVM_HC_SCHED_YIELD) {
-        sched_yield(); /* towards the vCPU that a0 names: the host offers no directed yield */
-        ret = 0;
-    }
-    return op64 ? (uint64_t)ret : (uint32_t)ret;
+    if (op64)
+        return (uint64_t)dispatch(v, nr, a0, a1, a2, a3, true);
+    return (uint32_t)dispatch(v, (uint32_t)nr, (uint32_t)a0, (uint32_t)a1, (uint32_t)a2, (uint32_t)a3, false);
 }
 
 /* ---- KVM_GET_CLOCK, KVM_SET_CLOCK ---- */
