@@ -311,6 +311,8 @@ static void test_disk(struct rig *r, const struct mode *m, enum block_engine eng
     disk_transfers(&k);
     disk_refusals(&k);
     disk_parallel(&k, m);
+    CHECK_EQ(k.d.features & 1 << 9, 0);
+    CHECK_EQ(disk_do(&k, OUT, 0, 4096, NULL), 0); /* a driver without FLUSH: written through */
     vblk_destroy(blk);
     block_close(cfg.block);
     /* Read-only, and without the flush feature. */
