@@ -406,6 +406,7 @@ struct access {
     unsigned size;
     bool write, must_align, flags_live;
     unsigned avoid;      /* registers that must not become scratch */
+    unsigned address;    /* registers that the address is made of: s2 may be one of them where nothing else is left (CMPXCHG8B) */
 };
 
 /* s1 = linear address of the instruction's memory operand. */
@@ -484,7 +485,7 @@ static struct aside *emit_check(struct xlat *x, const struct access *a)
 static void access_begin(struct xlat *x, struct access *a, unsigned needed)
 {
     bring_back(x, needed);
-    if (a->flags_live && (a->avoid & BIT_OF(RAX))) {
+    if (a->flags_live && ((a->avoid | a->address) & BIT_OF(RAX))) {
         bool displaced = x->displaced & BIT_OF(RAX);
         displace(x, RAX); /* RAX is in use: only for the moment */
         flags_save(x);
@@ -494,8 +495,9 @@ static void access_begin(struct xlat *x, struct access *a, unsigned needed)
         displace(x, RAX);
         flags_save(x);
     }
-    a->s1 = scratch(x, a->k, a->avoid);
-    a->s2 = scratch(x, a->k, a->avoid | BIT_OF(a->s1));
+    a->s1 = scratch(x, a->k, a->avoid | a->address);
+    unsigned avoid = a->avoid | BIT_OF(a->s1);
+    a->s2 = scratch(x, a->k, SCRATCHABLE & ~(avoid | a->address) ? avoid | a->address : avoid);
 }
 
 static void access_flags_back(struct xlat *x, const struct access *a)
@@ -566,7 +568,7 @@ static void xlat_plain_mem(struct xlat *x, const struct insn *i, unsigned k, con
 {
     unsigned t = traits_of(i), reads, writes, ea = address_regs(i);
     reg_use(i, t, &reads, &writes);
-    struct access a = {.k = k, .size = m->size, .write = i->desc->opuse >> (2 * n) & ISA_OP_W, .flags_live = x->flags_live[k], .avoid = reads | writes | ea};
+    struct access a = {.k = k, .size = m->size, .write = i->desc->opuse >> (2 * n) & ISA_OP_W, .flags_live = x->flags_live[k], .avoid = reads | writes, .address = ea};
     a.must_align = (i->desc->flags & ISA_ALIGN) || i->op == OP_cmpxchg16b;
     access_begin(x, &a, reads | ea);
     emit_address(x, i, a.s1);
@@ -672,8 +674,8 @@ static void xlat_leave(struct xlat *x, unsigned k)
     e_mov(&x->e, a.s1, RBP);
     emit_check(x, &a);
     access_flags_back(x, &a);
-    e_lea(&x->e, RSP, RBP, REG_NONE, 0, 8);
-    emit_mov_mem(x, 0x8b, RBP, &a);
+    emit_mov_mem(x, 0x8b, RBP, &a); /* may fault: nothing has changed yet */
+    e_lea(&x->e, RSP, a.s1, REG_NONE, 0, 8);
     written(x, BIT_OF(RSP) | BIT_OF(RBP));
 }
 
@@ -717,7 +719,7 @@ static void indirect_target(struct xlat *x, const struct insn *i, unsigned k)
         e_store(&x->e, o->reg, BT_OFF(target));
         return;
     }
-    struct access a = {.k = k, .size = 8, .flags_live = true, .avoid = address_regs(i)};
+    struct access a = {.k = k, .size = 8, .flags_live = true, .address = address_regs(i)};
     access_begin(x, &a, address_regs(i));
     emit_address(x, i, a.s1);
     emit_check(x, &a);
