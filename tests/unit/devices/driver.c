@@ -132,21 +132,26 @@ void drv_negotiate(struct drv *d, uint64_t want)
     CHECK_EQ(drv_read(d, DRV_STATUS, 1), 11);
 }
 
-void drv_setup_queue(struct drv *d, unsigned n, uint16_t size)
+void drv_layout(struct drv *d, unsigned n, uint16_t size)
 {
     struct drv_queue *q = &d->q[n];
     bool packed = d->features & DRV_PACKED;
-    drv_write(d, DRV_QUEUE_SELECT, 2, n);
-    uint16_t max = (uint16_t)drv_read(d, DRV_QUEUE_SIZE, 2);
-    CHECK(max > 0 && max <= DRV_SIZE);
-    *q = (struct drv_queue){.size = MIN(size, max), .avail_wrap = true, .used_wrap = true};
-    q->nfree = q->size;
+    *q = (struct drv_queue){.size = size, .avail_wrap = true, .used_wrap = true, .nfree = size};
     for (unsigned i = 0; i < q->size; i++)
         q->next[i] = (uint16_t)(i + 1);
     q->desc = rig_alloc(d->rig, 16 * q->size, 16);
     q->driver = rig_alloc(d->rig, packed ? 4 : 6 + 2 * q->size, 4);
     q->device = rig_alloc(d->rig, packed ? 4 : 6 + 8 * q->size, 4);
     q->tables = rig_alloc(d->rig, 16 * TABLE_ENTRIES * q->size, 16);
+}
+
+void drv_setup_queue(struct drv *d, unsigned n, uint16_t size)
+{
+    struct drv_queue *q = &d->q[n];
+    drv_write(d, DRV_QUEUE_SELECT, 2, n);
+    uint16_t max = (uint16_t)drv_read(d, DRV_QUEUE_SIZE, 2);
+    CHECK(max > 0 && max <= DRV_SIZE);
+    drv_layout(d, n, MIN(size, max));
     drv_write(d, DRV_QUEUE_SIZE, 2, q->size);
     drv_write(d, DRV_QUEUE_VECTOR, 2, d->msix ? n + 1 : 0xffff);
     drv_write(d, DRV_QUEUE_DESC, 8, q->desc);
@@ -329,9 +334,9 @@ bool drv_take(struct drv *d, unsigned n, uint16_t *id, uint32_t *len)
     return got;
 }
 
-/* Asks for an interrupt at the next answer. */
-static void arm(struct drv *d, struct drv_queue *q)
+void drv_arm(struct drv *d, unsigned n)
 {
+    struct drv_queue *q = &d->q[n];
     if (d->features & DRV_EVENT) {
         if (d->features & DRV_PACKED) {
             put16(d, q->driver, (uint16_t)(q->last_used | (q->used_wrap ? 0x8000 : 0)));
@@ -356,7 +361,7 @@ bool drv_wait(struct drv *d, unsigned n, uint16_t *id, uint32_t *len)
 {
     for (;;) {
         unsigned seen = d->msix ? rig_msis(d->rig, d->vector_base + 1 + n) : 0;
-        arm(d, &d->q[n]);
+        drv_arm(d, n);
         if (drv_take(d, n, id, len))
             return true;
         if (!wait_interrupt(d, n, seen))

@@ -54,6 +54,7 @@ void drv_start(struct drv *d, uint64_t want, unsigned nqueues, uint16_t size);
 void drv_negotiate(struct drv *d, uint64_t want);
 void drv_setup_queue(struct drv *d, unsigned q, uint16_t size);
 void drv_ok(struct drv *d);
+void drv_layout(struct drv *d, unsigned q, uint16_t size); /* rings in memory only */
 /* Writes 0 to the status and waits until it reads 0; false after 5 s. */
 bool drv_reset(struct drv *d);
 
@@ -66,7 +67,9 @@ void drv_kick(struct drv *d, unsigned q); /* if the device wants one */
 void drv_force_kick(struct drv *d, unsigned q);
 /* Takes one answer; false when there is none. */
 bool drv_take(struct drv *d, unsigned q, uint16_t *id, uint32_t *len);
-/* The same, waiting up to 5 s with interrupts. */
+/* With event index: asks for an interrupt at the next answer, and no more behind it. */
+void drv_arm(struct drv *d, unsigned q);
+/* As drv_take, waiting up to 5 s with interrupts. */
 bool drv_wait(struct drv *d, unsigned q, uint16_t *id, uint32_t *len);
 /* Adds, kicks, waits: the length of the answer. */
 uint32_t drv_do(struct drv *d, unsigned q, const struct drv_buf *bufs, unsigned n);
