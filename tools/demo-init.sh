@@ -18,7 +18,7 @@ if [ -d /sys/class/net/eth0 ]; then
     ip link set eth0 up
     udhcpc -q -n -f -t 5 -T 2 -s /etc/dhcp -i eth0 >/dev/null 2>&1 || echo "init: no address by DHCP"
 fi
-[ -e /dev/input/event0 ] && acpid -c /etc/acpi >/dev/null 2>&1
+[ -e /dev/input/event0 ] && acpid -c /etc/acpi -l /dev/null -p /run/acpid.pid
 cd /root || exit
 setsid cttyhack sh
 poweroff -f
