@@ -7,7 +7,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <libslirp.h>
+#include <slirp/libslirp.h>
 #include <string.h>
 
 #include "base/log.h"
