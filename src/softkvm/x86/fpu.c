@@ -271,9 +271,10 @@ void fpu_check(struct vcpu *v, enum fpu_class c)
 
 /* ---- memory operands of whole states ---- */
 
-struct area area_at(struct vcpu *v, const struct insn *i, uint64_t ea, unsigned align)
+struct area area_at(struct vcpu *v, const struct insn *i, uint64_t ea, unsigned align, enum mem_access acc)
 {
-    uint64_t la = seg_linear(v, i->seg, ea, 1, MEM_R);
+    /* Limits come before alignment, and so does the right to write where microcode does not begin with other checks. */
+    uint64_t la = seg_linear(v, i->seg, ea, align > 1 ? 4 : 1, align > 4 ? MEM_R : acc);
     if (cpu_64bit(v) && !is_canonical(la))
         cpu_fault(v, i->seg == SEG_SS ? EXC_SS : EXC_GP, 0);
     if (la & (align - 1))
@@ -281,14 +282,15 @@ struct area area_at(struct vcpu *v, const struct insn *i, uint64_t ea, unsigned 
     return (struct area){v, i, ea};
 }
 
-/* The linear address of the bytes from `at` on, and how many of `n` there are before the offset wraps. */
+/* The linear address of the bytes from `at` on; cuts *n where the offset wraps. A doubleword across that place does not wrap within itself. */
 static uint64_t area_piece(struct area a, unsigned at, unsigned *n, enum mem_access acc)
 {
     uint64_t off = a.ea + at;
     if (a.i->addrsize != 8) {
         uint64_t wrap = BIT64(8 * a.i->addrsize);
         off &= wrap - 1;
-        *n = (unsigned)MIN(*n, wrap - off);
+        if (off + *n > wrap)
+            *n = MIN(*n, 4u);
     }
     return seg_linear(a.v, a.i->seg, off, *n, acc);
 }

@@ -438,9 +438,7 @@ static void regs_store(struct vcpu *v, const struct insn *i, const struct native
  */
 static uint64_t linear(struct vcpu *v, const struct insn *i, const struct native_stub *s, uint64_t ea, enum mem_access acc)
 {
-    bool based = v->code_mode != CODE64 || i->seg >= SEG_FS;
-    unsigned low = (unsigned)ea + (based ? (unsigned)v->seg[i->seg].base : 0);
-    if (s->align && (low & (s->align - 1u)))
+    if (s->align && (raw_linear(v, i->seg, ea) & (s->align - 1u)))
         cpu_gp(v, 0);
     uint64_t la = seg_linear(v, i->seg, ea, s->mem_size, acc);
     unsigned align = MIN(s->mem_size, 8u);

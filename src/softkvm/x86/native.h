@@ -97,6 +97,14 @@ static inline void native_wait(struct vcpu *v)
     native_run(v, fpu_op_fwait, NULL, NULL);
 }
 
+/* A linear address without any check. */
+static inline uint64_t raw_linear(const struct vcpu *v, int seg, uint64_t off)
+{
+    if (v->code_mode != CODE64)
+        return (uint32_t)(v->seg[seg].base + off);
+    return seg >= SEG_FS ? v->seg[seg].base + off : off;
+}
+
 /*
  * A memory operand of many bytes, as microcode accesses it: piece by piece, each piece's offset wrapping at the address size.
  */
@@ -107,10 +115,10 @@ struct area {
 };
 /* An operand at offset `ea` of the instruction's segment; #GP(0) when its linear address is not aligned to `align` bytes, or #AC when EFLAGS.AC asks
  * for that. */
-struct area area_at(struct vcpu *v, const struct insn *i, uint64_t ea, unsigned align);
-static inline struct area area_of(struct vcpu *v, const struct insn *i, unsigned align)
+struct area area_at(struct vcpu *v, const struct insn *i, uint64_t ea, unsigned align, enum mem_access acc);
+static inline struct area area_of(struct vcpu *v, const struct insn *i, unsigned align, enum mem_access acc)
 {
-    return area_at(v, i, insn_ea(v, i), align);
+    return area_at(v, i, insn_ea(v, i), align, acc);
 }
 void area_probe(struct area a, unsigned at, unsigned n, enum mem_access acc);
 void area_read(struct area a, unsigned at, void *to, unsigned n);

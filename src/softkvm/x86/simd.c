@@ -6,26 +6,28 @@
 #include "softkvm/x86/debug.h"
 #include "softkvm/x86/isa.h"
 #include "softkvm/x86/native.h"
+#include "softkvm/x86/op.h"
 #include "softkvm/x86/unwind.h"
 
 /* ---- MASKMOVQ, MASKMOVDQU ---- */
 
-/* Bytes of `data` whose mask byte has bit 7 set go to seg:rDI. Permission is needed for the whole operand, whatever the mask: so the
- * processors that this has been compared with do it, upper half first. */
+/* Bytes of `data` whose mask byte has bit 7 set go to seg:rDI. Whatever the mask, the operand is checked like stores of eight bytes, the upper one
+ * first: so the processors that this has been compared with do it. */
 static void mask_move(struct vcpu *v, const struct insn *i, enum native_file f)
 {
     uint8_t data[16], mask[16];
     unsigned size = f == NATIVE_MMX ? 8 : 16;
     if (f == NATIVE_MMX)
         native_wait(v);
-    struct area a = area_at(v, i, gpr_read(v, RDI * 8, i->addrsize), 1);
-    if (v->mmu_idx == MMU_USER_AC && (seg_linear(v, i->seg, a.ea, size, MEM_W) & 7))
-        cpu_fault(v, EXC_AC, 0);
+    struct area a = {v, i, gpr_read(v, RDI * 8, i->addrsize)};
     native_store(v, f, i->ops[0].reg, data);
     native_store(v, f, i->ops[1].reg, mask);
-    if (size == 16)
-        area_probe(a, 8, 8, MEM_W);
-    area_probe(a, 0, 8, MEM_W);
+    for (unsigned at = size; at; at -= 8) {
+        uint64_t la = seg_linear(v, i->seg, (a.ea + at - 8) & size_mask(i->addrsize), 8, MEM_W);
+        if (v->mmu_idx == MMU_USER_AC && (la & 7) && (!cpu_64bit(v) || is_canonical(la)))
+            cpu_fault(v, EXC_AC, 0);
+        mmu_probe(v, la, 8, MEM_W, v->mmu_idx, i->seg);
+    }
     for (unsigned from = 0, to; from < size; from = to + 1) {
         for (to = from; to < size && mask[to] >> 7;)
             to++;

@@ -95,7 +95,7 @@ static void from_real(struct env *e, bool wide)
 /* Probes as microcode does: the control word, the last byte, the rest. */
 static struct area env_probe(struct vcpu *v, const struct insn *i, struct env_format f, unsigned n, enum mem_access acc)
 {
-    struct area a = area_of(v, i, v->mmu_idx != MMU_USER_AC ? 1 : f.wide ? 4 : 2);
+    struct area a = area_of(v, i, v->mmu_idx != MMU_USER_AC ? 1 : f.wide ? 4 : 2, acc);
     area_probe(a, 0, f.wide ? 4 : 2, acc);
     area_probe(a, n - 1, 1, acc);
     area_probe(a, 0, n, acc);

@@ -82,7 +82,7 @@ static void save(struct vcpu *v, const struct insn *i, enum save_kind kind)
     uint64_t rfbm = requested(v);
     bool compact = kind == COMPACT;
     unsigned size = area_size(rfbm, rfbm, compact);
-    struct area p = area_of(v, i, 64);
+    struct area p = area_of(v, i, 64, MEM_W);
     struct image x;
     uint64_t old_bv = 0;
 
@@ -229,7 +229,7 @@ static void restore(struct vcpu *v, const struct insn *i, bool must_compact)
     struct image x;
     uint32_t pkru;
     uint64_t rfbm = requested(v);
-    image_load(area_of(v, i, 64), &x, rfbm, must_compact, &pkru);
+    image_load(area_of(v, i, 64, MEM_R), &x, rfbm, must_compact, &pkru);
 
     struct native_regs r = {.a = rfbm & xstate_supported() & ~XCR0_PKRU};
     x.xstate_bv &= r.a;
@@ -263,7 +263,7 @@ void op_fxsave(struct vcpu *v, const struct insn *i)
 {
     struct image x;
     fpu_check(v, FPU_FXSR);
-    struct area p = area_of(v, i, 16);
+    struct area p = area_of(v, i, 16, MEM_W);
     area_probe(p, 511, 1, MEM_W);
     area_probe(p, 0, 512, MEM_W);
     fpu_ptrs_settle(v);
@@ -275,7 +275,7 @@ void op_fxrstor(struct vcpu *v, const struct insn *i)
 {
     struct image x;
     fpu_check(v, FPU_FXSR);
-    struct area p = area_of(v, i, 16);
+    struct area p = area_of(v, i, 16, MEM_R);
     area_probe(p, 511, 1, MEM_R);
     area_read(p, 0, &x, 512);
     if (x.mxcsr & ~fpu_mxcsr_mask())
