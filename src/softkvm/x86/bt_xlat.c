@@ -517,13 +517,11 @@ static void access_flags_back(struct xlat *x, const struct access *a)
     e_load(&x->e, RAX, BT_OFF(scratch[1]));
 }
 
-/* [s1 + s2] with `reg` in ModRM */
+/* [s1 + s2] with `reg` in ModRM. RBP is never the base: that would be a stack access, whose non-canonical address is SIGBUS instead of SIGSEGV. */
 static void emit_modrm(struct emit *e, unsigned reg, unsigned s1, unsigned s2)
 {
-    e8(e, (s1 == RBP ? 0x40 : 0) | (reg & 7) << 3 | 4);
-    e8(e, s2 << 3 | s1);
-    if (s1 == RBP)
-        e8(e, 0);
+    e8(e, (reg & 7) << 3 | 4);
+    e8(e, s1 == RBP ? s1 << 3 | s2 : s2 << 3 | s1);
 }
 
 static void copy_prefixes(struct emit *e, const struct insn *i)
@@ -698,7 +696,7 @@ static void xlat_ret(struct xlat *x, const struct insn *i, unsigned k)
 static void push_return(struct xlat *x, unsigned k)
 {
     struct emit *e = &x->e;
-    struct access a = {.k = k, .size = 8, .write = true, .flags_live = true};
+    struct access a = {.k = k, .size = 8, .write = true, .flags_live = true, .avoid = BIT_OF(RBP)};
     stack_access(x, &a, -8);
     e_lea(e, a.s1, a.s1, a.s2, 0, 0);
     e_load(e, a.s2, BT_OFF(page));
