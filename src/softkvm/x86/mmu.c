@@ -285,7 +285,8 @@ void mmu_probe(struct vcpu *v, uint64_t la, unsigned n, enum mem_access acc, enu
 
 void mmu_unwrite_page(struct vcpu *v, uint64_t gpa)
 {
-    const uint8_t *host = vm_phys_host(v->vm, gpa, PAGE_SIZE, false);
+    const struct memslot *slot = vm_slot(v->vm, gpa);
+    const uint8_t *host = slot ? slot->hva + (gpa - slot->gpa) : NULL;
     for (unsigned n = 0; host && n < MMU_COUNT * TLB_SIZE; n++) {
         struct tlb_entry *e = tlb_at(v, n);
         if (e->tag[MEM_W] != ~0ull && e->tag[MEM_W] + e->addend == (uintptr_t)host)

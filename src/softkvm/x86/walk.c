@@ -195,6 +195,7 @@ bool walk_page(struct vcpu *v, uint64_t la, bool write, bool set_ad, uint32_t (*
 bool mmu_load_pdptrs(struct vcpu *v, uint64_t cr3)
 {
     uint64_t pdptr[4];
+    fpu_put(v); /* cpu.h: before calling out of x86/ */
     if (!vm_phys_read(v->vm, cr3 & 0xffffffe0, pdptr, sizeof pdptr))
         return false;
     /* Reserved: 1, 2, 5-8 and everything above MAXPHYADDR (SDM vol. 3, table 4-8). */
