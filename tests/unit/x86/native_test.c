@@ -272,6 +272,12 @@ static unsigned diff(const char *what, unsigned at, uint64_t got, uint64_t want)
     return 1;
 }
 
+/* Processors differ in which address they report when several elements of a masked store fault. */
+static bool any_fault_address(const struct insn *i)
+{
+    return i->ops[0].kind == OPK_MEM && (i->op == OP_vmaskmovps || i->op == OP_vmaskmovpd || i->op == OP_vpmaskmovd || i->op == OP_vpmaskmovq);
+}
+
 /*
  * The first byte of vector state to compare. After some faults the host's state is half changed, where the engine's is that before the
  * instruction: an MMX store leaves TOP cleared and the tags as they were, XRSTOR has loaded other components when it finds a bad MXCSR.
@@ -293,7 +299,7 @@ static unsigned compare(struct test *t, const struct insn *i)
     unsigned bad = 0;
     int vec = flat_exception(v);
     bad += diff("vector", 0, (uint64_t)vec, (uint64_t)h->vector);
-    if (vec == EXC_PF && h->vector == EXC_PF)
+    if (vec == EXC_PF && h->vector == EXC_PF && !any_fault_address(i))
         bad += diff("fault address", 0, v->cr2, h->fault_address);
     for (unsigned n = 0; n < 16; n++)
         if (n != RSP || vec < 0)
