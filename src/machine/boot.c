@@ -107,6 +107,20 @@ void boot_write_page_tables(const struct boot_config *cfg, struct boot_entry *en
     entry->cr3 = BOOT_PAGE_TABLES;
 }
 
+/*
+ * The words of the BIOS data area that kernels read without having asked a BIOS: where COM1 is, and where conventional memory ends (Xen puts
+ * its trampoline below). The extended area begins with its size in KiB.
+ */
+static void write_bios_data(const struct boot_config *cfg)
+{
+    const uint16_t com1 = 0x3f8, ebda_segment = MEM_EBDA >> 4, base_kib = MEM_EBDA / KIB;
+    const uint8_t ebda_kib = (MEM_VGA_BASE - MEM_EBDA) / KIB;
+    guestmem_write(cfg->mem, 0x400, &com1, sizeof com1);
+    guestmem_write(cfg->mem, 0x40e, &ebda_segment, sizeof ebda_segment);
+    guestmem_write(cfg->mem, 0x413, &base_kib, sizeof base_kib);
+    guestmem_write(cfg->mem, MEM_EBDA, &ebda_kib, sizeof ebda_kib);
+}
+
 static int load_by_magic(const struct boot_config *cfg, struct boot_file *kernel, struct boot_entry *entry, struct error *err)
 {
     if (boot_linux_is(kernel))
@@ -125,6 +139,7 @@ int boot_load(const struct boot_config *cfg, struct boot_entry *entry, struct er
 {
     struct boot_file kernel;
     *entry = (struct boot_entry){0};
+    write_bios_data(cfg);
     if (boot_file_open(&kernel, "kernel", cfg->os->kernel, err) < 0)
         return -1;
     int result = load_by_magic(cfg, &kernel, entry, err);
