@@ -82,7 +82,7 @@ static void set_mode(struct vcpu *v, enum code_mode mode)
 
 struct vcpu *flat_add(struct flat *f, enum code_mode mode)
 {
-    struct vcpu *v = aligned_alloc(64, sizeof(*v));
+    struct vcpu *v = aligned_alloc(_Alignof(struct vcpu), sizeof(*v));
     struct kvm_run *run = calloc(1, API_RUN_SIZE);
     struct vcpu_api *api = calloc(1, sizeof(*api));
     if (!v || !run || !api || (memset(v, 0, sizeof(*v)), interp_init(v))) {
