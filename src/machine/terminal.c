@@ -17,7 +17,8 @@
 
 #include "base/util.h"
 
-#define OUT_SIZE    65536u
+#define OUT_SIZE    (2u << 20) /* what a virtio console's whole queue holds in pages, and more; untouched pages cost nothing */
+#define OUT_HIGH    65536u     /* from here on CPUs wait */
 #define IN_SIZE     16384u
 #define WRITE_CHUNK 1024u /* what a terminal takes at once without making the loop wait for long */
 #define ESCAPE      0x01  /* Ctrl-A */
@@ -172,7 +173,7 @@ static void terminal_write(void *opaque, const void *buf, size_t len)
 void terminal_throttle(struct terminal *t)
 {
     pthread_mutex_lock(&t->lock);
-    while (t->out_len > OUT_SIZE / 2 && !t->closed && !t->release)
+    while (t->out_len > OUT_HIGH && !t->closed && !t->release)
         pthread_cond_wait(&t->room, &t->lock);
     pthread_mutex_unlock(&t->lock);
 }
@@ -204,6 +205,8 @@ static void write_some(struct terminal *t)
     } else {
         t->out_start = (t->out_start + (unsigned)done) % OUT_SIZE;
         t->out_len -= (unsigned)done;
+        if (!t->out_len)
+            t->out_start = 0; /* stay on the same few pages */
     }
     pthread_cond_broadcast(&t->room);
     pthread_mutex_unlock(&t->lock);

@@ -105,6 +105,7 @@ static void test_linux(void)
     CHECK(memcmp(guestmem_ptr(&mem, bp.hdr.ramdisk_image, 15), "initrd contents", 15) == 0);
     CHECK(guestmem_read(&mem, bp.hdr.cmd_line_ptr, cmdline, 6) == 0 && strcmp(cmdline, "hello") == 0);
     CHECK_EQ(*(uint8_t *)guestmem_ptr(&mem, 16 * MIB, 1), 0x5a);
+    CHECK_EQ(*(uint8_t *)guestmem_ptr(&mem, 0x413, 1) | *(uint8_t *)guestmem_ptr(&mem, 0x414, 1) << 8, 639); /* BIOS data area: KiB */
 
     struct setup_header *h = linux_make(image);
     h->pref_address = 16 * GIB; /* not there: moved */
