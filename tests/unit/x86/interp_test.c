@@ -427,6 +427,7 @@ static void test_sti_shadow(void)
     struct flat f;
     flat_init(&f, CODE64);
     CODE_BYTES(&f, 0xfb, 0x90, 0x90); /* sti; nop; nop */
+    f.v->ev.waiting = true; /* an interrupt waits for its window */
     CHECK_EQ(cpu_run(f.v), STOP_REQUEST);
     CHECK_EQ(f.v->rip, FLAT_CODE + 1);
     CHECK_EQ(f.v->int_shadow, KVM_X86_SHADOW_INT_STI);
