@@ -303,8 +303,10 @@ static void want_xsave(struct test_case *t, const struct insn *i)
         area[520] = area[512] | (rng() & 7);
         area[527] = 0x80;
     }
-    if (chance(5))
-        area[512 + rng_below(24)] ^= (uint8_t)(1u << rng_below(5));
+    if (chance(5)) /* a component that neither side has */
+        area[512] ^= (uint8_t)(8u << rng_below(2));
+    if (chance(5)) /* XCOMP_BV and the reserved bytes */
+        area[515 + rng_below(21)] ^= (uint8_t)(1u << rng_below(8));
     if (chance(5))
         area[24 + rng_below(4)] ^= (uint8_t)(1u << rng_below(8));
     mem_plant(linear_of(t, i), area, sizeof(area));
@@ -484,6 +486,15 @@ static uint64_t place_code(struct test_case *t)
     return at - segment_base(&t->in, SEG_CS, t->mode);
 }
 
+/* VMCALL and VMMCALL with prefixes that make them invalid: hypervisors are lenient there. */
+static bool leads_into_hypervisor(const uint8_t *code)
+{
+    for (unsigned n = 0; n < 10; n++)
+        if (code[n] == 0x0f && code[n + 1] == 0x01 && (code[n + 2] == 0xc1 || code[n + 2] == 0xd9))
+            return true;
+    return false;
+}
+
 /* INT 80h is Linux's system call. */
 static bool leads_into_kernel(const struct insn *i)
 {
@@ -550,7 +561,7 @@ void gen_invalid(struct test_case *t, unsigned mode)
         t->code[15] = 0xcc;
         enum decode_result r = insn_decode(t->code, 15, (enum code_mode)mode, &i);
         bool evex = memchr(t->code, 0x62, 12) != NULL; /* AVX-512 of processors newer than this Zydis */
-        if (r != DECODE_OK && !evex && !ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, t->code, 15, &zi, zo)))
+        if (r != DECODE_OK && !evex && !leads_into_hypervisor(t->code) && !ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, t->code, 15, &zi, zo)))
             break;
     }
     t->mode = (uint8_t)mode;

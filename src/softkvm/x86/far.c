@@ -256,7 +256,7 @@ static void stack_drop(struct vcpu *v, unsigned bytes)
     stack_set(v, stack_pointer(v, bytes));
 }
 
-/* The code segment that a far return or IRET goes to; raises #GP, #NP. */
+/* The code segment that a far return or IRET goes to; raises #GP, #NP. The target is checked last, by return_target(). */
 static void return_code(struct vcpu *v, uint16_t sel, uint64_t *off, struct descriptor *cs)
 {
     desc_get(v, sel, EXC_GP, cs);
@@ -264,7 +264,13 @@ static void return_code(struct vcpu *v, uint16_t sel, uint64_t *off, struct desc
     if (!desc_is_code(cs) || rpl < v->cpl || (desc_is_conforming(cs) ? SEG_DPL(cs) > rpl : SEG_DPL(cs) != rpl))
         sel_fault(v, EXC_GP, sel);
     *off = code_offset(v, cs, *off);
-    check_code(v, cs, *off);
+    check_loadable(v, cs);
+}
+
+static void return_target(struct vcpu *v, struct descriptor *cs, uint64_t off)
+{
+    check_target(v, cs, off);
+    desc_set_accessed(v, cs);
 }
 
 /* The stack segment of a return that pops one. Null is allowed for 64-bit code outside ring 3. */
@@ -315,18 +321,23 @@ void op_retf(struct vcpu *v, const struct insn *i)
         retf_real(v, i, release);
         return;
     }
-    uint16_t sel = (uint16_t)stack_peek(v, size, size);
+    uint16_t sel = (uint16_t)stack_peek(v, size, 2);
     uint64_t off = stack_peek(v, 0, size);
     struct descriptor cs;
     return_code(v, sel, &off, &cs);
     unsigned rpl = sel & SEL_RPL;
     if (rpl == v->cpl) {
-        stack_drop(v, 2 * size + release);
+        return_target(v, &cs, off);
+        if (v->long_mode && desc_is_64bit(&cs)) /* rSP has the width of the code that is returned to, what is added that of the old stack */
+            v->gpr[RSP] += (2 * size + release) & size_mask(stack_size(v));
+        else
+            stack_drop(v, 2 * size + release);
         commit_cs(v, &cs, sel, rpl);
     } else {
         struct stack st;
         uint64_t sp = stack_peek(v, 2 * size + release, size);
         return_stack(v, &cs, (uint16_t)stack_peek(v, 3 * size + release, size), &st);
+        return_target(v, &cs, off);
         return_sp(v, &st, sp + release);
         stack_commit(v, &st);
         commit_cs(v, &cs, sel, rpl);
@@ -447,9 +458,11 @@ static void iret_protected(struct vcpu *v, const struct insn *i)
         struct stack st;
         uint64_t sp = stack_peek(v, 3 * size, size);
         return_stack(v, &cs, (uint16_t)stack_peek(v, 4 * size, size), &st);
+        return_target(v, &cs, off);
         return_sp(v, &st, sp);
         stack_commit(v, &st);
     } else {
+        return_target(v, &cs, off);
         stack_drop(v, 3 * size);
     }
     commit_cs(v, &cs, sel, rpl);

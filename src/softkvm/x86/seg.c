@@ -241,8 +241,8 @@ bool seg_contains(const struct segment *s, uint64_t off, unsigned size)
         uint32_t top = s->attr & SEG_DB ? 0xffffffff : 0xffff;
         return off > s->limit && last <= top;
     }
-    /* A segment of 4 GiB has no end to run over: what lies behind the last byte is the first one. SDM vol. 3, 5.3. */
-    return last <= s->limit || s->limit == 0xffffffff;
+    /* The flat segment has no end to run over: what lies behind the last byte is the first one. SDM vol. 3, 5.3. */
+    return last <= s->limit || (s->limit == 0xffffffff && s->base == 0);
 }
 
 uint64_t seg_linear_slow(struct vcpu *v, int seg, uint64_t off, unsigned size, enum mem_access acc)

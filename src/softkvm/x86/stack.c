@@ -112,8 +112,11 @@ void op_enter(struct vcpu *v, const struct insn *i)
         mem_write(v, SEG_SS, stack_pointer(v, depth), size, frame);
     }
     uint64_t sp = stack_pointer(v, depth - (int64_t)i->imm);
-    /* The new top of the stack must be writable, though nothing is written there. */
-    mmu_probe(v, seg_linear(v, SEG_SS, sp, size, MEM_W), size, MEM_W, v->mmu_idx, SEG_SS);
+    /* The new top of the stack must be aligned and writable, though nothing is written there. */
+    uint64_t top = seg_linear(v, SEG_SS, sp, size, MEM_W);
+    if (v->mmu_idx == MMU_USER_AC && (top & (size - 1)))
+        cpu_fault(v, EXC_AC, 0);
+    mmu_probe(v, top, size, MEM_W, v->mmu_idx, SEG_SS);
     reg_set(v, RBP, size, frame);
     stack_set(v, sp);
 }
