@@ -378,7 +378,7 @@ static void set_xmm(struct vcpu *v, unsigned reg, const uint32_t val[4])
     v->fpu.area[512] |= 2;
 }
 
-struct worker {
+struct shuffler {
     struct flat *f;
     struct vcpu *v;
     uint64_t at; /* of its code */
@@ -388,7 +388,7 @@ struct worker {
 /* Every PSHUFD there is. */
 static void *shuffle(void *arg)
 {
-    struct worker *w = arg;
+    struct shuffler *w = arg;
     for (unsigned n = 0; n < 1u << 16 && !w->wrong; n++) {
         unsigned dst = n & 15, src = n >> 4 & 15, imm = n >> 8;
         const uint32_t in[4] = {n, ~n, n * 3, 0x12345678};
@@ -412,7 +412,7 @@ static void test_many_stubs(void)
     struct flat f;
     pthread_t thread;
     guest(&f);
-    struct worker mine = {.f = &f, .v = f.v, .at = FLAT_CODE}, other = {.f = &f, .v = flat_add(&f, CODE64), .at = FLAT_CODE + 0x1000};
+    struct shuffler mine = {.f = &f, .v = f.v, .at = FLAT_CODE}, other = {.f = &f, .v = flat_add(&f, CODE64), .at = FLAT_CODE + 0x1000};
     CHECK(!pthread_create(&thread, NULL, shuffle, &other));
     shuffle(&mine);
     pthread_join(thread, NULL);
