@@ -288,8 +288,8 @@ static void test_own_control_words(void)
 
 /* ---- real-mode environments: SDM vol. 1, figures 8-10 and 8-12 ---- */
 
-CODE(real_env, ".code16\n fninit\n fld1\n data32 fnstenv 0x100\n fnstenv 0x200\n fninit\n fldenv 0x200\n fnstenv 0x300\n"
-               "data32 fldenv 0x100\n data32 fnstenv 0x400\n hlt\n .code64\n");
+CODE(real_env, ".code16\n fninit\n fld1\n .byte 0x66\n fnstenv 0x100\n fnstenv 0x200\n fninit\n fldenv 0x200\n fnstenv 0x300\n"
+               ".byte 0x66\n fldenv 0x100\n .byte 0x66\n fnstenv 0x400\n hlt\n .code64\n");
 static void test_real_mode_environment(void)
 {
     struct flat f;
