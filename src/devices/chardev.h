@@ -17,6 +17,8 @@ struct chardev {
     /* May be NULL. The device has room for input again after an input call that took less than it was given. Same rules as write.
      */
     void (*input_ready)(void *opaque);
+    /* May be NULL. Waits while the back end has much output to get rid of. Only for a device's own thread, which holds no lock. */
+    void (*wait)(void *opaque);
     void *opaque;
 };
 

@@ -16,6 +16,7 @@
 
 #include "base/guestmem.h"
 #include "devices/bus.h"
+#include "devices/chardev.h"
 #include "machine/accel.h"
 
 enum board_end {
@@ -39,9 +40,7 @@ struct board {
     _Atomic uint32_t end;           /* enum board_end */
     int end_code;
     struct error failure;
-    /* Called by CPU threads after an exit, without a lock: may wait, so that a guest does not outrun a slow console. */
-    void (*throttle)(void *opaque);
-    void *throttle_opaque;
+    struct chardev console; /* CPU threads call its wait() after each exit: a guest does not outrun a slow terminal */
     pthread_mutex_t end_lock;
     pthread_mutex_t route_lock;
     struct msi_route *routes; /* by GSI - GSI_COUNT; owned */

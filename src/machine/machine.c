@@ -284,11 +284,6 @@ static int load_kernel(struct machine *m, struct error *err)
     return vmcpu_set_entry(&m->cpus[0], &entry, err);
 }
 
-static void throttle(void *opaque)
-{
-    terminal_throttle(((struct machine *)opaque)->terminal);
-}
-
 int machine_create(const struct domain *d, enum domain_accel accel, struct terminal *t, struct machine **out, struct error *err)
 {
     struct machine *m = calloc(1, sizeof *m);
@@ -303,8 +298,7 @@ int machine_create(const struct domain *d, enum domain_accel accel, struct termi
         machine_destroy(m);
         return -1;
     }
-    m->board.throttle = throttle;
-    m->board.throttle_opaque = m;
+    m->board.console = terminal_chardev(t);
     *out = m;
     return 0;
 }
@@ -370,6 +364,7 @@ int machine_run(struct machine *m, int signal_fd, struct error *err)
     int result = 0;
     if (m->board.vm.notice[0])
         fprintf(stderr, "lodge: %s\n", m->board.vm.notice);
+    terminal_release(m->terminal, false);
     for (unsigned i = 0; i < m->ncpus && result == 0; i++)
         result = vmcpu_start(&m->cpus[i], err);
     if (result < 0)
@@ -377,12 +372,11 @@ int machine_run(struct machine *m, int signal_fd, struct error *err)
     terminal_attach(m->terminal, &ops);
     loop(m, signal_fd);
     terminal_attach(m->terminal, NULL);
-    terminal_release(m->terminal, true);
+    terminal_release(m->terminal, true); /* until the next machine runs: devices are stopped after the CPUs */
     for (unsigned i = 0; i < m->ncpus; i++)
         vmcpu_kick(&m->cpus[i]);
     for (unsigned i = 0; i < m->ncpus; i++)
         vmcpu_join(&m->cpus[i]);
-    terminal_release(m->terminal, false);
     m->reset = judge_reset(m);
     return result;
 }

@@ -17,8 +17,8 @@
 
 #include "base/util.h"
 
-#define OUT_SIZE    (2u << 20) /* what a virtio console's whole queue holds in pages, and more; untouched pages cost nothing */
-#define OUT_HIGH    65536u     /* from here on CPUs wait */
+#define OUT_SIZE    (1u << 20) /* far more than is written between two waits; untouched pages cost nothing */
+#define OUT_HIGH    65536u     /* from here on those who may wait do */
 #define IN_SIZE     16384u
 #define WRITE_CHUNK 1024u /* what a terminal takes at once without making the loop wait for long */
 #define ESCAPE      0x01  /* Ctrl-A */
@@ -170,8 +170,9 @@ static void terminal_write(void *opaque, const void *buf, size_t len)
     pthread_mutex_unlock(&t->lock);
 }
 
-void terminal_throttle(struct terminal *t)
+static void terminal_throttle(void *opaque)
 {
+    struct terminal *t = opaque;
     pthread_mutex_lock(&t->lock);
     while (t->out_len > OUT_HIGH && !t->closed && !t->release)
         pthread_cond_wait(&t->room, &t->lock);
@@ -251,7 +252,7 @@ static void input_ready(void *opaque)
 
 struct chardev terminal_chardev(struct terminal *t)
 {
-    return (struct chardev){.write = terminal_write, .input_ready = input_ready, .opaque = t};
+    return (struct chardev){.write = terminal_write, .input_ready = input_ready, .wait = terminal_throttle, .opaque = t};
 }
 
 void terminal_attach(struct terminal *t, const struct terminal_ops *ops)

@@ -6,8 +6,8 @@
  * - A terminal on standard input is in raw mode between terminal_open() and terminal_close(), and gets its old mode back whatever ends the
  *   process: a child of a few pages waits for that, holding nothing but the terminal.
  * - Output is buffered and written by the main thread. Devices write under the device lock, which the main thread needs, too: so writing never
- *   waits, and drops what finds no room. A CPU thread that holds no lock calls terminal_throttle(), which waits while much of it is pending: no
- *   output is lost, and a guest is as fast as its terminal.
+ *   waits, and drops what finds no room. Threads that hold no lock (CPUs between two entries, a console's own) call chardev.wait, which waits
+ *   while much of it is pending: no output is lost, and a guest is as fast as its terminal.
  * - Ctrl-A begins a command, Ctrl-A Ctrl-A is a Ctrl-A for the guest.
  */
 #ifndef LODGE_MACHINE_TERMINAL_H
@@ -39,8 +39,6 @@ void terminal_flush(struct terminal *t);
 void terminal_close(struct terminal *t);
 /* What the guest's console is given; it writes from any thread. */
 struct chardev terminal_chardev(struct terminal *t);
-/* Waits while much output is pending. CPU threads, no lock held. */
-void terminal_throttle(struct terminal *t);
 /* From now on (or not) nobody waits for room: the machine is being stopped. */
 void terminal_release(struct terminal *t, bool release);
 /* Who gets input and commands; NULL: nobody, and input waits. */

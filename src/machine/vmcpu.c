@@ -275,8 +275,7 @@ static void *cpu_main(void *arg)
     while (!board_ended(v->board)) {
         if (cpu_call(v, KVM_RUN, NULL) == 0) {
             dispatch(v);
-            if (v->board->throttle)
-                v->board->throttle(v->board->throttle_opaque);
+            v->board->console.wait(v->board->console.opaque);
         } else if (errno == EINTR || errno == EAGAIN) {
             v->run->immediate_exit = 0; /* then the board is looked at, so that a kick between the two is not lost */
         } else {

@@ -45,6 +45,8 @@ static void write_out(struct vconsole *c, struct virtio_dev *v)
         for (unsigned i = 0; i < e->nout; i++)
             c->chr.write(c->chr.opaque, e->out[i].iov_base, e->out[i].iov_len);
         virtio_push(v, VCONSOLE_TX, e, 0);
+        if (c->chr.wait)
+            c->chr.wait(c->chr.opaque);
     }
 }
 
