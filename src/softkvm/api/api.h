@@ -53,6 +53,12 @@ static inline int api_check_arg(enum arg_kind kind, const void *arg)
     return kind == ARG_PTR && (uintptr_t)arg < PAGE_SIZE ? -EFAULT : 0;
 }
 
+/* A signal handler or another thread may set it at any moment. */
+static inline bool api_immediate_exit(const struct vcpu *v)
+{
+    return __atomic_load_n(&v->run->immediate_exit, __ATOMIC_RELAXED);
+}
+
 /* ---- fds.c ---- */
 enum object_kind { OBJECT_SYSTEM, OBJECT_VM, OBJECT_VCPU };
 /* Makes `fd` a descriptor of softkvm and takes it over; `what` is the VM or vCPU. 0, or -ENOMEM (fd is then still the caller's). */

@@ -41,7 +41,7 @@ static struct io_record *record(struct vcpu *v, const struct io_record *now)
     if (v->io_done == IO_LOG_MAX)
         interp_emulation_error(v);
     /* Who wants to leave need not wait for an instruction that has touched nothing yet. */
-    if (v->io_done == 0 && (atomic_load(&v->requests) & REQ_EXIT || *(volatile uint8_t *)&v->run->immediate_exit))
+    if (v->io_done == 0 && (atomic_load(&v->requests) & REQ_EXIT || api_immediate_exit(v)))
         cpu_exit(v, STOP_REQUEST);
     v->io_log[v->io_done] = *now;
     return &v->io_log[v->io_done];

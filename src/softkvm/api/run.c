@@ -112,7 +112,7 @@ void run_accept_init_sipi(struct vcpu *v)
 
 static bool wants_exit(struct vcpu *v, uint32_t requests)
 {
-    if (v->run->immediate_exit || (requests & REQ_EXIT))
+    if (api_immediate_exit(v) || (requests & REQ_EXIT))
         return true;
     return (requests & REQ_TICK) && sigmask_pending(&v->api->sigmask);
 }
@@ -166,7 +166,7 @@ static int wait_until_runnable(struct vcpu *v)
 /* An application processor that waits for its first INIT. KVM wants KVM_RUN to be called anew after it. */
 static int wait_for_init(struct vcpu *v)
 {
-    if (v->run->immediate_exit)
+    if (api_immediate_exit(v))
         return -EINTR;
     for (;;) {
         run_accept_init_sipi(v);
@@ -415,7 +415,7 @@ static int run_vcpu(struct vcpu *v)
         v->cr8 = run->cr8;
     }
     exits_complete(v);
-    if (run->immediate_exit && !exits_in_flight(v))
+    if (api_immediate_exit(v) && !exits_in_flight(v))
         return -EINTR;
     if (sigmask_pending(&v->api->sigmask))
         cpu_request(v, REQ_EXIT);

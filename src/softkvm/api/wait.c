@@ -47,7 +47,7 @@ void vcpu_kick(struct vcpu *v, uint32_t requests)
 /* Requests that end a sleep; the others (REQ_STEP, REQ_SHADOW, REQ_TLB_FLUSH, REQ_PAUSE) can wait until the vCPU runs. */
 static bool woken(struct vcpu *v)
 {
-    return (atomic_load(&v->requests) & (REQ_EXIT | REQ_EVENT | REQ_TICK)) || v->run->immediate_exit;
+    return (atomic_load(&v->requests) & (REQ_EXIT | REQ_EVENT | REQ_TICK)) || api_immediate_exit(v);
 }
 
 static enum wait_result wait_futex(struct vcpu *v)

@@ -41,7 +41,7 @@ static void tick(struct softkvm_vm *vm, struct worker *w)
         if (atomic_load(&v->api->waiting))
             continue;
         if (atomic_load(&v->bt.running)) { /* translated code does not see immediate_exit by itself */
-            if (v->run->immediate_exit)
+            if (api_immediate_exit(v))
                 bt_poke(v);
             atomic_store(&w->ticking, true);
         }

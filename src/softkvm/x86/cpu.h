@@ -361,7 +361,7 @@ static inline void cpu_request(struct vcpu *v, uint32_t bits)
 /* The run loop's test before every instruction: a request, or a signal handler of user space that has just set kvm_run->immediate_exit. */
 static inline bool cpu_interrupted(const struct vcpu *v)
 {
-    return atomic_load_explicit(&v->requests, memory_order_relaxed) | *(volatile uint8_t *)&v->run->immediate_exit;
+    return atomic_load_explicit(&v->requests, memory_order_relaxed) | __atomic_load_n(&v->run->immediate_exit, __ATOMIC_RELAXED);
 }
 
 /* ---- general registers ---- */

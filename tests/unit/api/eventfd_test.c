@@ -278,7 +278,7 @@ static void irqfd_resample(void)
     memcpy(g->ram + 4 * 0x31, &(uint32_t){0x2000}, 4);
     /* inc bx; mov dword [0xfee000b0],0 (EOI; by a 4 GiB limit of DS); iret */
     memcpy(g->ram + 0x2000, (uint8_t[]){0x43, 0x67, 0x66, 0xc7, 0x05, 0xb0, 0x00, 0xe0, 0xfe, 0, 0, 0, 0, 0xcf}, 14);
-    guest_real(g, 0, 0x1000, CODE(0xfb, 0xf4, 0xe6, 0x10, 0xeb, 0xfb)); /* sti; again: hlt; out 0x10,al; jmp again */
+    guest_real(g, 0, 0x1000, CODE(0xfb, 0xf4, 0xe6, 0x10, 0xeb, 0xfc)); /* sti; hlt; again: out 0x10,al; jmp again */
     struct kvm_sregs sregs;
     OK(g->vcpu[0], KVM_GET_SREGS, &sregs);
     sregs.ds.limit = 0xffffffff;

@@ -205,7 +205,7 @@ static void irq_line(void)
     struct guest *g = guest_new(1, GUEST_IRQCHIP | GUEST_CPUID);
     memcpy(g->ram + 4 * 0x35, &(uint32_t){0x2000}, 4);
     poke(g, 0x2000, CODE(0x43, EOI, 0xcf));
-    start_real(g, 0, 0x1000, CODE(0xfb, 0xf4, 0xe6, 0x10, 0xeb, 0xfb));
+    start_real(g, 0, 0x1000, CODE(0xfb, 0xf4, 0xe6, 0x10, 0xeb, 0xfc)); /* sti; hlt; again: out 0x10,al; jmp again */
     enable_lapic(g, 0);
     struct kvm_irqchip c = {.chip_id = KVM_IRQCHIP_IOAPIC};
     OK(g->vm, KVM_GET_IRQCHIP, &c);
