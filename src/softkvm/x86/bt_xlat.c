@@ -9,21 +9,11 @@
  * s1 and s2 are displaced registers (bt.h): their values go to their homes once, and come back where they are used next, or at an exit. The checks clobber
  * the arithmetic flags; where an instruction behind them may read these, they are kept in bt.flags meanwhile.
  */
-#include "softkvm/x86/bt_priv.h"
+#include "softkvm/x86/bt_xlat.h"
 #include "softkvm/x86/interp.h"
 #include "softkvm/x86/isa.h"
 #include "softkvm/x86/isa_ops.h"
 #include "softkvm/x86/native.h"
-
-#define BIT_OF(r)   (1u << (r))
-#define SCRATCHABLE (BIT_OF(RAX) | BIT_OF(RCX) | BIT_OF(RDX) | BIT_OF(RBX) | BIT_OF(RBP) | BIT_OF(RSI) | BIT_OF(RDI))
-
-enum cc { CC_Z = 4, CC_NZ = 5, CC_A = 7 };
-
-enum how { HOW_INTERP, HOW_PLAIN, HOW_LEA, HOW_SKIP, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_JCC, HOW_JMP, HOW_CALL, HOW_JMP_IND, HOW_CALL_IND, HOW_RET, HOW_END };
-
-/* What a plain operation uses beyond its operands, and what it does to the flags. */
-enum trait { T_PLAIN = 1, T_KILLS = 2, T_RAX_R = 4, T_RAX_W = 8, T_RDX_R = 16, T_RDX_W = 32, T_RCX_R = 64, T_RBX_R = 128, T_RCX_W = 256, T_TRAPS = 512 };
 
 static const uint16_t traits[OP_COUNT] = {
 #define P(m, t) [OP_##m] = T_PLAIN | (t)
@@ -39,38 +29,9 @@ static const uint16_t traits[OP_COUNT] = {
 #undef P
 };
 
-/* An exit out of the block's straight line, emitted behind it. */
-struct aside {
-    enum { ASIDE_SLOW, ASIDE_CROSS, ASIDE_TAKEN } kind;
-    uint8_t *from[3];   /* displacements of the jumps to it */
-    uint8_t nfrom, insn, size, s1, flags_saved;
-    uint8_t *back;      /* ASIDE_CROSS: where it goes on */
-    unsigned slow;      /* ASIDE_CROSS: index of the instruction's ASIDE_SLOW */
-    uint16_t displaced;
-    int32_t target;     /* ASIDE_TAKEN: offset from the page */
-};
-
-struct xlat {
-    struct emit e;
-    struct bt *bt;
-    struct bt_block *b;
-    uint32_t key;
-    unsigned page_off; /* of the block's first byte */
-    unsigned n;
-    uint16_t displaced, home;
-    struct insn insns[BT_MAX_INSNS];
-    uint8_t at[BT_MAX_INSNS], how[BT_MAX_INSNS];
-    bool flags_live[BT_MAX_INSNS]; /* before the instruction */
-    uint16_t reads[BT_MAX_INSNS], writes[BT_MAX_INSNS]; /* general registers; reads include those of addresses */
-    struct bt_insn map[BT_MAX_INSNS];
-    struct bt_link links[BT_MAX_LINKS];
-    unsigned nlinks, nasides;
-    struct aside asides[3 * BT_MAX_INSNS];
-};
-
 /* ---- what an instruction is ---- */
 
-static const struct operand *mem_operand(const struct insn *i, unsigned *n)
+const struct operand *xlat_mem_operand(const struct insn *i, unsigned *n)
 {
     for (*n = 0; *n < i->nops; ++*n)
         if (i->ops[*n].kind == OPK_MEM)
@@ -88,7 +49,7 @@ static unsigned implicit_writes(unsigned t)
 }
 
 /* The registers whose values the instruction needs (all but those of the address), and those that it changes. */
-static void reg_use(const struct insn *i, unsigned t, unsigned *reads, unsigned *writes)
+void xlat_reg_use(const struct insn *i, unsigned t, unsigned *reads, unsigned *writes)
 {
     *reads = implicit_reads(t);
     *writes = implicit_writes(t);
@@ -117,7 +78,7 @@ static unsigned native_traits(const struct insn *i)
     }
 }
 
-static unsigned traits_of(const struct insn *i)
+unsigned xlat_traits(const struct insn *i)
 {
     if (i->op == OP_imul && i->nops == 1)
         return traits[OP_mul];
@@ -148,7 +109,7 @@ static enum how plain_or_interp(const struct insn *i, uint32_t key)
     } else if (!(traits[i->op] & T_PLAIN)) {
         return HOW_INTERP;
     }
-    const struct operand *m = mem_operand(i, &n);
+    const struct operand *m = xlat_mem_operand(i, &n);
     if (!m)
         return HOW_PLAIN;
     if (i->addrsize != 8 || !plain_size(m->size) || (i->opmap == 0 && (i->opcode & 0xfc) == 0xa0 && i->op == OP_mov))
@@ -208,7 +169,7 @@ static unsigned decode_block(struct xlat *x, const uint8_t *src, unsigned avail)
     return at;
 }
 
-static unsigned address_regs(const struct insn *i)
+unsigned xlat_address_regs(const struct insn *i)
 {
     unsigned regs = 0;
     if (i->base < 16)
@@ -224,8 +185,8 @@ static void register_uses(struct xlat *x)
         const struct insn *i = &x->insns[k];
         unsigned reads = 0xffff, writes = 0;
         if (x->how[k] != HOW_INTERP)
-            reg_use(i, traits_of(i), &reads, &writes);
-        x->reads[k] = (uint16_t)(reads | address_regs(i));
+            xlat_reg_use(i, xlat_traits(i), &reads, &writes);
+        x->reads[k] = (uint16_t)(reads | xlat_address_regs(i));
         x->writes[k] = (uint16_t)writes;
     }
 }
@@ -240,7 +201,7 @@ static void flags_liveness(struct xlat *x)
             live = true;
         else if (h == HOW_PLAIN && (i->desc->flags & ISA_RFLAGS))
             live = true;
-        else if (h == HOW_PLAIN && (traits_of(i) & T_KILLS))
+        else if (h == HOW_PLAIN && (xlat_traits(i) & T_KILLS))
             live = false;
         x->flags_live[k] = live;
     }
@@ -248,7 +209,7 @@ static void flags_liveness(struct xlat *x)
 
 /* ---- registers ---- */
 
-static void bring_back(struct xlat *x, unsigned regs)
+void xlat_bring_back(struct xlat *x, unsigned regs)
 {
     for (unsigned r = 0; r < 16; r++)
         if (x->displaced & regs & BIT_OF(r))
@@ -256,13 +217,13 @@ static void bring_back(struct xlat *x, unsigned regs)
     x->displaced &= (uint16_t)~regs;
 }
 
-static void written(struct xlat *x, unsigned regs)
+void xlat_written(struct xlat *x, unsigned regs)
 {
     x->displaced &= (uint16_t)~regs;
     x->home &= (uint16_t)~regs;
 }
 
-static void displace(struct xlat *x, unsigned r)
+void xlat_displace(struct xlat *x, unsigned r)
 {
     if (!(x->home & BIT_OF(r)))
         e_store(&x->e, r, GPR_OFF(r));
@@ -283,7 +244,7 @@ static unsigned next_need(const struct xlat *x, unsigned k, unsigned r)
     return far;
 }
 
-static unsigned scratch(struct xlat *x, unsigned k, unsigned avoid)
+unsigned xlat_scratch(struct xlat *x, unsigned k, unsigned avoid)
 {
     unsigned best = REG_NONE, best_score = 0;
     for (unsigned r = 0; r < 8; r++) {
@@ -295,22 +256,17 @@ static unsigned scratch(struct xlat *x, unsigned k, unsigned avoid)
             best_score = score;
         }
     }
-    displace(x, best);
+    xlat_displace(x, best);
     return best;
 }
 
 /* ---- exits ---- */
 
-static struct aside *aside(struct xlat *x, unsigned kind, unsigned k)
+struct aside *xlat_aside(struct xlat *x, unsigned kind, unsigned k)
 {
     struct aside *a = &x->asides[x->nasides++];
     *a = (struct aside){.kind = kind, .insn = (uint8_t)k, .displaced = x->displaced};
     return a;
-}
-
-static void from(struct aside *a, uint8_t *jump)
-{
-    a->from[a->nfrom++] = jump;
 }
 
 static void emit_exit_insn(struct xlat *x, unsigned k, bool flags_saved)
@@ -319,7 +275,7 @@ static void emit_exit_insn(struct xlat *x, unsigned k, bool flags_saved)
     e_jump_to(&x->e, x->bt->rw + (flags_saved ? x->bt->thunk.exit_insn_flags : x->bt->thunk.exit_insn));
 }
 
-static void emit_lookup_jump(struct xlat *x)
+void xlat_lookup_jump(struct xlat *x)
 {
     e_jump_to(&x->e, x->bt->rw + x->bt->thunk.lookup[x->key & BT_KEY_USER ? BT_USER : BT_KERNEL]);
 }
@@ -334,7 +290,7 @@ static void emit_goto(struct xlat *x, int32_t off, unsigned here)
         e_lea(e, RAX, RAX, REG_NONE, 0, off);
         e_store(e, RAX, BT_OFF(target));
         e_load(e, RAX, GPR_OFF(RAX));
-        emit_lookup_jump(x);
+        xlat_lookup_jump(x);
         return;
     }
     if ((unsigned)off <= here) {
@@ -356,7 +312,7 @@ static void emit_aside_slow(struct xlat *x, struct aside *a)
 {
     x->map[a->insn].slow = (uint16_t)(emit_off(&x->e) - x->b->code);
     x->displaced = a->displaced;
-    bring_back(x, 0xffff);
+    xlat_bring_back(x, 0xffff);
     emit_exit_insn(x, a->insn, a->flags_saved);
 }
 
@@ -372,7 +328,7 @@ static void emit_aside_cross(struct xlat *x, struct aside *a)
     e8(e, 0xf8 | a->s1);
     e32(e, (uint32_t)(PAGE_SIZE - a->size));
     e_load(e, a->s1, BT_OFF(scratch[0]));
-    from(&x->asides[a->slow], e_jump(e, CC_A));
+    xlat_from(&x->asides[a->slow], e_jump(e, CC_A));
     e_jump_to(e, a->back);
 }
 
@@ -392,205 +348,29 @@ static void emit_asides(struct xlat *x)
                 emit_aside_cross(x, a);
             } else {
                 x->displaced = a->displaced;
-                bring_back(x, 0xffff);
+                xlat_bring_back(x, 0xffff);
                 emit_goto(x, a->target, x->page_off + x->at[a->insn]);
             }
         }
 }
 
-/* ---- memory operands ---- */
-
-struct access {
-    unsigned k;          /* the instruction */
-    unsigned s1, s2;
-    unsigned size;
-    bool write, must_align, flags_live;
-    unsigned avoid;      /* registers that must not become scratch */
-    unsigned address;    /* registers that the address is made of: s2 may be one of them where nothing else is left (CMPXCHG8B) */
-};
-
-/* s1 = linear address of the instruction's memory operand. */
-static void emit_address(struct xlat *x, const struct insn *i, unsigned s1)
-{
-    struct emit *e = &x->e;
-    int32_t disp = (int32_t)i->disp;
-    if (i->base == REG_RIP) {
-        e_load(e, s1, BT_OFF(page));
-        e_lea(e, s1, s1, REG_NONE, 0, (int32_t)(x->page_off + x->at[i - x->insns] + i->len) + disp);
-    } else {
-        e_lea(e, s1, i->base, i->index, i->scale, disp);
-    }
-    if (i->seg == SEG_FS || i->seg == SEG_GS)
-        e_gs(e, 0x03, s1, offsetof(struct vcpu, seg) + i->seg * sizeof(struct segment) + offsetof(struct segment, base));
-}
-
-static void flags_save(struct xlat *x)
-{
-    e_flags_to_ax(&x->e);
-    e_store32(&x->e, RAX, BT_OFF(flags));
-}
-
-/* Puts the saved flags back; RAX is displaced or was saved in scratch[1]. */
-static void flags_restore(struct xlat *x)
-{
-    e_load32(&x->e, RAX, BT_OFF(flags));
-    e_flags_from_ax(&x->e);
-}
-
-/* Behind this [s1 + s2] is the operand in host memory. `s1` holds the linear address; the flags are free. */
-static struct aside *emit_check(struct xlat *x, const struct access *a)
-{
-    struct emit *e = &x->e;
-    unsigned s1 = a->s1, s2 = a->s2;
-    unsigned slow = x->nasides;
-    struct aside *out = aside(x, ASIDE_SLOW, a->k);
-    out->flags_saved = a->flags_live;
-    e_mov(e, s2, s1);
-    e8(e, 0x48); /* shl s2, 16 */
-    e8(e, 0xc1);
-    e8(e, 0xe0 | s2);
-    e8(e, 16);
-    e8(e, 0x48); /* shr s2, 28: the page's number, 36 bits */
-    e8(e, 0xc1);
-    e8(e, 0xe8 | s2);
-    e8(e, 28);
-    e_gs(e, 0x03, s2, BT_OFF(index[x->key & BT_KEY_USER ? BT_USER : BT_KERNEL][a->write ? MEM_W : MEM_R]));
-    e8(e, 0x48); /* mov s2, [s2*8] */
-    e8(e, 0x8b);
-    e8(e, s2 << 3 | 4);
-    e8(e, 0xc0 | s2 << 3 | 5);
-    e32(e, 0);
-    e_rr(e, 0x85, s2, s2); /* test s2, s2 */
-    from(out, e_jump(e, CC_Z));
-    if (a->size > 1) {
-        e8(e, 0xf7); /* test s1, size - 1 */
-        e8(e, 0xc0 | s1);
-        e32(e, a->size - 1);
-        uint8_t *jump = e_jump(e, CC_NZ);
-        if (a->must_align) {
-            from(out, jump);
-        } else {
-            struct aside *c = aside(x, ASIDE_CROSS, a->k);
-            c->slow = slow;
-            c->s1 = (uint8_t)s1;
-            c->size = (uint8_t)a->size;
-            c->back = e->p;
-            from(c, jump);
-        }
-    }
-    return &x->asides[slow];
-}
-
-/* Takes scratch registers and computes the address; keeps the flags if they are wanted. */
-static void access_begin(struct xlat *x, struct access *a, unsigned needed)
-{
-    bring_back(x, needed);
-    if (a->flags_live && ((a->avoid | a->address) & BIT_OF(RAX))) {
-        bool displaced = x->displaced & BIT_OF(RAX);
-        displace(x, RAX); /* RAX is in use: only for the moment */
-        flags_save(x);
-        if (!displaced)
-            bring_back(x, BIT_OF(RAX));
-    } else if (a->flags_live) {
-        displace(x, RAX);
-        flags_save(x);
-    }
-    a->s1 = scratch(x, a->k, a->avoid | a->address);
-    unsigned avoid = a->avoid | BIT_OF(a->s1);
-    a->s2 = scratch(x, a->k, SCRATCHABLE & ~(avoid | a->address) ? avoid | a->address : avoid);
-}
-
-static void access_flags_back(struct xlat *x, const struct access *a)
-{
-    if (!a->flags_live)
-        return;
-    if (a->s1 != RAX && a->s2 != RAX) {
-        if (!(x->displaced & BIT_OF(RAX)))
-            e_store(&x->e, RAX, GPR_OFF(RAX));
-        flags_restore(x);
-        if (!(x->displaced & BIT_OF(RAX)))
-            e_load(&x->e, RAX, GPR_OFF(RAX));
-        return;
-    }
-    e_store(&x->e, RAX, BT_OFF(scratch[1]));
-    flags_restore(x);
-    e_load(&x->e, RAX, BT_OFF(scratch[1]));
-}
-
-/* [s1 + s2] with `reg` in ModRM. RBP is never the base: that would be a stack access, whose non-canonical address is SIGBUS instead of SIGSEGV. */
-static void emit_modrm(struct emit *e, unsigned reg, unsigned s1, unsigned s2)
-{
-    e8(e, (reg & 7) << 3 | 4);
-    e8(e, s1 == RBP ? s1 << 3 | s2 : s2 << 3 | s1);
-}
-
-static void copy_prefixes(struct emit *e, const struct insn *i)
-{
-    for (unsigned k = 0; k < i->opcode_at; k++) {
-        uint8_t b = i->bytes[k];
-        if (b == 0x66 || b == 0xf2 || b == 0xf3 || b == 0xf0)
-            e8(e, b);
-        else if (b != 0x2e && b != 0x36 && b != 0x3e && b != 0x26 && b != 0x64 && b != 0x65 && b != 0x67)
-            return; /* REX, escape, VEX */
-    }
-}
-
-static void emit_rewritten(struct xlat *x, const struct insn *i, unsigned s1, unsigned s2)
-{
-    struct emit *e = &x->e;
-    if (insn_has(i, PFX_VEX)) {
-        const uint8_t *op = i->bytes + i->opcode_at;
-        if (op[-2] == 0xc5) {
-            e8(e, 0xc5);
-            e8(e, op[-1]);
-        } else {
-            e8(e, 0xc4);
-            e8(e, op[-2] | 0x60); /* X and B, inverted */
-            e8(e, op[-1]);
-        }
-    } else {
-        static const uint8_t escapes[4][2] = {{0, 0}, {0x0f, 0}, {0x0f, 0x38}, {0x0f, 0x3a}};
-        copy_prefixes(e, i);
-        if (insn_has(i, PFX_REX))
-            e8(e, 0x40 | (i->rex & 12));
-        for (unsigned k = 0; k < 2 && escapes[i->opmap][k]; k++)
-            e8(e, escapes[i->opmap][k]);
-    }
-    e8(e, i->opcode);
-    emit_modrm(e, i->modrm >> 3, s1, s2);
-    for (unsigned k = 0; k < i->imm_len; k++)
-        e8(e, i->bytes[i->imm_at + k]);
-}
-
-static void xlat_plain_mem(struct xlat *x, const struct insn *i, unsigned k, const struct operand *m, unsigned n)
-{
-    unsigned t = traits_of(i), reads, writes, ea = address_regs(i);
-    reg_use(i, t, &reads, &writes);
-    struct access a = {.k = k, .size = m->size, .write = i->desc->opuse >> (2 * n) & ISA_OP_W, .flags_live = x->flags_live[k], .avoid = reads | writes, .address = ea};
-    a.must_align = (i->desc->flags & ISA_ALIGN) || i->op == OP_cmpxchg16b;
-    access_begin(x, &a, reads | ea);
-    emit_address(x, i, a.s1);
-    emit_check(x, &a);
-    access_flags_back(x, &a);
-    emit_rewritten(x, i, a.s1, a.s2);
-    written(x, writes);
-}
+/* ---- instructions without memory operands ---- */
 
 static void xlat_plain(struct xlat *x, const struct insn *i, unsigned k)
 {
-    unsigned n, reads, writes, t = traits_of(i);
-    const struct operand *m = mem_operand(i, &n);
+    unsigned n, reads, writes, t = xlat_traits(i);
+    const struct operand *m = xlat_mem_operand(i, &n);
     if (m) {
         xlat_plain_mem(x, i, k, m, n);
         return;
     }
-    reg_use(i, t, &reads, &writes);
-    bring_back(x, reads);
+    xlat_reg_use(i, t, &reads, &writes);
+    xlat_bring_back(x, reads);
     if (t & T_TRAPS)
-        aside(x, ASIDE_SLOW, k);
+        xlat_aside(x, ASIDE_SLOW, k);
     for (unsigned b = 0; b < i->len; b++)
         e8(&x->e, i->bytes[b]);
-    written(x, writes);
+    xlat_written(x, writes);
 }
 
 static void xlat_lea(struct xlat *x, const struct insn *i, unsigned k)
@@ -598,7 +378,7 @@ static void xlat_lea(struct xlat *x, const struct insn *i, unsigned k)
     struct emit *e = &x->e;
     unsigned dst = i->ops[0].reg;
     if (i->base != REG_RIP) {
-        bring_back(x, address_regs(i) | (i->opsize == 2 ? BIT_OF(dst) : 0));
+        xlat_bring_back(x, xlat_address_regs(i) | (i->opsize == 2 ? BIT_OF(dst) : 0));
         for (unsigned b = 0; b < i->len; b++)
             e8(e, i->bytes[b]);
     } else {
@@ -611,132 +391,12 @@ static void xlat_lea(struct xlat *x, const struct insn *i, unsigned k)
             e8(e, 0xc0 | (dst & 7) << 3 | (dst & 7));
         }
     }
-    written(x, BIT_OF(dst));
-}
-
-/* ---- stack and control flow ---- */
-
-/* s1, s2 for the eight bytes at rsp + disp. */
-static void stack_access(struct xlat *x, struct access *a, int8_t disp)
-{
-    access_begin(x, a, 0);
-    e_lea8(&x->e, a->s1, RSP, disp);
-    emit_check(x, a);
-    access_flags_back(x, a);
-}
-
-static void move_rsp(struct xlat *x, int32_t by)
-{
-    e_lea(&x->e, RSP, RSP, REG_NONE, 0, by);
-    written(x, BIT_OF(RSP));
-}
-
-/* REX.W op reg, [s1 + s2] */
-static void emit_mov_mem(struct xlat *x, unsigned op, unsigned reg, const struct access *a)
-{
-    e8(&x->e, 0x48 | (reg >> 3) << 2);
-    e8(&x->e, op);
-    emit_modrm(&x->e, reg, a->s1, a->s2);
-}
-
-static void xlat_push(struct xlat *x, const struct insn *i, unsigned k)
-{
-    bool reg = i->ops[0].kind == OPK_GPR;
-    unsigned r = i->ops[0].reg, keep = reg ? BIT_OF(r) : 0;
-    struct access a = {.k = k, .size = 8, .write = true, .flags_live = x->flags_live[k], .avoid = keep};
-    bring_back(x, keep);
-    stack_access(x, &a, -8);
-    if (reg) {
-        emit_mov_mem(x, 0x89, r, &a);
-    } else {
-        emit_mov_mem(x, 0xc7, 0, &a);
-        e32(&x->e, (uint32_t)i->imm);
-    }
-    move_rsp(x, -8);
-}
-
-static void xlat_pop(struct xlat *x, const struct insn *i, unsigned k)
-{
-    unsigned r = i->ops[0].reg;
-    struct access a = {.k = k, .size = 8, .flags_live = x->flags_live[k], .avoid = BIT_OF(r)};
-    stack_access(x, &a, 0);
-    emit_mov_mem(x, 0x8b, r, &a);
-    written(x, BIT_OF(r));
-    move_rsp(x, 8);
-}
-
-static void xlat_leave(struct xlat *x, unsigned k)
-{
-    struct access a = {.k = k, .size = 8, .flags_live = x->flags_live[k], .avoid = BIT_OF(RBP)};
-    access_begin(x, &a, BIT_OF(RBP));
-    e_mov(&x->e, a.s1, RBP);
-    emit_check(x, &a);
-    access_flags_back(x, &a);
-    emit_mov_mem(x, 0x8b, RBP, &a); /* may fault: nothing has changed yet */
-    e_lea(&x->e, RSP, a.s1, REG_NONE, 0, 8);
-    written(x, BIT_OF(RSP) | BIT_OF(RBP));
-}
-
-static int32_t next_off(const struct xlat *x, unsigned k)
-{
-    return (int32_t)(x->page_off + x->at[k] + x->insns[k].len);
-}
-
-static void xlat_ret(struct xlat *x, const struct insn *i, unsigned k)
-{
-    struct access a = {.k = k, .size = 8, .flags_live = true};
-    stack_access(x, &a, 0);
-    emit_mov_mem(x, 0x8b, a.s1, &a);
-    e_store(&x->e, a.s1, BT_OFF(target));
-    move_rsp(x, 8 + (int32_t)(i->nops ? (uint16_t)i->imm : 0));
-    bring_back(x, 0xffff);
-    emit_lookup_jump(x);
-}
-
-static void push_return(struct xlat *x, unsigned k)
-{
-    struct emit *e = &x->e;
-    struct access a = {.k = k, .size = 8, .write = true, .flags_live = true, .avoid = BIT_OF(RBP)};
-    stack_access(x, &a, -8);
-    e_lea(e, a.s1, a.s1, a.s2, 0, 0);
-    e_load(e, a.s2, BT_OFF(page));
-    e_lea(e, a.s2, a.s2, REG_NONE, 0, next_off(x, k));
-    e8(e, 0x48); /* mov [s1], s2 */
-    e8(e, 0x89);
-    e8(e, 0x40 | a.s2 << 3 | a.s1);
-    e8(e, 0);
-    move_rsp(x, -8);
-}
-
-/* bt.target = the branch's operand. */
-static void indirect_target(struct xlat *x, const struct insn *i, unsigned k)
-{
-    const struct operand *o = &i->ops[0];
-    if (o->kind == OPK_GPR) {
-        bring_back(x, BIT_OF(o->reg));
-        e_store(&x->e, o->reg, BT_OFF(target));
-        return;
-    }
-    struct access a = {.k = k, .size = 8, .flags_live = true, .address = address_regs(i)};
-    access_begin(x, &a, address_regs(i));
-    emit_address(x, i, a.s1);
-    emit_check(x, &a);
-    access_flags_back(x, &a);
-    emit_mov_mem(x, 0x8b, a.s1, &a);
-    e_store(&x->e, a.s1, BT_OFF(target));
-}
-
-static void xlat_jcc(struct xlat *x, const struct insn *i, unsigned k)
-{
-    uint8_t *jump = e_jump(&x->e, i->opcode & 15);
-    struct aside *a = aside(x, ASIDE_TAKEN, k);
-    a->target = next_off(x, k) + (int32_t)i->imm;
-    from(a, jump);
+    xlat_written(x, BIT_OF(dst));
 }
 
 static void xlat_interp(struct xlat *x, unsigned k)
 {
-    bring_back(x, 0xffff);
+    xlat_bring_back(x, 0xffff);
     emit_exit_insn(x, k, false);
     x->home = 0xffff; /* entered again, behind it, from the homes */
 }
@@ -755,24 +415,24 @@ static void xlat_insn(struct xlat *x, unsigned k)
     case HOW_JCC: xlat_jcc(x, i, k); break;
     case HOW_RET: xlat_ret(x, i, k); break;
     case HOW_JMP:
-        bring_back(x, 0xffff);
-        emit_goto(x, next_off(x, k) + (int32_t)i->imm, x->page_off + x->at[k]);
+        xlat_bring_back(x, 0xffff);
+        emit_goto(x, xlat_next_off(x, k) + (int32_t)i->imm, x->page_off + x->at[k]);
         break;
     case HOW_CALL:
-        push_return(x, k);
-        bring_back(x, 0xffff);
-        emit_goto(x, next_off(x, k) + (int32_t)i->imm, x->page_off + x->at[k]);
+        xlat_push_return(x, k);
+        xlat_bring_back(x, 0xffff);
+        emit_goto(x, xlat_next_off(x, k) + (int32_t)i->imm, x->page_off + x->at[k]);
         break;
     case HOW_JMP_IND:
-        indirect_target(x, i, k);
-        bring_back(x, 0xffff);
-        emit_lookup_jump(x);
+        xlat_indirect_target(x, i, k);
+        xlat_bring_back(x, 0xffff);
+        xlat_lookup_jump(x);
         break;
     case HOW_CALL_IND:
-        indirect_target(x, i, k);
-        push_return(x, k);
-        bring_back(x, 0xffff);
-        emit_lookup_jump(x);
+        xlat_indirect_target(x, i, k);
+        xlat_push_return(x, k);
+        xlat_bring_back(x, 0xffff);
+        xlat_lookup_jump(x);
         break;
     case HOW_INTERP:
     case HOW_END: xlat_interp(x, k); break;
@@ -825,8 +485,8 @@ struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, u
     for (unsigned k = 0; k < x->n; k++)
         xlat_insn(x, k);
     if (!ends_block((enum how)x->how[x->n - 1])) {
-        bring_back(x, 0xffff);
-        emit_goto(x, next_off(x, x->n - 1), x->page_off);
+        xlat_bring_back(x, 0xffff);
+        emit_goto(x, xlat_next_off(x, x->n - 1), x->page_off);
     }
     emit_asides(x);
     b->code_len = emit_off(&x->e) - b->code;

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The translation of one block, as bt_xlat.c (which opens with the idea), bt_mem.c and bt_flow.c share it. */
+#ifndef LODGE_SOFTKVM_X86_BT_XLAT_H
+#define LODGE_SOFTKVM_X86_BT_XLAT_H
+
+#include "softkvm/x86/bt_priv.h"
+
+#define BIT_OF(r)   (1u << (r))
+#define SCRATCHABLE (BIT_OF(RAX) | BIT_OF(RCX) | BIT_OF(RDX) | BIT_OF(RBX) | BIT_OF(RBP) | BIT_OF(RSI) | BIT_OF(RDI))
+
+enum cc { CC_Z = 4, CC_NZ = 5, CC_A = 7 };
+
+enum how { HOW_INTERP, HOW_PLAIN, HOW_LEA, HOW_SKIP, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_JCC, HOW_JMP, HOW_CALL, HOW_JMP_IND, HOW_CALL_IND, HOW_RET, HOW_END };
+
+/* What a plain operation uses beyond its operands, and what it does to the flags. */
+enum trait { T_PLAIN = 1, T_KILLS = 2, T_RAX_R = 4, T_RAX_W = 8, T_RDX_R = 16, T_RDX_W = 32, T_RCX_R = 64, T_RBX_R = 128, T_RCX_W = 256, T_TRAPS = 512 };
+
+/* An exit out of the block's straight line, emitted behind it. */
+struct aside {
+    enum { ASIDE_SLOW, ASIDE_CROSS, ASIDE_TAKEN } kind;
+    uint8_t *from[3];   /* displacements of the jumps to it */
+    uint8_t nfrom, insn, size, s1, flags_saved;
+    uint8_t *back;      /* ASIDE_CROSS: where it goes on */
+    unsigned slow;      /* ASIDE_CROSS: index of the instruction's ASIDE_SLOW */
+    uint16_t displaced;
+    int32_t target;     /* ASIDE_TAKEN: offset from the page */
+};
+
+struct xlat {
+    struct emit e;
+    struct bt *bt;
+    struct bt_block *b;
+    uint32_t key;
+    unsigned page_off; /* of the block's first byte */
+    unsigned n;
+    uint16_t displaced, home;
+    struct insn insns[BT_MAX_INSNS];
+    uint8_t at[BT_MAX_INSNS], how[BT_MAX_INSNS];
+    bool flags_live[BT_MAX_INSNS]; /* before the instruction */
+    uint16_t reads[BT_MAX_INSNS], writes[BT_MAX_INSNS]; /* general registers; reads include those of addresses */
+    struct bt_insn map[BT_MAX_INSNS];
+    struct bt_link links[BT_MAX_LINKS];
+    unsigned nlinks, nasides;
+    struct aside asides[3 * BT_MAX_INSNS];
+};
+
+struct access {
+    unsigned k;          /* the instruction */
+    unsigned s1, s2;
+    unsigned size;
+    bool write, must_align, flags_live;
+    unsigned avoid;      /* registers that must not become scratch */
+    unsigned address;    /* registers that the address is made of: s2 may be one of them where nothing else is left (CMPXCHG8B) */
+};
+
+/* ---- bt_xlat.c ---- */
+const struct operand *xlat_mem_operand(const struct insn *i, unsigned *n);
+unsigned xlat_traits(const struct insn *i); /* enum trait */
+/* The registers whose values the instruction needs (all but those of the address), and those that it changes. */
+void xlat_reg_use(const struct insn *i, unsigned t, unsigned *reads, unsigned *writes);
+unsigned xlat_address_regs(const struct insn *i);
+/* These registers' values are to be in the host's registers; have been written; is to be scratch. */
+void xlat_bring_back(struct xlat *x, unsigned regs);
+void xlat_written(struct xlat *x, unsigned regs);
+void xlat_displace(struct xlat *x, unsigned r);
+/* Displaces the register that is needed last, none of `avoid`. */
+unsigned xlat_scratch(struct xlat *x, unsigned k, unsigned avoid);
+struct aside *xlat_aside(struct xlat *x, unsigned kind, unsigned k);
+static inline void xlat_from(struct aside *a, uint8_t *jump)
+{
+    a->from[a->nfrom++] = jump;
+}
+void xlat_lookup_jump(struct xlat *x);
+static inline int32_t xlat_next_off(const struct xlat *x, unsigned k)
+{
+    return (int32_t)(x->page_off + x->at[k] + x->insns[k].len);
+}
+
+/* ---- bt_mem.c ---- */
+void xlat_address(struct xlat *x, const struct insn *i, unsigned s1);
+struct aside *xlat_check(struct xlat *x, const struct access *a);
+void xlat_access_begin(struct xlat *x, struct access *a, unsigned needed);
+void xlat_flags_back(struct xlat *x, const struct access *a);
+void xlat_modrm(struct emit *e, unsigned reg, unsigned s1, unsigned s2);
+void xlat_flags_save(struct xlat *x);
+void xlat_flags_restore(struct xlat *x);
+void xlat_plain_mem(struct xlat *x, const struct insn *i, unsigned k, const struct operand *m, unsigned n);
+
+/* ---- bt_flow.c ---- */
+void xlat_push(struct xlat *x, const struct insn *i, unsigned k);
+void xlat_pop(struct xlat *x, const struct insn *i, unsigned k);
+void xlat_leave(struct xlat *x, unsigned k);
+void xlat_ret(struct xlat *x, const struct insn *i, unsigned k);
+void xlat_push_return(struct xlat *x, unsigned k);
+void xlat_indirect_target(struct xlat *x, const struct insn *i, unsigned k); /* bt.target = the branch's operand */
+void xlat_jcc(struct xlat *x, const struct insn *i, unsigned k);
+
+#endif
