@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * lodge run: makes a struct domain of its options and becomes lodge-vm, which reads the domain as XML from a memfd. Without options it
- * runs the files that `make demo` made.
+ * lodge run: makes a struct domain of its options and becomes lodge-vm, which reads the domain as XML from a memfd. Without options
+ * it runs the files that `make demo` made.
  */
 #include <errno.h>
 #include <limits.h>
@@ -57,7 +57,8 @@ static int set_kernel(void *o, const char *value, struct error *err)
 static int set_initrd(void *o, const char *value, struct error *err)
 {
     struct run *r = o;
-    return strpbrk(value, ", ") && access(value, F_OK) < 0 ? set_text(&r->d.os.initrd, value, err) : set_path(&r->d.os.initrd, value, err);
+    return strpbrk(value, ", ") && access(value, F_OK) < 0 ? set_text(&r->d.os.initrd, value, err)
+                                                           : set_path(&r->d.os.initrd, value, err);
 }
 
 static int set_append(void *o, const char *value, struct error *err)
@@ -227,7 +228,8 @@ static char *find_demo(void)
     const char *own = getenv("LODGE_DEMO"), *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
     const struct {
         const char *base, *below;
-    } places[] = {{own, ""}, {data, "/lodge/demo"}, {data && *data ? NULL : home, "/.local/share/lodge/demo"}, {"/var/lib", "/lodge/demo"}};
+    } places[] = {
+        {own, ""}, {data, "/lodge/demo"}, {data && *data ? NULL : home, "/.local/share/lodge/demo"}, {"/var/lib", "/lodge/demo"}};
     for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
         AUTO_FREE char *dir = NULL, *kernel = NULL;
         if (!places[i].base || !*places[i].base)
@@ -244,7 +246,8 @@ static int use_demo(struct run *r, struct error *err)
 {
     AUTO_FREE char *dir = find_demo();
     if (!dir)
-        return error_set(err, 0, "lodge run: no kernel is named, and the demo's files are not there; give --kernel FILE, or run 'make demo'");
+        return error_set(
+            err, 0, "lodge run: no kernel is named, and the demo's files are not there; give --kernel FILE, or run 'make demo'");
     if (asprintf(&r->d.os.kernel, "%s/vmlinuz", dir) < 0 || asprintf(&r->d.os.initrd, "%s/initrd.gz", dir) < 0)
         return error_set(err, ENOMEM, "command line: out of memory");
     return r->d.os.cmdline ? 0 : set_text(&r->d.os.cmdline, "console=ttyS0 quiet", err);
@@ -261,7 +264,8 @@ static int exec_vm(int domain_fd, struct error *err)
     if (slash)
         *slash = 0;
     snprintf(fd_text, sizeof fd_text, "%d", domain_fd);
-    const char *const places[] = {slash ? "%s/lodge-vm" : NULL, slash ? "%s/../machine/lodge-vm" : NULL, LODGE_LIBEXECDIR "/lodge-vm"};
+    const char *const places[] = {slash ? "%s/lodge-vm" : NULL, slash ? "%s/../machine/lodge-vm" : NULL,
+                                  LODGE_LIBEXECDIR "/lodge-vm"};
     for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
         if (!places[i])
             continue;

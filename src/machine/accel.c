@@ -94,10 +94,12 @@ static int open_auto(struct accel_vm *vm, struct error *err)
     }
     if (open_accel(&accel_softkvm, vm, err) < 0)
         return -1;
-    snprintf(vm->notice, sizeof vm->notice, "softkvm runs this guest, KVM would be faster: %s",
-             hardware ? error_text(&kvm_error)
-                      : "the CPU shows neither vmx nor svm; enable virtualization in the firmware, or nested virtualization if this host is "
-                        "a virtual machine");
+    snprintf(
+        vm->notice, sizeof vm->notice, "softkvm runs this guest, KVM would be faster: %s",
+        hardware
+            ? error_text(&kvm_error)
+            : "the CPU shows neither vmx nor svm; enable virtualization in the firmware, or nested virtualization if this host is "
+              "a virtual machine");
     return 0;
 }
 

@@ -11,8 +11,8 @@
 struct accel {
     const char *name;
     enum domain_accel kind;
-    int (*open)(void);                                        /* a system descriptor, or -1 with errno */
-    int (*ioctl)(int fd, unsigned long request, void *arg);   /* as ioctl(2) */
+    int (*open)(void);                                      /* a system descriptor, or -1 with errno */
+    int (*ioctl)(int fd, unsigned long request, void *arg); /* as ioctl(2) */
     int (*close)(int fd);
 };
 
@@ -24,8 +24,8 @@ struct accel_vm {
 };
 
 /*
- * Opens the accelerator that `want` names and creates a VM. DOMAIN_ACCEL_AUTO takes KVM where it works and has hardware behind it, else
- * softkvm. 0, or -1 with err.
+ * Opens the accelerator that `want` names and creates a VM. DOMAIN_ACCEL_AUTO takes KVM where it works and has hardware behind it,
+ * else softkvm. 0, or -1 with err.
  */
 int accel_open(enum domain_accel want, struct accel_vm *vm, struct error *err);
 void accel_close(struct accel_vm *vm);

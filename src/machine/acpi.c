@@ -2,7 +2,8 @@
 /*
  * The ACPI tables around the DSDT (ACPI 6.4, chapter 5; the MCFG is in the PCI firmware specification 3.2, 4.1.2).
  *
- * Tables are written one behind the other with the AML writer; each is finished by table_end(), which fills in its length and checksum.
+ * Tables are written one behind the other with the AML writer; each is finished by table_end(), which fills in its length and
+ * checksum.
  */
 #include "machine/acpi.h"
 
@@ -28,7 +29,15 @@ enum fadt_flags {
     FADT_RESET_REG = 1 << 10,
 };
 enum { BOOT_ARCH_LEGACY = 1 << 0, BOOT_ARCH_8042 = 1 << 1, BOOT_ARCH_NO_VGA = 1 << 2 };
-enum { MADT_PCAT = 1 << 0, MADT_LAPIC = 0, MADT_IOAPIC = 1, MADT_OVERRIDE = 2, MADT_LAPIC_NMI = 4, MADT_X2APIC = 9, MADT_X2APIC_NMI = 10 };
+enum {
+    MADT_PCAT = 1 << 0,
+    MADT_LAPIC = 0,
+    MADT_IOAPIC = 1,
+    MADT_OVERRIDE = 2,
+    MADT_LAPIC_NMI = 4,
+    MADT_X2APIC = 9,
+    MADT_X2APIC_NMI = 10
+};
 enum { MADT_ENABLED = 1, MADT_LEVEL_HIGH = 0x0d };
 enum { GAS_IO = 1 };
 
@@ -77,7 +86,7 @@ static void gas(struct aml *a, unsigned port, unsigned bits)
 {
     aml_u8(a, port ? GAS_IO : 0);
     aml_u8(a, bits);
-    aml_u8(a, 0);                                                  /* bit offset */
+    aml_u8(a, 0);                                                   /* bit offset */
     aml_u8(a, bits == 8 ? 1 : bits == 16 ? 2 : bits == 32 ? 3 : 0); /* access size */
     aml_u64(a, port);
 }
@@ -119,12 +128,12 @@ static size_t put_fadt(struct aml *a, uint64_t facs, uint64_t dsdt)
     aml_u8(a, PM_GPE0_LEN);
     aml_u8(a, 0);
     aml_u8(a, 0);
-    aml_u8(a, 0);       /* CST_CNT */
-    aml_u16(a, 0xfff);  /* P_LVL2_LAT: no C2 */
-    aml_u16(a, 0xfff);  /* P_LVL3_LAT: no C3 */
-    aml_u16(a, 0);      /* FLUSH_SIZE */
+    aml_u8(a, 0);      /* CST_CNT */
+    aml_u16(a, 0xfff); /* P_LVL2_LAT: no C2 */
+    aml_u16(a, 0xfff); /* P_LVL3_LAT: no C3 */
+    aml_u16(a, 0);     /* FLUSH_SIZE */
     aml_u16(a, 0);
-    aml_u8(a, 0);    /* DUTY_OFFSET, DUTY_WIDTH, DAY_ALRM, MON_ALRM */
+    aml_u8(a, 0); /* DUTY_OFFSET, DUTY_WIDTH, DAY_ALRM, MON_ALRM */
     aml_u8(a, 0);
     aml_u8(a, 0);
     aml_u8(a, 0);
@@ -266,8 +275,8 @@ size_t acpi_build(const struct acpi_config *cfg, uint64_t base, uint8_t *buf, st
     if (a.failed) {
         error_set(err, ENOMEM, "ACPI tables: out of memory");
     } else if (a.len > ACPI_MAX) {
-        error_set(err, 0, "ACPI tables: %zu bytes for %u CPUs, more than the %u there is room for; give the guest fewer CPUs", a.len,
-                  cfg->cpus, ACPI_MAX);
+        error_set(err, 0, "ACPI tables: %zu bytes for %u CPUs, more than the %u there is room for; give the guest fewer CPUs",
+                  a.len, cfg->cpus, ACPI_MAX);
     } else {
         fill_rsdp(a.data, base + xsdt);
         memcpy(buf, a.data, a.len);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The board's ACPI tables: RSDP, XSDT, FADT, FACS, MADT, MCFG and DSDT, from MEM_TABLES on. A guest learns from them of its CPUs, the
- * IOAPIC, the PCI root, the legacy devices, the power button, and how to switch off (S5) and to reset.
+ * The board's ACPI tables: RSDP, XSDT, FADT, FACS, MADT, MCFG and DSDT, from MEM_TABLES on. A guest learns from them of its CPUs,
+ * the IOAPIC, the PCI root, the legacy devices, the power button, and how to switch off (S5) and to reset.
  */
 #ifndef LODGE_MACHINE_ACPI_H
 #define LODGE_MACHINE_ACPI_H
@@ -23,8 +23,8 @@ struct acpi_config {
 #define ACPI_MAX 0x20000u
 
 /*
- * Builds the tables for guest address `base` (16-byte aligned, the RSDP comes first) into `buf` of ACPI_MAX bytes. Returns their size in
- * bytes, 0 with err.
+ * Builds the tables for guest address `base` (16-byte aligned, the RSDP comes first) into `buf` of ACPI_MAX bytes. Returns their
+ * size in bytes, 0 with err.
  */
 size_t acpi_build(const struct acpi_config *cfg, uint64_t base, uint8_t *buf, struct error *err);
 /* The same into guest memory at MEM_TABLES. *rsdp is the root's address. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * AML by hand: see aml.h. Every PkgLength is written in its three-byte form (ACPI 6.4, 20.2.4), which reaches 1 MiB, so that closing an
- * object only fills bytes in.
+ * AML by hand: see aml.h. Every PkgLength is written in its three-byte form (ACPI 6.4, 20.2.4), which reaches 1 MiB, so that
+ * closing an object only fills bytes in.
  */
 #include "machine/aml.h"
 

@@ -18,9 +18,9 @@ struct msi_route {
     uint32_t data;
 };
 
-#define PIC_PINS   8
-#define PIC_SLAVE  2 /* the master's pin that the slave is wired to */
-#define WIRED_MAX  (GSI_COUNT + 2 * PIC_PINS)
+#define PIC_PINS  8
+#define PIC_SLAVE 2 /* the master's pin that the slave is wired to */
+#define WIRED_MAX (GSI_COUNT + 2 * PIC_PINS)
 
 /* ---- the end ---- */
 
@@ -70,7 +70,8 @@ static int board_send_msi(void *board, uint64_t addr, uint32_t data)
     return r < 0 ? r : 0;
 }
 
-static int board_ioeventfd(void *board, int fd, enum bus_space space, uint64_t addr, unsigned size, bool match, uint64_t data, bool assign)
+static int board_ioeventfd(void *board, int fd, enum bus_space space, uint64_t addr, unsigned size, bool match, uint64_t data,
+                           bool assign)
 {
     struct kvm_ioeventfd io = {.datamatch = data, .addr = addr, .len = size, .fd = fd};
     io.flags = (space == BUS_PORT ? KVM_IOEVENTFD_FLAG_PIO : 0) | (match ? KVM_IOEVENTFD_FLAG_DATAMATCH : 0) |
@@ -78,7 +79,7 @@ static int board_ioeventfd(void *board, int fd, enum bus_space space, uint64_t a
     return vm_call(board, KVM_IOEVENTFD, &io);
 }
 
-/* The pins of the IOAPIC and, for the first sixteen GSIs, of the PICs. Line 0 is the PIT's: pin 2 of the IOAPIC, pin 0 of the PIC. */
+/* The pins of the IOAPIC and, for the first sixteen GSIs, of the PICs. Line 0, the PIT's, is pin 2 of the IOAPIC. */
 static unsigned wired_routes(struct kvm_irq_routing_entry *e)
 {
     unsigned n = 0;
@@ -214,9 +215,14 @@ static int check_capabilities(struct board *b, unsigned ncpus, struct error *err
     static const struct {
         int cap;
         const char *name;
-    } needed[] = {{KVM_CAP_IRQCHIP, "interrupt chips"}, {KVM_CAP_USER_MEMORY, "guest memory"}, {KVM_CAP_PIT2, "timer"},
-                  {KVM_CAP_IRQ_ROUTING, "interrupt routing"}, {KVM_CAP_SIGNAL_MSI, "MSI"}, {KVM_CAP_IRQFD, "irqfd"},
-                  {KVM_CAP_IOEVENTFD, "ioeventfd"}, {KVM_CAP_IMMEDIATE_EXIT, "immediate exit"}};
+    } needed[] = {{KVM_CAP_IRQCHIP, "interrupt chips"},
+                  {KVM_CAP_USER_MEMORY, "guest memory"},
+                  {KVM_CAP_PIT2, "timer"},
+                  {KVM_CAP_IRQ_ROUTING, "interrupt routing"},
+                  {KVM_CAP_SIGNAL_MSI, "MSI"},
+                  {KVM_CAP_IRQFD, "irqfd"},
+                  {KVM_CAP_IOEVENTFD, "ioeventfd"},
+                  {KVM_CAP_IMMEDIATE_EXIT, "immediate exit"}};
     for (unsigned i = 0; i < ARRAY_SIZE(needed); i++) {
         if (vm_call(b, KVM_CHECK_EXTENSION, (void *)(intptr_t)needed[i].cap) <= 0)
             return error_set(err, 0, "%s: lacks the %s that the machine needs; use --accel %s", b->vm.accel->name, needed[i].name,
@@ -236,11 +242,13 @@ static int add_slot(struct board *b, unsigned slot, uint64_t gpa, uint64_t end, 
 {
     if (end <= gpa)
         return 0;
-    struct kvm_userspace_memory_region region = {
-        .slot = slot, .guest_phys_addr = gpa, .memory_size = end - gpa, .userspace_addr = (uintptr_t)guestmem_ptr(&b->mem, gpa, end - gpa)};
+    struct kvm_userspace_memory_region region = {.slot = slot,
+                                                 .guest_phys_addr = gpa,
+                                                 .memory_size = end - gpa,
+                                                 .userspace_addr = (uintptr_t)guestmem_ptr(&b->mem, gpa, end - gpa)};
     int r = vm_call(b, KVM_SET_USER_MEMORY_REGION, &region);
-    return r < 0 ? error_set(err, -r, "%s: cannot give it the guest's memory: %s; give the guest less with --memory", b->vm.accel->name,
-                             strerror(-r))
+    return r < 0 ? error_set(err, -r, "%s: cannot give it the guest's memory: %s; give the guest less with --memory",
+                             b->vm.accel->name, strerror(-r))
                  : 0;
 }
 
@@ -279,7 +287,8 @@ static int make_chips(struct board *b, unsigned ncpus, struct error *err)
                                      .args = {KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK}};
         what = "wide APIC IDs", r = vm_call(b, KVM_ENABLE_CAP, &cap);
     }
-    return r < 0 ? error_set(err, -r, "%s: cannot make %s: %s; use another accelerator with --accel", b->vm.accel->name, what, strerror(-r))
+    return r < 0 ? error_set(err, -r, "%s: cannot make %s: %s; use another accelerator with --accel", b->vm.accel->name, what,
+                             strerror(-r))
                  : 0;
 }
 

@@ -4,8 +4,8 @@
  *
  * Invariants
  * - `end` is set once, by whoever ends the machine first (a device, a CPU, a person); from then on no CPU enters the guest again.
- * - GSIs below GSI_COUNT are the IOAPIC's and the PICs' pins. Those above are MSI routes, one for each irqfd; the accelerator gets the
- *   whole table at every change.
+ * - GSIs below GSI_COUNT are the IOAPIC's and the PICs' pins. Those above are MSI routes, one for each irqfd; the accelerator gets
+ *   the whole table at every change.
  */
 #ifndef LODGE_MACHINE_BOARD_H
 #define LODGE_MACHINE_BOARD_H
@@ -23,12 +23,12 @@ enum board_end {
     END_NONE,
     END_POWEROFF,
     END_RESET,
-    END_DEBUG_EXIT,   /* code: the value that the guest wrote */
-    END_PANIC,        /* the guest's kernel said so */
+    END_DEBUG_EXIT, /* code: the value that the guest wrote */
+    END_PANIC,      /* the guest's kernel said so */
     END_TRIPLE_FAULT,
-    END_FAILED,       /* the accelerator cannot go on; board_failure() says why */
-    END_USER,         /* Ctrl-A x */
-    END_SIGNAL,       /* code: the signal */
+    END_FAILED, /* the accelerator cannot go on; `failure` says why */
+    END_USER,   /* Ctrl-A x */
+    END_SIGNAL, /* code: the signal */
 };
 
 struct board {

@@ -11,7 +11,6 @@
 #include "machine/elfimage.h"
 #include "machine/memmap.h"
 
-
 int boot_file_open(struct boot_file *f, const char *what, const char *path, struct error *err)
 {
     struct stat st;
@@ -19,7 +18,8 @@ int boot_file_open(struct boot_file *f, const char *what, const char *path, stru
     f->path = path;
     f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (f->fd < 0)
-        return error_set(err, errno, "%s '%s': cannot open: %s; give the path of a file that you may read", what, path, strerror(errno));
+        return error_set(err, errno, "%s '%s': cannot open: %s; give the path of a file that you may read", what, path,
+                         strerror(errno));
     if (fstat(f->fd, &st) < 0 || !S_ISREG(st.st_mode)) {
         error_set(err, 0, "%s '%s': not a regular file; give the path of a file", what, path);
         goto fail;
@@ -69,7 +69,8 @@ int boot_file_load(struct boot_file *f, uint64_t offset, uint64_t len, struct gu
         return error_set(err, 0, "%s '%s': truncated: it has %llu bytes and needs %llu; get it again", f->what, f->path,
                          (unsigned long long)f->size, (unsigned long long)(offset + len));
     if (!e820_loadable(mem, gpa, len))
-        return error_set(err, 0, "%s '%s': does not fit: %llu bytes at 0x%llx are not memory of this guest; give it more with --memory",
+        return error_set(err, 0,
+                         "%s '%s': does not fit: %llu bytes at 0x%llx are not memory of this guest; give it more with --memory",
                          f->what, f->path, (unsigned long long)len, (unsigned long long)gpa);
     return boot_file_read(f, offset, guestmem_ptr(mem, gpa, len), len, err);
 }
@@ -108,8 +109,8 @@ void boot_write_page_tables(const struct boot_config *cfg, struct boot_entry *en
 }
 
 /*
- * The words of the BIOS data area that kernels read without having asked a BIOS: where COM1 is, and where conventional memory ends (Xen puts
- * its trampoline below). The extended area begins with its size in KiB.
+ * The words of the BIOS data area that kernels read without having asked a BIOS: where COM1 is, and where conventional memory ends
+ * (Xen puts its trampoline below). The extended area begins with its size in KiB.
  */
 static void write_bios_data(const struct boot_config *cfg)
 {
@@ -131,8 +132,9 @@ static int load_by_magic(const struct boot_config *cfg, struct boot_file *kernel
         return boot_pvh(cfg, kernel, entry, err);
     if (kernel->head_len >= 2 && kernel->head[0] == 0x1f && kernel->head[1] == 0x8b)
         return error_set(err, 0, "kernel '%s': compressed with gzip; unpack it with gunzip first", kernel->path);
-    return error_set(err, 0, "kernel '%s': not a kernel: neither bzImage, nor Multiboot, nor ELF; give the path of one, such as /boot/vmlinuz",
-                     kernel->path);
+    return error_set(
+        err, 0, "kernel '%s': not a kernel: neither bzImage, nor Multiboot, nor ELF; give the path of one, such as /boot/vmlinuz",
+        kernel->path);
 }
 
 int boot_load(const struct boot_config *cfg, struct boot_entry *entry, struct error *err)

@@ -2,9 +2,9 @@
 /*
  * Direct boot: puts a kernel into guest memory without firmware, and says in which state the first CPU starts.
  *
- * The kernel file's own magic decides the protocol: "HdrS" is a Linux bzImage, a Multiboot header within the first 8 KiB is Multiboot 1,
- * an ELF file with a PVH note is PVH. The files are hostile input: every offset and size is checked against the file and against guest
- * memory, and they are read with pread(), so that a file that shrinks meanwhile gives an error and no signal.
+ * The kernel file's own magic decides the protocol: "HdrS" is a Linux bzImage, a Multiboot header within the first 8 KiB is
+ * Multiboot 1, an ELF file with a PVH note is PVH. The files are hostile input: every offset and size is checked against the file
+ * and against guest memory, and they are read with pread(), so that a file that shrinks meanwhile gives an error and no signal.
  */
 #ifndef LODGE_MACHINE_BOOT_H
 #define LODGE_MACHINE_BOOT_H

@@ -12,13 +12,13 @@
 #include "base/util.h"
 #include "machine/memmap.h"
 
-#define HEADER_OFFSET   0x1f1
-#define HEADER_MAGIC    0x53726448u /* "HdrS" */
-#define VERSION_MIN     0x0206      /* has cmdline_size */
-#define VERSION_LOADADDR 0x020a     /* has pref_address and init_size */
-#define VERSION_64      0x020c      /* has xloadflags */
-#define ENTRY_64        0x200       /* of the 64-bit code, from the load address */
-#define LOADER_OTHER    0xff
+#define HEADER_OFFSET    0x1f1
+#define HEADER_MAGIC     0x53726448u /* "HdrS" */
+#define VERSION_MIN      0x0206      /* has cmdline_size */
+#define VERSION_LOADADDR 0x020a      /* has pref_address and init_size */
+#define VERSION_64       0x020c      /* has xloadflags */
+#define ENTRY_64         0x200       /* of the 64-bit code, from the load address */
+#define LOADER_OTHER     0xff
 
 _Static_assert(offsetof(struct boot_params, hdr) == HEADER_OFFSET, "the zero page has its header where the file has it");
 
@@ -40,8 +40,8 @@ static int read_header(const struct boot_file *f, struct setup_header *h, struct
         return error_set(err, 0, "kernel '%s': truncated: it ends within its setup header; get it again", f->path);
     memcpy(h, f->head + HEADER_OFFSET, MIN(end - HEADER_OFFSET, sizeof *h));
     if (h->version < VERSION_MIN)
-        return error_set(err, 0, "kernel '%s': boot protocol %u.%02u is too old; use Linux 2.6.22 or newer", f->path, h->version >> 8,
-                         h->version & 0xff);
+        return error_set(err, 0, "kernel '%s': boot protocol %u.%02u is too old; use Linux 2.6.22 or newer", f->path,
+                         h->version >> 8, h->version & 0xff);
     if (!(h->loadflags & LOADED_HIGH))
         return error_set(err, 0, "kernel '%s': a zImage, which loads low; use a bzImage", f->path);
     return 0;
@@ -67,7 +67,8 @@ static int choose_address(const struct boot_config *cfg, const struct boot_file 
         if (memory_fits(cfg->mem, *addr, *room))
             return 0;
     }
-    return error_set(err, 0, "kernel '%s': does not fit: it needs %llu MiB of memory from 0x%llx on; give the guest more with --memory",
+    return error_set(err, 0,
+                     "kernel '%s': does not fit: it needs %llu MiB of memory from 0x%llx on; give the guest more with --memory",
                      f->path, (unsigned long long)(*room / MIB + 1), (unsigned long long)*addr);
 }
 
@@ -84,7 +85,8 @@ static int load_initrd(const struct boot_config *cfg, struct boot_params *bp, ui
     int result = -1;
     if (start < kernel_end)
         error_set(err, 0,
-                  "initrd '%s': does not fit: %llu MiB beside the kernel, the guest has %llu MiB; give it more with --memory, or a smaller initrd",
+                  "initrd '%s': does not fit: %llu MiB beside the kernel, the guest has %llu MiB; give it more with --memory, or a "
+                  "smaller initrd",
                   f.path, (unsigned long long)(f.size / MIB + 1), (unsigned long long)(cfg->mem->total / MIB));
     else
         result = boot_file_load(&f, 0, f.size, cfg->mem, start, err);
@@ -118,8 +120,8 @@ int boot_linux(const struct boot_config *cfg, struct boot_file *kernel, struct b
     if (choose_address(cfg, kernel, &bp.hdr, payload, &addr, &room, err) < 0)
         return -1;
     const char *cmdline = cfg->os->cmdline ? cfg->os->cmdline : "";
-    if (boot_write_cmdline(cfg, cmdline, bp.hdr.cmdline_size, err) < 0 || boot_file_load(kernel, setup, payload, cfg->mem, addr, err) < 0 ||
-        load_initrd(cfg, &bp, addr + room, err) < 0)
+    if (boot_write_cmdline(cfg, cmdline, bp.hdr.cmdline_size, err) < 0 ||
+        boot_file_load(kernel, setup, payload, cfg->mem, addr, err) < 0 || load_initrd(cfg, &bp, addr + room, err) < 0)
         return -1;
 
     entry->long_mode = bp.hdr.version >= VERSION_64 && (bp.hdr.xloadflags & XLF_KERNEL_64);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Multiboot 1 (Multiboot Specification 0.6.96): Xen, and small kernels. The kernel is an ELF file, or says in its header where it goes
- * (the "a.out kludge"). Modules and the information structure lie behind the kernel:
+ * Multiboot 1 (Multiboot Specification 0.6.96): Xen, and small kernels. The kernel is an ELF file, or says in its header where it
+ * goes (the "a.out kludge"). Modules and the information structure lie behind the kernel:
  *
  *     kernel (with its bss) | module 0 | module 1 | … | multiboot_info, memory map, module list, strings
  */
@@ -101,7 +101,8 @@ static int load_by_header(struct layout *l, const struct mb_header *h, uint32_t 
     if ((h->load_end_addr && h->load_end_addr < h->load_addr) || end < h->load_addr + len)
         return error_set(err, 0, "kernel '%s': its Multiboot header has impossible addresses; get it again", path);
     if (!e820_loadable(l->cfg->mem, h->load_addr, end - h->load_addr))
-        return error_set(err, 0, "kernel '%s': does not fit: 0x%x to 0x%llx is not memory of this guest; give it more with --memory", path,
+        return error_set(err, 0,
+                         "kernel '%s': does not fit: 0x%x to 0x%llx is not memory of this guest; give it more with --memory", path,
                          h->load_addr, (unsigned long long)end);
     l->end = end;
     return boot_file_load(l->kernel, from, len, l->cfg->mem, h->load_addr, err);
@@ -117,7 +118,8 @@ static int load_elf(struct layout *l, uint64_t *entry, struct error *err)
     if (elf_open(&elf, l->kernel, err) < 0 || elf_load(&elf, l->cfg->mem, &low, &l->end, err) < 0)
         return -1;
     if (elf.entry > UINT32_MAX || l->end > UINT32_MAX)
-        return error_set(err, 0, "kernel '%s': a Multiboot kernel begins in 32-bit mode, and this one lies above 4 GiB; link it lower",
+        return error_set(err, 0,
+                         "kernel '%s': a Multiboot kernel begins in 32-bit mode, and this one lies above 4 GiB; link it lower",
                          l->kernel->path);
     *entry = elf.entry;
     return 0;
@@ -151,7 +153,8 @@ static int load_module(struct layout *l, const char *text, struct error *err)
     uint64_t start = ALIGN_UP(l->end, PAGE_SIZE);
     int result = -1;
     if (f.size > e820_low_end(l->cfg->mem) || start + f.size > e820_low_end(l->cfg->mem))
-        error_set(err, 0, "module '%s': does not fit: %llu MiB behind the kernel, the guest has %llu MiB; give it more with --memory", path,
+        error_set(err, 0,
+                  "module '%s': does not fit: %llu MiB behind the kernel, the guest has %llu MiB; give it more with --memory", path,
                   (unsigned long long)(f.size / MIB + 1), (unsigned long long)(l->cfg->mem->total / MIB));
     else
         result = boot_file_load(&f, 0, f.size, l->cfg->mem, start, err);
@@ -207,7 +210,8 @@ static int write_info(struct layout *l, uint64_t *info_addr, struct error *err)
         return error_set(err, 0, "kernel '%s': out of memory", l->kernel->path);
     uint64_t base = ALIGN_UP(l->end, PAGE_SIZE), strings = base + sizeof l->block;
     if (!e820_loadable(l->cfg->mem, base, sizeof l->block + l->strings_len))
-        return error_set(err, 0, "kernel '%s': no memory left for the boot information; give the guest more with --memory", l->kernel->path);
+        return error_set(err, 0, "kernel '%s': no memory left for the boot information; give the guest more with --memory",
+                         l->kernel->path);
     info->flags = INFO_CMDLINE | INFO_MODULES | INFO_LOADER;
     info->cmdline = (uint32_t)(strings + (uint64_t)cmdline_at);
     info->boot_loader_name = (uint32_t)(strings + (uint64_t)name_at);
@@ -230,7 +234,8 @@ int boot_multiboot(const struct boot_config *cfg, struct boot_file *kernel, stru
     if (!find_header(kernel, &offset, &h))
         return error_set(err, 0, "kernel '%s': no Multiboot header", kernel->path);
     if (h.flags & HEADER_MUST_KNOW & ~HEADER_KNOWN)
-        return error_set(err, 0, "kernel '%s': its Multiboot header asks for features 0x%x, which do not exist here; use another build",
+        return error_set(err, 0,
+                         "kernel '%s': its Multiboot header asks for features 0x%x, which do not exist here; use another build",
                          kernel->path, h.flags & HEADER_MUST_KNOW & ~HEADER_KNOWN);
     if (h.flags & HEADER_ADDRESSES) {
         entry->rip = h.entry_addr;

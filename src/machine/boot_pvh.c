@@ -49,7 +49,8 @@ static int load_module(const struct boot_config *cfg, struct pvh_page *page, uin
     int result = -1;
     if (start < kernel_end)
         error_set(err, 0,
-                  "initrd '%s': does not fit: %llu MiB beside the kernel, the guest has %llu MiB; give it more with --memory, or a smaller initrd",
+                  "initrd '%s': does not fit: %llu MiB beside the kernel, the guest has %llu MiB; give it more with --memory, or a "
+                  "smaller initrd",
                   f.path, (unsigned long long)(f.size / MIB + 1), (unsigned long long)(cfg->mem->total / MIB));
     else
         result = boot_file_load(&f, 0, f.size, cfg->mem, start, err);
@@ -72,9 +73,9 @@ int boot_pvh(const struct boot_config *cfg, struct boot_file *kernel, struct boo
     if (found < 0)
         return -1;
     if (!found)
-        return error_set(err, 0,
-                         "kernel '%s': an ELF file without a PVH entry; for Linux, use the bzImage, or build vmlinux with CONFIG_PVH=y",
-                         kernel->path);
+        return error_set(
+            err, 0, "kernel '%s': an ELF file without a PVH entry; for Linux, use the bzImage, or build vmlinux with CONFIG_PVH=y",
+            kernel->path);
     if (elf_load(&elf, cfg->mem, &low, &high, err) < 0)
         return -1;
     if (start < low || start >= high)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * CPUID for guests (SDM vol. 2A, CPUID; AMD APM vol. 3, appendix E). The guest has one socket with one thread per core; APIC IDs count from
- * zero without gaps.
+ * CPUID for guests (SDM vol. 2A, CPUID; AMD APM vol. 3, appendix E). The guest has one socket with one thread per core; APIC IDs
+ * count from zero without gaps.
  */
 #include "machine/cpumodel.h"
 
@@ -113,8 +113,9 @@ static void set_topology(struct kvm_cpuid2 *model, unsigned ncpus)
 }
 
 /*
- * The guest kernel without SMAP spares itself stac and clac around every access to user memory, which softkvm would have to interpret; KVM
- * guests get the same CPU, so that they can move. The TSC deadline timer is KVM's own, so KVM_GET_SUPPORTED_CPUID leaves it out.
+ * The guest kernel without SMAP spares itself stac and clac around every access to user memory, which softkvm would have to
+ * interpret; KVM guests get the same CPU, so that they can move. The TSC deadline timer is KVM's own, so KVM_GET_SUPPORTED_CPUID
+ * leaves it out.
  */
 static void set_features(struct board *b, struct kvm_cpuid2 *model)
 {
@@ -171,8 +172,8 @@ void cpumodel_set_cpu(struct kvm_cpuid2 *model, unsigned apic_id)
 }
 
 /*
- * Leaf 0x15: TSC frequency = crystal * EBX / EAX. The crystal also drives the LAPIC timer (SDM vol. 3, 10.5.4), and KVM's runs at 1 GHz:
- * with EAX = 10^6 and EBX = the TSC's kHz both come out right.
+ * Leaf 0x15: TSC frequency = crystal * EBX / EAX. The crystal also drives the LAPIC timer (SDM vol. 3, 10.5.4), and KVM's runs at 1
+ * GHz: with EAX = 10^6 and EBX = the TSC's kHz both come out right.
  */
 void cpumodel_set_tsc(struct kvm_cpuid2 *model, unsigned tsc_khz)
 {

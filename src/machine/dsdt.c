@@ -28,8 +28,8 @@ static void gsi_link_name(unsigned gsi, char name[5])
 }
 
 /*
- * One interrupt link for each GSI that PCI pins use. Linux takes a pin that names a GSI directly for active low; the board's lines are
- * active high, which only a link can say.
+ * One interrupt link for each GSI that PCI pins use. Linux takes a pin that names a GSI directly for active low; the board's lines
+ * are active high, which only a link can say.
  */
 static void put_gsi_link(struct aml *a, unsigned gsi)
 {

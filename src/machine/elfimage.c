@@ -8,8 +8,8 @@
 #include "base/util.h"
 #include "machine/memmap.h"
 
-#define MAX_PHNUM    64
-#define MAX_NOTES    (64 * KIB) /* bytes of one PT_NOTE segment that are searched */
+#define MAX_PHNUM 64
+#define MAX_NOTES (64 * KIB) /* bytes of one PT_NOTE segment that are searched */
 
 /* The fields of Elf32_Phdr and Elf64_Phdr that matter here. */
 struct segment {
@@ -87,9 +87,9 @@ int elf_load(struct elf *e, struct guestmem *mem, uint64_t *low, uint64_t *high,
         if (s.filesz > s.memsz)
             return bad(e, err, "an ELF segment is larger in the file than in memory");
         if (!e820_loadable(mem, s.paddr, s.memsz))
-            return error_set(err, 0,
-                             "kernel '%s': does not fit: %llu bytes at 0x%llx are not memory of this guest; give it more with --memory",
-                             e->file->path, (unsigned long long)s.memsz, (unsigned long long)s.paddr);
+            return error_set(
+                err, 0, "kernel '%s': does not fit: %llu bytes at 0x%llx are not memory of this guest; give it more with --memory",
+                e->file->path, (unsigned long long)s.memsz, (unsigned long long)s.paddr);
         if (boot_file_load(e->file, s.offset, s.filesz, mem, s.paddr, err) < 0)
             return -1;
         /* Fresh guest memory is zero; only a segment that overlaps an earlier one could find something else here. */
@@ -100,7 +100,8 @@ int elf_load(struct elf *e, struct guestmem *mem, uint64_t *low, uint64_t *high,
 }
 
 /* One PT_NOTE segment: entries of three words, name and descriptor, each padded to the segment's alignment. */
-static int search_notes(const uint8_t *notes, size_t len, unsigned align, const char *name, uint32_t type, void *desc, size_t desc_len)
+static int search_notes(const uint8_t *notes, size_t len, unsigned align, const char *name, uint32_t type, void *desc,
+                        size_t desc_len)
 {
     for (size_t at = 0; at + sizeof(Elf32_Nhdr) <= len;) {
         Elf32_Nhdr n;
@@ -110,7 +111,8 @@ static int search_notes(const uint8_t *notes, size_t len, unsigned align, const 
         uint64_t next = ALIGN_UP(desc_at + n.n_descsz, align);
         if (desc_at + n.n_descsz > len)
             return 0;
-        if (n.n_type == type && n.n_namesz == strlen(name) + 1 && memcmp(notes + name_at, name, n.n_namesz) == 0 && n.n_descsz >= desc_len) {
+        if (n.n_type == type && n.n_namesz == strlen(name) + 1 && memcmp(notes + name_at, name, n.n_namesz) == 0 &&
+            n.n_descsz >= desc_len) {
             memcpy(desc, notes + desc_at, desc_len);
             return 1;
         }

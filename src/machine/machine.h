@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A machine made from a struct domain: board, CPUs, devices, kernel. It runs once; a reboot is a new machine from the same domain. */
+/* A machine made from a struct domain: board, CPUs, devices, kernel. It runs once; a reboot is a new machine from the same domain.
+ */
 #ifndef LODGE_MACHINE_MACHINE_H
 #define LODGE_MACHINE_MACHINE_H
 
@@ -21,9 +22,9 @@ enum board_end machine_end(const struct machine *m, int *code);
 /* Of END_FAILED. */
 const char *machine_failure(const struct machine *m);
 /*
- * Of END_RESET: what the guest was when it reset the machine. A kernel without a driver for the panic device cannot say that it panicked,
- * but the interrupt controllers do: Linux's panic leaves the IOAPIC alone and switches all local APICs off; an orderly reboot masks the
- * IOAPIC and leaves a local APIC on for the firmware; other systems leave both on.
+ * Of END_RESET: what the guest was when it reset the machine. A kernel without a driver for the panic device cannot say that it
+ * panicked, but the interrupt controllers do: Linux's panic leaves the IOAPIC alone and switches all local APICs off; an orderly
+ * reboot masks the IOAPIC and leaves a local APIC on for the firmware; other systems leave both on.
  */
 enum machine_reset {
     RESET_ORDERLY,

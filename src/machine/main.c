@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * lodge-vm: one process, one guest. It reads the guest's domain XML from a descriptor or a file, and runs it in the foreground until the
- * guest, a person or a signal ends it; the exit status says which (man/lodge-vm.1).
+ * lodge-vm: one process, one guest. It reads the guest's domain XML from a descriptor or a file, and runs it in the foreground
+ * until the guest, a person or a signal ends it; the exit status says which (man/lodge-vm.1).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,14 @@
 #include "machine/machine.h"
 #include "machine/vmcpu.h"
 
-enum exit_status { STATUS_POWEROFF = 0, STATUS_ERROR = 1, STATUS_RESET = 3, STATUS_PANIC = 4, STATUS_TRIPLE_FAULT = 5, STATUS_SIGNAL = 128 };
+enum exit_status {
+    STATUS_POWEROFF = 0,
+    STATUS_ERROR = 1,
+    STATUS_RESET = 3,
+    STATUS_PANIC = 4,
+    STATUS_TRIPLE_FAULT = 5,
+    STATUS_SIGNAL = 128
+};
 
 static const char usage[] = "usage: lodge-vm FILE.xml | --domain-fd N\n"
                             "Runs the guest that a libvirt domain XML describes; see lodge-vm(1).\n";
@@ -35,7 +42,8 @@ static int open_domain(int argc, char **argv, struct error *err)
         return error_set(err, 0, "command line: not understood; write lodge-vm FILE.xml, or see lodge-vm(1)");
     int fd = open(argv[1], O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
-        return error_set(err, errno, "domain XML '%s': cannot open: %s; give the path of a file that you may read", argv[1], strerror(errno));
+        return error_set(err, errno, "domain XML '%s': cannot open: %s; give the path of a file that you may read", argv[1],
+                         strerror(errno));
     return fd;
 }
 
@@ -86,7 +94,8 @@ static struct verdict judge(const struct domain *d, const struct machine *m, str
     case END_PANIC:
         return (struct verdict){d->on_crash == DOMAIN_RESTART, STATUS_PANIC, "the guest's kernel panicked"};
     case END_TRIPLE_FAULT:
-        return (struct verdict){d->on_crash == DOMAIN_RESTART, STATUS_TRIPLE_FAULT, "the guest's CPU shut down after a triple fault"};
+        return (struct verdict){d->on_crash == DOMAIN_RESTART, STATUS_TRIPLE_FAULT,
+                                "the guest's CPU shut down after a triple fault"};
     case END_DEBUG_EXIT:
         return (struct verdict){false, (code << 1 | 1) & 0xff, NULL};
     case END_SIGNAL:

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The board's physical addresses and ports (docs/machine.md draws them). They follow the q35 board, so that guests find what they expect.
+ * The board's physical addresses and ports (docs/machine.md draws them). They follow the q35 board, so that guests find what they
+ * expect.
  */
 #ifndef LODGE_MACHINE_MEMMAP_H
 #define LODGE_MACHINE_MEMMAP_H
@@ -28,7 +29,7 @@
 #define BOOT_GDT         0x1000ull
 #define BOOT_PVH_INFO    0x6000ull
 #define BOOT_PARAMS      0x7000ull
-#define BOOT_PAGE_TABLES 0x9000ull /* six pages */
+#define BOOT_PAGE_TABLES 0x9000ull  /* six pages */
 #define BOOT_STACK       0x1f000ull /* grows down */
 #define BOOT_CMDLINE     0x20000ull
 #define BOOT_CMDLINE_MAX 0x10000ull
@@ -43,11 +44,11 @@
 #define PORT_PCI_END 0x10000
 
 /* Interrupts: GSI n is pin n of the IOAPIC; the PIT's line 0 arrives at pin 2, as on every PC. */
-#define GSI_COUNT      24
-#define GSI_TIMER      2
-#define GSI_KEYBOARD   1
-#define GSI_COM1       4
-#define GSI_RTC        8
-#define GSI_SCI        9
+#define GSI_COUNT    24
+#define GSI_TIMER    2
+#define GSI_KEYBOARD 1
+#define GSI_COM1     4
+#define GSI_RTC      8
+#define GSI_SCI      9
 
 #endif

@@ -8,8 +8,8 @@
 
 #include "base/util.h"
 
-#define TIMER_HZ   3579545ull /* ACPI 6.4, 4.8.2.1 */
-#define TIMER_TOP  (1ull << 31) /* ticks between changes of the top bit, with TMR_VAL_EXT */
+#define TIMER_HZ  3579545ull   /* ACPI 6.4, 4.8.2.1 */
+#define TIMER_TOP (1ull << 31) /* ticks between changes of the top bit, with TMR_VAL_EXT */
 
 enum { STS_TMR = 1 << 0, STS_GBL = 1 << 5, STS_PWRBTN = 1 << 8, STS_RTC = 1 << 10 };
 enum { CNT_SCI_EN = 1 << 0, CNT_SLP_TYP_SHIFT = 10, CNT_SLP_TYP = 7 << CNT_SLP_TYP_SHIFT, CNT_SLP_EN = 1 << 13 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ACPI's fixed hardware (ACPI 6.4, 4.8) at the offsets of ICH9's power management block: PM1 event and control registers, the PM timer
- * and GPE0. The SCI is level-triggered. SCI_EN reads as one: there is no other mode. Entering S5 raises BOARD_POWEROFF.
+ * ACPI's fixed hardware (ACPI 6.4, 4.8) at the offsets of ICH9's power management block: PM1 event and control registers, the PM
+ * timer and GPE0. The SCI is level-triggered. SCI_EN reads as one: there is no other mode. Entering S5 raises BOARD_POWEROFF.
  */
 #ifndef LODGE_MACHINE_PM_H
 #define LODGE_MACHINE_PM_H

@@ -54,7 +54,8 @@ static const char no_monitor[] = "\nlodge: Ctrl-A c is kept for a monitor; see C
 
 /* ---- the mode and its watcher ---- */
 
-/* The child: holds the terminal and a pipe, nothing else. One byte says that the mode is restored, the pipe's end that nobody did it. */
+/* The child: holds the terminal and a pipe, nothing else. One byte says that the mode is restored, the pipe's end that nobody did
+ * it. */
 static _Noreturn void watch(int pipe_fd, const struct termios *saved)
 {
     sigset_t all;
@@ -78,7 +79,8 @@ static int start_watcher(struct terminal *t, struct error *err)
 {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)
-        return error_set(err, errno, "terminal: cannot create a pipe: %s; raise the limit of open files (ulimit -n)", strerror(errno));
+        return error_set(err, errno, "terminal: cannot create a pipe: %s; raise the limit of open files (ulimit -n)",
+                         strerror(errno));
     t->watcher = fork();
     if (t->watcher == 0) {
         close(ends[1]);
@@ -86,14 +88,15 @@ static int start_watcher(struct terminal *t, struct error *err)
     }
     close(ends[0]);
     t->watcher_pipe = ends[1];
-    return t->watcher < 0 ? error_set(err, errno, "terminal: cannot start its watcher: %s; raise the limit of processes (ulimit -u)",
-                                      strerror(errno))
-                          : 0;
+    return t->watcher < 0
+               ? error_set(err, errno, "terminal: cannot start its watcher: %s; raise the limit of processes (ulimit -u)",
+                           strerror(errno))
+               : 0;
 }
 
 /*
- * Input byte by byte, without echo, and Ctrl-C goes to the guest. Output processing stays on: the log's lines come out straight, and a
- * guest's "\r\n" looks the same.
+ * Input byte by byte, without echo, and Ctrl-C goes to the guest. Output processing stays on: the log's lines come out straight,
+ * and a guest's "\r\n" looks the same.
  */
 static int enter_raw(struct terminal *t, struct error *err)
 {

@@ -3,11 +3,11 @@
  * The terminal (or pipe) that lodge-vm was started on, as the back end of the guest's console.
  *
  * Invariants
- * - A terminal on standard input is in raw mode between terminal_open() and terminal_close(), and gets its old mode back whatever ends the
- *   process: a child of a few pages waits for that, holding nothing but the terminal.
- * - Output is buffered and written by the main thread. Devices write under the device lock, which the main thread needs, too: so writing never
- *   waits, and drops what finds no room. Threads that hold no lock (CPUs between two entries, a console's own) call chardev.wait, which waits
- *   while much of it is pending: no output is lost, and a guest is as fast as its terminal.
+ * - A terminal on standard input is in raw mode between terminal_open() and terminal_close(), and gets its old mode back whatever
+ * ends the process: a child of a few pages waits for that, holding nothing but the terminal.
+ * - Output is buffered and written by the main thread. Devices write under the device lock, which the main thread needs, too: so
+ * writing never waits, and drops what finds no room. Threads that hold no lock (CPUs between two entries, a console's own) call
+ * chardev.wait, which waits while much of it is pending: no output is lost, and a guest is as fast as its terminal.
  * - Ctrl-A begins a command, Ctrl-A Ctrl-A is a Ctrl-A for the guest.
  */
 #ifndef LODGE_MACHINE_TERMINAL_H

@@ -66,8 +66,8 @@ static void set_msr(struct vmcpu *v, uint32_t index, uint64_t data)
 }
 
 /*
- * The MSRs as firmware leaves them. ARCH_CAPABILITIES gets what the accelerator offers: it tells the kernel which mitigations it can spare. An
- * accelerator without one of them keeps its own value.
+ * The MSRs as firmware leaves them. ARCH_CAPABILITIES gets what the accelerator offers: it tells the kernel which mitigations it
+ * can spare. An accelerator without one of them keeps its own value.
  */
 static void set_msrs(struct vmcpu *v)
 {
@@ -117,7 +117,8 @@ int vmcpu_create(struct vmcpu *v, struct board *b, unsigned index, struct kvm_cp
         goto fail;
     return 0;
 fail:
-    error_set(err, errno, "%s: cannot %s CPU %u: %s; give the guest fewer CPUs with --cpus, or use another accelerator with --accel",
+    error_set(err, errno,
+              "%s: cannot %s CPU %u: %s; give the guest fewer CPUs with --cpus, or use another accelerator with --accel",
               b->vm.accel->name, what, index, strerror(errno));
     vmcpu_destroy(v);
     return -1;
@@ -147,14 +148,21 @@ bool vmcpu_apic_enabled(struct vmcpu *v)
 
 static struct kvm_segment flat_segment(unsigned selector, unsigned type, bool wide)
 {
-    return (struct kvm_segment){
-        .limit = 0xffffffff, .selector = (uint16_t)selector, .type = (uint8_t)type, .present = 1, .db = !wide, .s = 1, .l = wide, .g = 1};
+    return (struct kvm_segment){.limit = 0xffffffff,
+                                .selector = (uint16_t)selector,
+                                .type = (uint8_t)type,
+                                .present = 1,
+                                .db = !wide,
+                                .s = 1,
+                                .l = wide,
+                                .g = 1};
 }
 
 int vmcpu_set_entry(struct vmcpu *v, const struct boot_entry *entry, struct error *err)
 {
     struct kvm_sregs s;
-    struct kvm_regs r = {.rip = entry->rip, .rax = entry->rax, .rbx = entry->rbx, .rsi = entry->rsi, .rsp = entry->rsp, .rflags = RFLAGS_FIXED};
+    struct kvm_regs r = {
+        .rip = entry->rip, .rax = entry->rax, .rbx = entry->rbx, .rsi = entry->rsi, .rsp = entry->rsp, .rflags = RFLAGS_FIXED};
     if (cpu_call(v, KVM_GET_SREGS, &s) < 0)
         goto fail;
     s.cs = flat_segment(0x10, 0xb, entry->long_mode);
@@ -175,8 +183,8 @@ int vmcpu_set_entry(struct vmcpu *v, const struct boot_entry *entry, struct erro
     if (cpu_call(v, KVM_SET_SREGS, &s) == 0 && cpu_call(v, KVM_SET_REGS, &r) == 0)
         return 0;
 fail:
-    return error_set(err, errno, "%s: cannot set the registers of CPU %u: %s; use another accelerator with --accel", v->board->vm.accel->name,
-                     v->index, strerror(errno));
+    return error_set(err, errno, "%s: cannot set the registers of CPU %u: %s; use another accelerator with --accel",
+                     v->board->vm.accel->name, v->index, strerror(errno));
 }
 
 /* ---- the run loop ---- */
@@ -229,8 +237,8 @@ static void fail_exit(struct vmcpu *v)
         for (unsigned i = 0; i < run->emulation_failure.insn_size && i < 15; i++)
             snprintf(bytes + 3 * i, sizeof bytes - 3 * i, " %02x", run->emulation_failure.insn_bytes[i]);
     }
-    board_fail(v->board, "CPU %u: %s cannot go on at rip 0x%llx (exit %u, cause 0x%llx%s%s); use another accelerator with --accel", v->index,
-               v->board->vm.accel->name, (unsigned long long)r.rip, run->exit_reason,
+    board_fail(v->board, "CPU %u: %s cannot go on at rip 0x%llx (exit %u, cause 0x%llx%s%s); use another accelerator with --accel",
+               v->index, v->board->vm.accel->name, (unsigned long long)r.rip, run->exit_reason,
                run->exit_reason == KVM_EXIT_FAIL_ENTRY ? (unsigned long long)run->fail_entry.hardware_entry_failure_reason
                                                        : (unsigned long long)run->internal.suberror,
                bytes[0] ? ", instruction" : "", bytes);
@@ -279,8 +287,8 @@ static void *cpu_main(void *arg)
         } else if (errno == EINTR || errno == EAGAIN) {
             v->run->immediate_exit = 0; /* then the board is looked at, so that a kick between the two is not lost */
         } else {
-            board_fail(v->board, "CPU %u: %s cannot run it: %s; use another accelerator with --accel", v->index, v->board->vm.accel->name,
-                       strerror(errno));
+            board_fail(v->board, "CPU %u: %s cannot run it: %s; use another accelerator with --accel", v->index,
+                       v->board->vm.accel->name, strerror(errno));
         }
     }
     current_run = NULL;
@@ -299,7 +307,8 @@ int vmcpu_start(struct vmcpu *v, struct error *err)
     int r = pthread_create(&v->thread, NULL, cpu_main, v);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (r)
-        return error_set(err, r, "CPU %u: cannot start its thread: %s; free some memory, or raise the limit of processes (ulimit -u)",
+        return error_set(err, r,
+                         "CPU %u: cannot start its thread: %s; free some memory, or raise the limit of processes (ulimit -u)",
                          v->index, strerror(r));
     v->started = true;
     return 0;

@@ -2,8 +2,8 @@
 /*
  * A virtual CPU and the host thread that runs it.
  *
- * The thread enters the guest until the board is ended; whoever ends the board calls vmcpu_kick() on every CPU, which brings it out of the
- * guest by a signal (immediate_exit closes the race between the signal and KVM_RUN).
+ * The thread enters the guest until the board is ended; whoever ends the board calls vmcpu_kick() on every CPU, which brings it out
+ * of the guest by a signal (immediate_exit closes the race between the signal and KVM_RUN).
  */
 #ifndef LODGE_MACHINE_VMCPU_H
 #define LODGE_MACHINE_VMCPU_H

@@ -149,8 +149,8 @@ int domain_parse_size(const char *text, uint64_t unit, uint64_t *bytes)
         const char *name;
         uint64_t factor;
     } units[] = {
-        {"b", 1},         {"bytes", 1},     {"KB", 1000},          {"k", KIB},          {"KiB", KIB},       {"MB", 1000000},
-        {"M", MIB},       {"MiB", MIB},     {"GB", 1000000000ull}, {"G", GIB},          {"GiB", GIB},       {"TB", 1000000000000ull},
+        {"b", 1},          {"bytes", 1},        {"KB", 1000},          {"k", KIB}, {"KiB", KIB}, {"MB", 1000000},
+        {"M", MIB},        {"MiB", MIB},        {"GB", 1000000000ull}, {"G", GIB}, {"GiB", GIB}, {"TB", 1000000000000ull},
         {"T", 1024 * GIB}, {"TiB", 1024 * GIB},
     };
     if (!isdigit((unsigned char)text[0]))

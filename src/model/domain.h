@@ -10,8 +10,8 @@
  *
  * Invariants
  * - All strings and arrays are owned by the domain; domain_free() releases them.
- * - A domain that came out of domain_parse() or passed domain_check() is complete: it has a name, memory, CPUs and a kernel, and every
- *   count is within the limits below. It may still ask for what this host does not have; lodge-vm finds that out.
+ * - A domain that came out of domain_parse() or passed domain_check() is complete: it has a name, memory, CPUs and a kernel, and
+ * every count is within the limits below. It may still ask for what this host does not have; lodge-vm finds that out.
  */
 #ifndef LODGE_MODEL_DOMAIN_H
 #define LODGE_MODEL_DOMAIN_H
@@ -29,9 +29,9 @@
 #define DOMAIN_MAX_DISKS     16u
 #define DOMAIN_MAX_IFACES    8u
 #define DOMAIN_MAX_CHARS     4u
-#define DOMAIN_MIN_MEMORY    (4ull << 20)  /* bytes */
-#define DOMAIN_MAX_MEMORY    (4ull << 40)  /* bytes */
-#define DOMAIN_MAX_CMDLINE   65536u        /* bytes; a kernel's own limit is checked when it is loaded */
+#define DOMAIN_MIN_MEMORY    (4ull << 20) /* bytes */
+#define DOMAIN_MAX_MEMORY    (4ull << 40) /* bytes */
+#define DOMAIN_MAX_CMDLINE   65536u       /* bytes; a kernel's own limit is checked when it is loaded */
 #define DOMAIN_DEBUGCON_PORT 0xe9
 #define DOMAIN_DEBUG_EXIT    0xf4
 
@@ -82,8 +82,8 @@ struct domain {
     unsigned nifaces;
     struct domain_char *chars;
     unsigned nchars;
-    bool rng;     /* virtio-rng, fed from the host's random device */
-    bool pvpanic; /* the ISA panic device: a guest with its driver tells of its panics */
+    bool rng;            /* virtio-rng, fed from the host's random device */
+    bool pvpanic;        /* the ISA panic device: a guest with its driver tells of its panics */
     uint16_t debug_exit; /* port of isa-debug-exit, 0 for none */
 };
 

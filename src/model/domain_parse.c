@@ -2,7 +2,8 @@
 /*
  * libvirt's domain XML into struct domain. The tables at the end are the grammar: what they do not name is refused (xml.h).
  *
- * libvirt lists the first serial port a second time as <console>; from_console[] marks those, and merge_consoles() takes them out again.
+ * libvirt lists the first serial port a second time as <console>; from_console[] marks those, and merge_consoles() takes them out
+ * again.
  */
 #include "model/domain.h"
 
@@ -16,7 +17,7 @@
 
 struct parse {
     struct domain *d;
-    uint64_t current_memory; /* bytes, 0 when not given */
+    uint64_t current_memory;             /* bytes, 0 when not given */
     bool from_console[DOMAIN_MAX_CHARS]; /* the char came from <console> */
 };
 
@@ -214,7 +215,8 @@ static int begin_disk_target(xmlNode *node, void *object, struct error *err)
     const char *dev = xml_attr(node, "dev");
     if (only_word(node, "bus", "virtio", err) < 0)
         return -1;
-    if (strncmp(dev, "vd", 2) != 0 || strlen(dev) >= sizeof disk->target || strspn(dev + 2, "abcdefghijklmnopqrstuvwxyz") != strlen(dev + 2))
+    if (strncmp(dev, "vd", 2) != 0 || strlen(dev) >= sizeof disk->target ||
+        strspn(dev + 2, "abcdefghijklmnopqrstuvwxyz") != strlen(dev + 2))
         return xml_error(node, err, "dev '%.64s' is not a virtio disk's name; write 'vda', 'vdb', …", dev);
     strcpy(disk->target, dev);
     return 0;
@@ -353,7 +355,10 @@ static int begin_debug_exit(xmlNode *node, void *object, struct error *err)
 
 /* ---- the grammar ---- */
 
-#define END {.name = NULL}
+#define END          \
+    {                \
+        .name = NULL \
+    }
 
 static const struct xml_element os_children[] = {
     {"type", XML_TEXT | XML_REQUIRED, "arch machine", begin_os_type, NULL},
@@ -362,7 +367,8 @@ static const struct xml_element os_children[] = {
     {"cmdline", XML_TEXT, NULL, begin_cmdline, NULL},
     END,
 };
-/* The machine always has ACPI and an APIC; libvirt's XML says so explicitly, and a document without them asks for another machine. */
+/* The machine always has ACPI and an APIC; libvirt's XML says so explicitly, and a document without them asks for another machine.
+ */
 static const struct xml_element features_children[] = {
     {"acpi", XML_REQUIRED, NULL, NULL, NULL},
     {"apic", 0, NULL, NULL, NULL},

@@ -2,9 +2,9 @@
 /*
  * Reading XML by tables: a document is accepted exactly as far as a table of its elements says.
  *
- * Each element names its attributes and its children; whatever the table does not name is refused by name and line, so nothing that a
- * document says is ever ignored. Hostile documents are bounded: size, libxml2's depth limit, no document type declaration (hence no
- * entities of its own), no network, no external files.
+ * Each element names its attributes and its children; whatever the table does not name is refused by name and line, so nothing that
+ * a document says is ever ignored. Hostile documents are bounded: size, libxml2's depth limit, no document type declaration (hence
+ * no entities of its own), no network, no external files.
  */
 #ifndef LODGE_MODEL_XML_H
 #define LODGE_MODEL_XML_H
@@ -25,9 +25,9 @@ enum xml_flags {
 struct xml_element {
     const char *name;
     unsigned flags;
-    const char *attrs;                  /* names separated by spaces, '!' after a required one; NULL for none */
+    const char *attrs; /* names separated by spaces, '!' after a required one; NULL for none */
     int (*begin)(xmlNode *node, void *object, struct error *err); /* takes attributes and text, before the children; may be NULL */
-    const struct xml_element *children; /* ends with a NULL name; NULL for none */
+    const struct xml_element *children;                           /* ends with a NULL name; NULL for none */
 };
 
 /* Parses `xml` and walks it by `root`. `what` begins every error: "domain XML". */

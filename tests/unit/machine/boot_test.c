@@ -105,7 +105,8 @@ static void test_linux(void)
     CHECK(memcmp(guestmem_ptr(&mem, bp.hdr.ramdisk_image, 15), "initrd contents", 15) == 0);
     CHECK(guestmem_read(&mem, bp.hdr.cmd_line_ptr, cmdline, 6) == 0 && strcmp(cmdline, "hello") == 0);
     CHECK_EQ(*(uint8_t *)guestmem_ptr(&mem, 16 * MIB, 1), 0x5a);
-    CHECK_EQ(*(uint8_t *)guestmem_ptr(&mem, 0x413, 1) | *(uint8_t *)guestmem_ptr(&mem, 0x414, 1) << 8, 639); /* BIOS data area: KiB */
+    CHECK_EQ(*(uint8_t *)guestmem_ptr(&mem, 0x413, 1) | *(uint8_t *)guestmem_ptr(&mem, 0x414, 1) << 8,
+             639); /* BIOS data area: KiB */
 
     struct setup_header *h = linux_make(image);
     h->pref_address = 16 * GIB; /* not there: moved */
@@ -314,7 +315,9 @@ static void test_no_kernel(void)
     refuse(text, sizeof text, NULL, NULL, "not a kernel");
     refuse("", 0, NULL, NULL, "empty");
     refuse("\x1f\x8b", 2, NULL, NULL, "gunzip");
-    refuse("\x7f" "ELF", 4, NULL, NULL, "not a kernel");
+    refuse("\x7f"
+           "ELF",
+           4, NULL, NULL, "not a kernel");
 }
 
 /* Headers changed at random: loaded or refused, never worse. (The sanitizer round makes this count.) */

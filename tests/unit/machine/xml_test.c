@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Domain XML: what is written is read back the same, what is not known is refused by name and line, and hostile documents end in an error. */
+/* Domain XML: what is written is read back the same, what is not known is refused by name and line, and hostile documents end in an
+ * error. */
 #include <stdio.h>
 #include <string.h>
 
@@ -57,7 +58,8 @@ static void test_round_trip(void)
     disk->readonly = true;
     CHECK(domain_add_iface(&d, &err));
     struct domain_char *c = domain_add_char(&d, &err);
-    *c = (struct domain_char){.kind = DOMAIN_CHAR_DEBUGCON, .backend = DOMAIN_CHAR_FILE, .path = strdup("/tmp/log"), .iobase = 0xe9};
+    *c =
+        (struct domain_char){.kind = DOMAIN_CHAR_DEBUGCON, .backend = DOMAIN_CHAR_FILE, .path = strdup("/tmp/log"), .iobase = 0xe9};
     CHECK(domain_add_char(&d, &err));
     CHECK(domain_check(&d, &err) == 0);
 
@@ -89,12 +91,14 @@ static void test_refusals(void)
     refuse(HEAD OS "\n<gpu/>" TAIL, "line 2", "<gpu>");
     refuse(HEAD OS "<devices>\n\n<disk type='file' device='disk' cache='none'/></devices>" TAIL, "line 3", "'cache'");
     refuse(HEAD OS "<devices><disk type='file' device='disk'><target dev='vda'/></disk></devices>" TAIL, "<source>", "missing");
-    refuse(HEAD OS "<devices><disk type='file'><driver type='qcow2'/><source file='/d'/><target dev='vda'/></disk></devices>" TAIL, "qcow2",
-           "raw");
+    refuse(HEAD OS "<devices><disk type='file'><driver type='qcow2'/><source file='/d'/><target dev='vda'/></disk></devices>" TAIL,
+           "qcow2", "raw");
     refuse(HEAD OS "<devices><disk type='file'><source file='/d'/><target dev='sda'/></disk></devices>" TAIL, "sda", "vda");
     refuse(HEAD OS "<devices><interface type='bridge'/></devices>" TAIL, "bridge", "user");
-    refuse(HEAD OS "<devices><interface type='user'><mac address='01:02:03:04:05:06'/></interface></devices>" TAIL, "multicast", "mac");
-    refuse(HEAD OS "<devices><interface type='user'><mac address='00:02:03:04:05'/></interface></devices>" TAIL, "not a MAC", "mac");
+    refuse(HEAD OS "<devices><interface type='user'><mac address='01:02:03:04:05:06'/></interface></devices>" TAIL, "multicast",
+           "mac");
+    refuse(HEAD OS "<devices><interface type='user'><mac address='00:02:03:04:05'/></interface></devices>" TAIL, "not a MAC",
+           "mac");
     refuse(HEAD OS "<vcpu>0</vcpu>" TAIL, "0 CPUs", "1 to");
     refuse(HEAD OS "<vcpu>99999</vcpu>" TAIL, "99999", "vcpu");
     refuse(HEAD OS "<vcpu>1</vcpu><vcpu>2</vcpu>" TAIL, "twice", "<vcpu>");
@@ -158,13 +162,14 @@ static void test_console_alias(void)
 {
     struct domain d;
     ERROR_SCOPED(err);
-    const char *xml = HEAD OS "<devices><serial type='stdio'><target port='0'/></serial><console type='stdio'><target type='serial'/>"
-                              "</console></devices>" TAIL;
+    const char *xml =
+        HEAD OS "<devices><serial type='stdio'><target port='0'/></serial><console type='stdio'><target type='serial'/>"
+                "</console></devices>" TAIL;
     CHECK(domain_parse(&d, xml, strlen(xml), &err) == 0);
     CHECK_EQ(d.nchars, 1);
     domain_free(&d);
-    refuse(HEAD OS "<devices><serial type='stdio'/><console type='stdio'><target type='virtio'/></console></devices>" TAIL, "terminal",
-           "two");
+    refuse(HEAD OS "<devices><serial type='stdio'/><console type='stdio'><target type='virtio'/></console></devices>" TAIL,
+           "terminal", "two");
 }
 
 static void test_sizes(void)
@@ -172,8 +177,9 @@ static void test_sizes(void)
     static const struct {
         const char *text;
         uint64_t bytes; /* 0: refused */
-    } rows[] = {{"512M", 512 * MIB}, {"2G", 2 * GIB},        {"1", MIB},      {"64k", 64 * KIB}, {"3MiB", 3 * MIB}, {"5MB", 5000000}, {"", 0},
-                {"-1", 0},           {"18446744073709551615", 0}, {"99999999T", 0}, {"1.5G", 0},      {"12Q", 0},       {" 1", 0}};
+    } rows[] = {{"512M", 512 * MIB}, {"2G", 2 * GIB}, {"1", MIB}, {"64k", 64 * KIB},           {"3MiB", 3 * MIB},
+                {"5MB", 5000000},    {"", 0},         {"-1", 0},  {"18446744073709551615", 0}, {"99999999T", 0},
+                {"1.5G", 0},         {"12Q", 0},      {" 1", 0}};
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
         uint64_t bytes = 0;
         int r = domain_parse_size(rows[i].text, MIB, &bytes);
