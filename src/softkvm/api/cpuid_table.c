@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "softkvm/api/hosting.h"
 #include "softkvm/x86/cpu.h"
 #include "softkvm/x86/fpu.h"
 
@@ -33,7 +34,8 @@
 #define L7B_HOST (B(3) | B(5) | B(8) | B(18) | B(19) | B(23) | B(24) | B(29))
 #define L7B_OWN  (B(0) | B(1) | B(7) | B(9) | B(10) | B(13) | B(20)) /* FSGSBASE TSC_ADJUST SMEP ERMS INVPCID ZERO_FCS_FDS SMAP */
 #define L7C_HOST (B(8) | B(9) | B(10) | B(22) | B(27) | B(28))       /* GFNI VAES VPCLMULQDQ RDPID MOVDIRI MOVDIR64B */
-#define L7C_OWN  (B(2) | B(3))                                       /* UMIP PKU */
+#define L7C_PKU  B(3)
+#define L7C_OWN  (B(2) | L7C_PKU)                                    /* UMIP PKU */
 #define L7D_HOST B(14)                                               /* SERIALIZE */
 #define L7D_OWN  (B(4) | B(26) | B(27) | B(28) | B(29)) /* FSRM, SPEC_CTRL STIBP FLUSH_L1D as storage, ARCH_CAPABILITIES */
 #define L71A_HOST (B(4) | B(10) | B(11) | B(12))        /* AVX-VNNI, fast short REP */
@@ -67,6 +69,7 @@ static struct table {
     unsigned n;
 } supported;
 static pthread_once_t supported_once = PTHREAD_ONCE_INIT;
+static bool places_as_host;
 
 static struct regs host(uint32_t leaf, uint32_t subleaf)
 {
@@ -111,6 +114,22 @@ static struct regs tsc_ratio(void)
     return (struct regs){LAPIC_BUS_KHZ / g, khz / g, LAPIC_BUS_KHZ * 1000, 0};
 }
 
+void cpuid_places_as_host(void)
+{
+    places_as_host = true;
+}
+
+/* PKRU's place in the XSAVE area is the engine's; with places_as_host it is there only if the host's is the same. */
+static uint64_t offered_xcr0(void)
+{
+    uint64_t xcr0 = xstate_supported();
+    uint32_t size, offset;
+    struct regs h = host(0xd, 9);
+    if (places_as_host && (!xstate_component(9, &size, &offset) || h.eax != size || h.ebx != offset))
+        xcr0 &= ~(uint64_t)XCR0_PKRU;
+    return xcr0;
+}
+
 static void add_basic(struct table *t, bool avx)
 {
     struct regs h = host(0, 0);
@@ -129,7 +148,7 @@ static void add_basic(struct table *t, bool avx)
     struct regs h1 = h.eax >= 1 ? host(7, 1) : (struct regs){0};
     add(t, 7, 0,
         (struct regs){2, (h.ebx & L7B_HOST & (avx ? ~0u : ~L7B_AVX)) | L7B_OWN | (fpu_fdp_exceptions_only() ? B(6) : 0),
-                      (h.ecx & L7C_HOST & (avx ? ~0u : ~L7C_AVX)) | L7C_OWN, (h.edx & L7D_HOST) | L7D_OWN});
+                      (h.ecx & L7C_HOST & (avx ? ~0u : ~L7C_AVX)) | (offered_xcr0() & XCR0_PKRU ? L7C_OWN : L7C_OWN & ~L7C_PKU), (h.edx & L7D_HOST) | L7D_OWN});
     add(t, 7, 1, (struct regs){.eax = h1.eax & L71A_HOST & (avx ? ~0u : ~L71A_AVX)});
     add(t, 7, 2, (struct regs){.edx = L72D_OWN});
 }
@@ -140,7 +159,7 @@ static void add_upper(struct table *t)
     add(t, 0xb, 0, (struct regs){0, 1, 0x100, 0});
     add(t, 0xb, 1, (struct regs){0, 1, 0x201, 0});
 
-    uint64_t xcr0 = xstate_supported();
+    uint64_t xcr0 = offered_xcr0();
     uint32_t size, offset, all = xstate_size(xcr0, false);
     add(t, 0xd, 0, (struct regs){(uint32_t)xcr0, all, all, (uint32_t)(xcr0 >> 32)});
     add(t, 0xd, 1, (struct regs){.eax = host(0xd, 1).eax & XSAVE_HOST, .ebx = xstate_size(xcr0, true)});

@@ -7,18 +7,24 @@
  * not the threads and not the shared guest: there VMs and vCPUs answer EIO, as KVM's do in another address space.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "softkvm.h"
 #include "softkvm/api/api.h"
+#include "softkvm/api/hosting.h"
 
 struct object {
     enum object_kind kind;
     _Atomic unsigned refs;
     bool foreign; /* made before fork(), seen in the child */
     void *what;   /* struct softkvm_vm or struct vcpu */
+    dev_t dev;    /* the memfd, by which a duplicate is recognized */
+    ino_t ino;
 };
 
 static struct {
@@ -63,15 +69,9 @@ static int table_grow(int fd)
     return 0;
 }
 
-int fds_install(int fd, enum object_kind kind, void *what)
+/* Gives the caller's reference on `o` to the table. */
+static int table_set(int fd, struct object *o)
 {
-    struct object *o = calloc(1, sizeof(*o));
-    if (!o)
-        return -ENOMEM;
-    o->kind = kind;
-    o->refs = 1;
-    o->what = what;
-
     pthread_mutex_lock(&table.lock);
     int err = table_grow(fd);
     struct object *stale = NULL;
@@ -80,12 +80,119 @@ int fds_install(int fd, enum object_kind kind, void *what)
         table.slots[fd] = o;
     }
     pthread_mutex_unlock(&table.lock);
-    if (err)
-        free(o);
     if (stale)
         object_put(stale);
     return err;
 }
+
+static struct object *object_new(int fd, enum object_kind kind, void *what)
+{
+    struct stat st;
+    struct object *o = fstat(fd, &st) == 0 ? calloc(1, sizeof(*o)) : NULL;
+    if (!o)
+        return NULL;
+    o->kind = kind;
+    o->refs = 1;
+    o->what = what;
+    o->dev = st.st_dev;
+    o->ino = st.st_ino;
+    return o;
+}
+
+int fds_install(int fd, enum object_kind kind, void *what)
+{
+    struct object *o = object_new(fd, kind, what);
+    int err = o ? table_set(fd, o) : -ENOMEM;
+    if (err)
+        free(o);
+    return err;
+}
+
+/* ---- for a shim: hosting.h ---- */
+
+static int process_ready(void);
+
+int fds_duplicated(int from, int to)
+{
+    struct object *o = object_get(from);
+    if (!o)
+        return -EBADF;
+    int err = table_set(to, o);
+    if (err)
+        object_put(o);
+    return err;
+}
+
+static struct object *table_remove(int fd)
+{
+    pthread_mutex_lock(&table.lock);
+    struct object *o = fd >= 0 && fd < table.count ? table.slots[fd] : NULL;
+    if (o)
+        table.slots[fd] = NULL;
+    pthread_mutex_unlock(&table.lock);
+    return o;
+}
+
+void fds_forget(int fd)
+{
+    struct object *o = table_remove(fd);
+    if (o)
+        object_put(o);
+}
+
+/* The object that a memfd belongs to, with a reference; or NULL. */
+static struct object *object_by_file(const struct stat *st)
+{
+    struct object *o = NULL;
+    pthread_mutex_lock(&table.lock);
+    for (int i = 0; i < table.count && !o; i++)
+        if (table.slots[i] && table.slots[i]->ino == st->st_ino && table.slots[i]->dev == st->st_dev)
+            o = table.slots[i];
+    if (o)
+        atomic_fetch_add(&o->refs, 1);
+    pthread_mutex_unlock(&table.lock);
+    return o;
+}
+
+/* A memfd of another process's softkvm, by its name. */
+static struct object *object_by_name(int fd)
+{
+    static const struct {
+        const char *name;
+        enum object_kind kind;
+    } names[] = {{"/memfd:softkvm (deleted)", OBJECT_SYSTEM}, {"/memfd:softkvm-vm (deleted)", OBJECT_VM}, {"/memfd:softkvm-vcpu:", OBJECT_VCPU}};
+    char path[32], target[64] = "";
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    if (readlink(path, target, sizeof(target) - 1) < 0)
+        return NULL;
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        if (strncmp(target, names[i].name, strlen(names[i].name)))
+            continue;
+        struct object *o = object_new(fd, names[i].kind, NULL);
+        if (o)
+            o->foreign = true;
+        return o;
+    }
+    return NULL;
+}
+
+bool fds_recognize(int fd)
+{
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return false;
+    struct object *o = object_by_file(&st);
+    if (!o)
+        o = object_by_name(fd);
+    if (!o)
+        return false;
+    if (process_ready() == 0 && table_set(fd, o) == 0)
+        return true;
+    object_put(o);
+    return false;
+}
+
+/* ---- fork(), opening, closing ---- */
 
 /* fork(): the table is consistent in the child, and nothing in it is the child's own. */
 static void fork_prepare(void)
@@ -113,18 +220,25 @@ static void process_init(void)
     process_error = err;
 }
 
-int softkvm_open(void)
+/* Also for a descriptor that came from another process. */
+static int process_ready(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, process_init);
-    if (process_error) {
-        errno = -process_error;
+    return process_error;
+}
+
+int softkvm_open(void)
+{
+    int err = process_ready();
+    if (err) {
+        errno = -err;
         return -1;
     }
     int fd = memfd_create("softkvm", MFD_CLOEXEC);
     if (fd < 0)
         return -1;
-    int err = fds_install(fd, OBJECT_SYSTEM, NULL);
+    err = fds_install(fd, OBJECT_SYSTEM, NULL);
     if (err) {
         close(fd);
         errno = -err;
@@ -161,11 +275,7 @@ int softkvm_ioctl(int fd, unsigned long request, void *arg)
 
 int softkvm_close(int fd)
 {
-    pthread_mutex_lock(&table.lock);
-    struct object *o = fd >= 0 && fd < table.count ? table.slots[fd] : NULL;
-    if (o)
-        table.slots[fd] = NULL;
-    pthread_mutex_unlock(&table.lock);
+    struct object *o = table_remove(fd);
     if (!o) {
         errno = EBADF;
         return -1;

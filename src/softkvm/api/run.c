@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "softkvm/api/api.h"
+#include "softkvm/api/hosting.h"
 #include "softkvm/x86/mem.h"
 
 enum { RUN_GO = 1, RUN_EXIT = 0 }; /* what a step of the loop returns, beside -errno */
@@ -343,12 +344,12 @@ static int handle_stop(struct vcpu *v, enum cpu_stop stop)
 static enum cpu_stop run_guest(struct vcpu *v)
 {
     pv_before_run(v);
-    if (v->lapic)
-        lapic_pv_eoi_sync(v);
+    lapic_pv_eoi_sync(v);
+    lapic_vapic_to_guest(v);
     enum cpu_stop stop = cpu_run(v);
     exclusive_drop(v);
-    if (v->lapic)
-        lapic_pv_eoi_sync(v);
+    lapic_pv_eoi_sync(v);
+    lapic_vapic_from_guest(v);
     return stop;
 }
 
@@ -422,11 +423,37 @@ static int run_vcpu(struct vcpu *v)
     return run_loop(v);
 }
 
+/* This thread's KVM_RUN, for signal handlers that a shim has wrapped. */
+static _Thread_local struct {
+    struct vcpu *volatile vcpu;
+    volatile bool signalled;
+} running;
+
+bool run_signalled(void)
+{
+    struct vcpu *v = running.vcpu;
+    if (!v)
+        return false;
+    running.signalled = true;
+    vcpu_kick(v, REQ_EXIT);
+    return true;
+}
+
+/* A signal that came when KVM_RUN was leaving for another reason has had its effect: the next KVM_RUN owes it nothing. */
+static void end_running(struct vcpu *v)
+{
+    running.vcpu = NULL;
+    if (running.signalled)
+        atomic_fetch_and(&v->requests, ~(uint32_t)REQ_EXIT);
+}
+
 int run_ioctl(struct vcpu *v, void *arg)
 {
     (void)arg;
     struct kvm_run *run = v->run;
     v->api->ran = true;
+    running.signalled = false;
+    running.vcpu = v;
     sigmask_enter(&v->api->sigmask);
     if (v->bt.on)
         bt_thread_init();
@@ -441,6 +468,7 @@ int run_ioctl(struct vcpu *v, void *arg)
     run->apic_base = v->apic_base;
     run->ready_for_interrupt_injection = pic_in_kernel(v) || ready_for_injection(v);
     run->flags = 0;
+    end_running(v);
     sigmask_leave(&v->api->sigmask);
     return r;
 }

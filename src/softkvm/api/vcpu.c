@@ -180,6 +180,11 @@ static int set_signal_mask(struct vcpu *v, void *arg)
     return arg && (uintptr_t)arg < PAGE_SIZE ? -EFAULT : sigmask_set(&v->api->sigmask, arg);
 }
 
+static int set_vapic_addr(struct vcpu *v, void *arg)
+{
+    return lapic_vapic_set(v, ((const struct kvm_vapic_addr *)arg)->vapic_addr);
+}
+
 static int enable_cap(struct vcpu *v, void *arg)
 {
     (void)v;
@@ -221,6 +226,7 @@ static const struct vcpu_ioctl ioctls[] = {
     {KVM_SET_XCRS, ARG_PTR, fpustate_set_xcrs},
     {KVM_GET_LAPIC, ARG_PTR, state_get_lapic},
     {KVM_SET_LAPIC, ARG_PTR, state_set_lapic},
+    {KVM_SET_VAPIC_ADDR, ARG_PTR, set_vapic_addr},
     {KVM_GET_MP_STATE, ARG_PTR, events_get_mp_state},
     {KVM_SET_MP_STATE, ARG_PTR, events_set_mp_state},
     {KVM_SET_GUEST_DEBUG, ARG_PTR, guestdebug_set},

@@ -87,6 +87,10 @@ long lapic_pv_ipi(struct vcpu *v, uint64_t low, uint64_t high, uint32_t min, uin
 /* PV EOI: called before entering the guest and after, brings the shared word and the LAPIC into line. The LAPIC's own functions do so where they need it. */
 void lapic_pv_eoi_sync(struct vcpu *v);
 int lapic_pv_eoi_set(struct vcpu *v, uint64_t val); /* MSR_KVM_PV_EOI_EN: 0, or -1 for #GP */
+/* The word of KVM_SET_VAPIC_ADDR: the guest has the LAPIC's priorities in it before it is entered, and its TPR is taken from there after. */
+int lapic_vapic_set(struct vcpu *v, uint64_t gpa); /* 0: none. Returns 0 or -EINVAL */
+void lapic_vapic_to_guest(struct vcpu *v);
+void lapic_vapic_from_guest(struct vcpu *v);
 
 /* ---- PV (pv.c) ---- */
 /* KVM_HC_*; op64: called from 64-bit code. Returns the value for RAX; may leave through cpu_exit() for KVM_EXIT_HYPERCALL. */

@@ -207,6 +207,40 @@ int lapic_pv_eoi_set(struct vcpu *v, uint64_t val)
     return 0;
 }
 
+/* ---- the virtual APIC page, KVM_SET_VAPIC_ADDR ---- */
+
+/*
+ * A word that firmware and guest share, so that 32-bit Windows can raise and lower its task priority without an exit: TPR in byte 0, the class in
+ * service in byte 1, the highest request in byte 3. Guests whose TPR accesses user space has patched look at it; others never see it.
+ */
+int lapic_vapic_set(struct vcpu *v, uint64_t gpa)
+{
+    if (!v->lapic || (gpa && !vm_phys_host(v->vm, gpa, 4, true)))
+        return -EINVAL;
+    v->lapic->vapic = gpa;
+    return 0;
+}
+
+void lapic_vapic_to_guest(struct vcpu *v)
+{
+    const struct lapic *l = v->lapic;
+    if (likely(!l || !l->vapic))
+        return;
+    uint32_t isr = (uint32_t)MAX(highest(l, LR_ISR), 0), irr = (uint32_t)MAX(highest(l, LR_IRR), 0);
+    uint32_t word = (lapic_reg(l, LR_TPR) & 0xff) | (isr & 0xf0) << 8 | irr << 24;
+    vm_phys_write(v->vm, l->vapic, &word, sizeof(word));
+}
+
+void lapic_vapic_from_guest(struct vcpu *v)
+{
+    struct lapic *l = v->lapic;
+    uint8_t tpr;
+    if (likely(!l || !l->vapic) || !vm_phys_read(v->vm, l->vapic, &tpr, 1) || tpr == (lapic_reg(l, LR_TPR) & 0xff))
+        return;
+    lapic_reg_set(l, LR_TPR, tpr);
+    look_again(l);
+}
+
 /* ---- what the vCPU asks ---- */
 
 bool lapic_has_interrupt(struct vcpu *v)

@@ -60,6 +60,7 @@ struct lapic {
     _Atomic uint32_t esr_pending;
     int eoi_exit; /* vector for KVM_EXIT_IOAPIC_EOI, -1 none */
     bool pv_eoi_offered; /* the guest may end the interrupt in service by clearing its PV EOI bit */
+    uint64_t vapic;      /* GPA of KVM_SET_VAPIC_ADDR's word, 0 none */
 
     struct vm_timer timer;
     uint64_t first_ns;  /* when the count reaches zero for the first time */

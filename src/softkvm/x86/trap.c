@@ -13,6 +13,7 @@
 #include <ucontext.h>
 
 #include "base/util.h"
+#include "softkvm/api/hosting.h"
 #include "softkvm/x86/bt.h"
 #include "softkvm/x86/trap.h"
 
@@ -23,8 +24,15 @@ extern const uint8_t fpu_ops_begin[], fpu_ops_end[];
 
 static struct {
     const uint8_t *begin, *end;
-    struct sigaction fpe, ill, segv; /* the handlers before ours */
+    bool installed;
+    struct sigaction fpe, ill, segv; /* the handlers behind ours */
 } trap;
+_Thread_local bool trap_busy;
+
+static struct sigaction *behind(int sig)
+{
+    return sig == SIGFPE ? &trap.fpe : sig == SIGILL ? &trap.ill : &trap.segv;
+}
 
 static bool ours(uint64_t rip, uint64_t vector)
 {
@@ -36,13 +44,16 @@ static bool ours(uint64_t rip, uint64_t vector)
 
 static void pass_on(int sig, siginfo_t *info, void *ctx)
 {
-    const struct sigaction *old = sig == SIGFPE ? &trap.fpe : sig == SIGILL ? &trap.ill : &trap.segv;
+    const struct sigaction *old = behind(sig);
     if (old->sa_flags & SA_SIGINFO)
         old->sa_sigaction(sig, info, ctx);
     else if (old->sa_handler != SIG_DFL && old->sa_handler != SIG_IGN)
         old->sa_handler(sig);
-    else
+    else {
+        trap_busy = true;
         signal(sig, SIG_DFL); /* the instruction runs again, and ends the process */
+        trap_busy = false;
+    }
 }
 
 static void on_signal(int sig, siginfo_t *info, void *ctx)
@@ -70,7 +81,21 @@ int trap_install(const void *begin, const void *end)
     trap.begin = begin;
     trap.end = end;
     sigemptyset(&sa.sa_mask);
-    if (sigaction(SIGFPE, &sa, &trap.fpe) || sigaction(SIGILL, &sa, &trap.ill) || sigaction(SIGSEGV, &sa, &trap.segv))
-        return -errno;
-    return 0;
+    trap_busy = true;
+    trap.installed = !sigaction(SIGFPE, &sa, &trap.fpe) && !sigaction(SIGILL, &sa, &trap.ill) && !sigaction(SIGSEGV, &sa, &trap.segv);
+    trap_busy = false;
+    return trap.installed ? 0 : -errno;
+}
+
+bool trap_owns(int sig)
+{
+    return trap.installed && !trap_busy && (sig == SIGFPE || sig == SIGILL || sig == SIGSEGV);
+}
+
+void trap_chain(int sig, const struct sigaction *act, struct sigaction *old)
+{
+    if (old)
+        *old = *behind(sig);
+    if (act)
+        *behind(sig) = *act;
 }
