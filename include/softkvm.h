@@ -9,6 +9,9 @@
  * Differences from the kernel, all of them:
  * - KVM_RUN returns with EINTR for a signal only if its handler sets kvm_run->immediate_exit, or if the signal is blocked in the thread
  *   and let through by KVM_SET_SIGNAL_MASK (it then stays pending, as with the kernel). An empty handler does not end a running KVM_RUN.
+ * - Between KVM_EXIT_IO or KVM_EXIT_MMIO and the next KVM_RUN, KVM_SET_REGS with another rip (or KVM_SET_SREGS with another CS base) makes the
+ *   vCPU forget the access. With the same rip the instruction is executed with the new registers; the answer counts if the same access comes of it.
+ * - The VM's one ring of coalesced writes is in the mapping of the vCPU that was created first; the ring page of the others stays empty.
  * - Guest memory must stay mapped while its slot exists; a hole ends the process with SIGSEGV or SIGBUS instead of EFAULT.
  * - A vCPU descriptor is closed with softkvm_close() like all others, not with close().
  */

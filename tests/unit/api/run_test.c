@@ -427,6 +427,41 @@ static void triple_fault_event(void)
     RUN(g, 0, KVM_EXIT_SHUTDOWN);
 }
 
+/* The delivery of an interrupt that pushes into MMIO exits for each push, and happens once. */
+static void mmio_stack(void)
+{
+    struct guest *g = guest_new(1, 0);
+    set_region(g, 0, 0, 0, 0, NULL);
+    set_region(g, 0, 0, 0, 0x10000, g->ram);
+    set_ivt(g, IRQ_VECTOR, 0x2000);
+    memcpy(g->ram + 0x2000, (uint8_t[]){0x43, 0xf4}, 2); /* inc bx; hlt */
+    /* mov ax,0x2000; mov ss,ax; mov sp,0x100; sti; hlt; hlt */
+    guest_real(g, 0, 0x1000, CODE(0xb8, 0x00, 0x20, 0x8e, 0xd0, 0xbc, 0x00, 0x01, 0xfb, 0xf4, 0xf4));
+    RUN(g, 0, KVM_EXIT_HLT);
+    struct kvm_interrupt irq = {IRQ_VECTOR};
+    OK(g->vcpu[0], KVM_INTERRUPT, &irq);
+    static const uint16_t pushed[] = {0x202, 0x0000, 0x100a}; /* FLAGS, CS, IP */
+    unsigned n = 0;
+    do {
+        struct kvm_run *run = g->run[0];
+        OK(g->vcpu[0], KVM_RUN, 0);
+        if (run->exit_reason == KVM_EXIT_HLT)
+            break;
+        CHECK_EQ(run->exit_reason, KVM_EXIT_MMIO);
+        CHECK(n < 3);
+        CHECK_EQ(run->mmio.phys_addr, 0x200fe - 2 * n);
+        CHECK_EQ(run->mmio.is_write, 1);
+        uint16_t val;
+        memcpy(&val, run->mmio.data, 2);
+        CHECK_EQ(val & 0xfeff, pushed[n] & 0xfeff);
+        CHECK_EQ(guest_regs(g, 0).rip, 0x100a);
+        n++;
+    } while (true);
+    CHECK_EQ(n, 3);
+    CHECK_EQ(guest_regs(g, 0).rbx, 1);
+    CHECK_EQ(guest_regs(g, 0).rsp, 0xfa);
+}
+
 /* Code in a hole of memory cannot be emulated. */
 static void code_in_mmio(void)
 {
@@ -460,6 +495,7 @@ const struct test tests[] = {
     {"cr8 exit", cr8_exit, EMULATED ": its emulator's MOV CR8 does not exit"},
     {"pending exception", pending_exception, NULL},
     {"triple fault event", triple_fault_event, NULL},
+    {"interrupt onto a stack in mmio", mmio_stack, EMULATED ": and that takes no stack in MMIO"},
     {"code in mmio", code_in_mmio, NULL},
     {NULL, NULL, NULL},
 };

@@ -356,6 +356,27 @@ static void clocks(void)
     FAILS(g->vcpu[0], KVM_KVMCLOCK_CTRL, 0, EINVAL); /* the guest has no kvmclock yet */
 }
 
+/* KVM_KVMCLOCK_CTRL sets kvmclock's "guest stopped" flag. */
+static void clock_pause(void)
+{
+    struct guest *g = guest_new(1, GUEST_CPUID);
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry e[1];
+    } m = {.head.nmsrs = 1, .e[0] = {.index = 0x4b564d01, .data = 0x5001}};
+    CHECK_EQ(OK(g->vcpu[0], KVM_SET_MSRS, &m), 1);
+    guest_real(g, 0, 0x1000, CODE(0xf4, 0xf4, 0xf4));
+    RUN(g, 0, KVM_EXIT_HLT);
+    CHECK(*(uint32_t *)(void *)(g->ram + 0x5000) != 0); /* version */
+    CHECK_EQ(g->ram[0x501d] & 2, 0);
+    OK(g->vcpu[0], KVM_KVMCLOCK_CTRL, 0);
+    RUN(g, 0, KVM_EXIT_HLT);
+    CHECK_EQ(g->ram[0x501d] & 2, 2);
+    g->ram[0x501d] &= ~2; /* the guest has seen it */
+    RUN(g, 0, KVM_EXIT_HLT);
+    CHECK_EQ(g->ram[0x501d] & 2, 0);
+}
+
 /* The TSCs of a VM start near 0 and go in step. */
 static void tsc_in_step(void)
 {
@@ -439,6 +460,7 @@ const struct test tests[] = {
     {"split chip", split_chip, NULL},
     {"routing", routing, NULL},
     {"clocks", clocks, NULL},
+    {"clock pause", clock_pause, NULL},
     {"tsc in step", tsc_in_step, NULL},
     {"machine checks", machine_checks, NULL},
     {"faults", faults, NULL},
