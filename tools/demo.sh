@@ -49,7 +49,9 @@ make_root() {
     rm "$root/modules/files"
     cp tools/demo-init.sh "$root/init"
     cp tools/demo-dhcp.sh "$root/etc/dhcp"
-    chmod 755 "$root/init" "$root/etc/dhcp"
+    cp tools/demo-shell.sh "$root/etc/shell"
+    chmod 755 "$root/init" "$root/etc/dhcp" "$root/etc/shell"
+    echo '::respawn:/etc/shell' >"$root/etc/inittab"
     echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
     echo 'root:x:0:' >"$root/etc/group"
     mkdir -p "$root/etc/acpi/PWRF"
@@ -59,7 +61,7 @@ make_root() {
 
 # Files are put in place by renaming, so that a guest that starts meanwhile finds the old ones or the new ones.
 prepare() {
-    stamp="$kernel $busybox $(cat tools/demo.sh tools/demo-init.sh tools/demo-dhcp.sh | cksum)"
+    stamp="$kernel $busybox $(cat tools/demo*.sh | cksum)"
     [ "$(cat "$out/stamp" 2>/dev/null || true)" = "$stamp" ] && return 0
     mkdir -p "$out"
     root=$(mktemp -d "$out/root.XXXXXX")
