@@ -2,13 +2,13 @@
 /*
  * The guest's x87/SSE/AVX state: where it lives, and how it gets into the host's registers and out of them.
  *
- * The state is loaded by the first vector instruction after fpu_put(), not before, so a guest that uses none pays nothing. It is written by plain XSAVE:
- * unlike XSAVEOPT and XSAVEC that writes every component, so the area never holds stale bytes.
+ * The state is loaded by the first vector instruction after fpu_put(), not before, so a guest that uses none pays nothing. It is
+ * written by plain XSAVE: unlike XSAVEOPT and XSAVEC that writes every component, so the area never holds stale bytes.
  *
- * Last-instruction pointers. An x87 instruction runs in a stub, so the processor records the stub's address, its host operand and the
- * rewritten opcode. fpu_ptrs_set() notes the guest's values after each instruction that changes them, and fpu_put() writes those into the
- * area; whoever reads them otherwise (FNSTENV, FXSAVE...) first lets fpu_ptrs_settle() do that, and gets the right ones from the registers. Recent
- * processors record FDP and FOP on unmasked exceptions only: fpu_init() asks this one.
+ * Last-instruction pointers. An x87 instruction runs in a stub, so the processor records the stub's address, its host operand and
+ * the rewritten opcode. fpu_ptrs_set() notes the guest's values after each instruction that changes them, and fpu_put() writes
+ * those into the area; whoever reads them otherwise (FNSTENV, FXSAVE...) first lets fpu_ptrs_settle() do that, and gets the right
+ * ones from the registers. Recent processors record FDP and FOP on unmasked exceptions only: fpu_init() asks this one.
  */
 #include <errno.h>
 
@@ -23,8 +23,8 @@ enum { FPU_FIP = 1, FPU_FDP = 2, FPU_FOP = 4 };
 #define FCW_DEFAULT   0x37f
 
 static struct {
-    uint64_t guest_mask;  /* components in `area` that guests use: x87, SSE, AVX */
-    uint64_t load_mask;   /* and those initialised along with them, so that no dirty upper halves slow the guest's SSE down */
+    uint64_t guest_mask; /* components in `area` that guests use: x87, SSE, AVX */
+    uint64_t load_mask;  /* and those initialised along with them, so that no dirty upper halves slow the guest's SSE down */
     uint32_t mxcsr_mask;
     uint32_t pkru_offset; /* standard format */
     bool fdp_always, fop_always;
@@ -38,8 +38,25 @@ static const struct {
 } __attribute__((aligned(64))) init_area = {.mxcsr = MXCSR_DEFAULT};
 
 /* Fields of an XSAVE area: SDM vol. 1, tables 10-2 and 13-1. */
-enum { AT_FCW = 0, AT_FSW = 2, AT_FTW = 4, AT_FOP = 6, AT_FIP = 8, AT_FDP = 16, AT_MXCSR = 24, AT_MXCSR_MASK = 28, AT_ST = 32, AT_XMM = 160,
-       AT_XMM_END = 416, AT_XSTATE_BV = 512, AT_XCOMP_BV = 520, AT_HEADER_END = 576, AT_AVX = 576, AVX_SIZE = 256, PKRU_SIZE = 8 };
+enum {
+    AT_FCW = 0,
+    AT_FSW = 2,
+    AT_FTW = 4,
+    AT_FOP = 6,
+    AT_FIP = 8,
+    AT_FDP = 16,
+    AT_MXCSR = 24,
+    AT_MXCSR_MASK = 28,
+    AT_ST = 32,
+    AT_XMM = 160,
+    AT_XMM_END = 416,
+    AT_XSTATE_BV = 512,
+    AT_XCOMP_BV = 520,
+    AT_HEADER_END = 576,
+    AT_AVX = 576,
+    AVX_SIZE = 256,
+    PKRU_SIZE = 8
+};
 
 static uint16_t *field16(uint8_t *area, unsigned at)
 {
@@ -75,8 +92,14 @@ static bool leaves(native_code *code, unsigned at)
     static const float one = 1.0f;
     uint8_t area[FPU_AREA_SIZE] __attribute__((aligned(64)));
     bytes_fill(area, 0, sizeof(area));
-    struct fpu_bracket b = {.load = &init_area, .store = area, .init = &init_area, .code = code, .mem = (void *)(uintptr_t)&one,
-                            .load_mask = host.load_mask, .save_mask = host.guest_mask, .host = &saved};
+    struct fpu_bracket b = {.load = &init_area,
+                            .store = area,
+                            .init = &init_area,
+                            .code = code,
+                            .mem = (void *)(uintptr_t)&one,
+                            .load_mask = host.load_mask,
+                            .save_mask = host.guest_mask,
+                            .host = &saved};
     fpu_bracket(&b);
     return at == AT_FDP ? *field64(area, AT_FDP) != 0 : *field16(area, AT_FOP) != 0;
 }
@@ -146,8 +169,8 @@ bool fpu_fdp_exceptions_only(void)
 
 /* ---- in and out of the registers ---- */
 
-/* Puts the guest's last-instruction pointers in the place of the stub's. A field that the processor has saved as zero it does not keep
- * at this moment (AMD's keep them only while an exception is pending), and so neither do we. */
+/* Puts the guest's last-instruction pointers in the place of the stub's. A field that the processor has saved as zero it does not
+ * keep at this moment (AMD's keep them only while an exception is pending), and so neither do we. */
 static void patch_pointers(struct fpu *f)
 {
     if ((f->ptrs & FPU_FIP) && *field64(f->area, AT_FIP))
@@ -178,8 +201,15 @@ void fpu_put(struct vcpu *v)
 
 static uint64_t run_bracketed(struct vcpu *v, native_code *code, struct native_regs *r, void *mem, void *store)
 {
-    struct fpu_bracket b = {.load = v->fpu.area, .store = store, .init = &init_area, .code = code, .regs = r, .mem = mem,
-                            .load_mask = host.load_mask, .save_mask = host.guest_mask, .host = &v->fpu.host};
+    struct fpu_bracket b = {.load = v->fpu.area,
+                            .store = store,
+                            .init = &init_area,
+                            .code = code,
+                            .regs = r,
+                            .mem = mem,
+                            .load_mask = host.load_mask,
+                            .save_mask = host.guest_mask,
+                            .host = &v->fpu.host};
     return fpu_bracket(&b);
 }
 
@@ -214,7 +244,8 @@ void fpu_ptrs_set(struct vcpu *v, uint16_t fop, uint16_t fsw, bool mem, uint64_t
         patch_pointers(f);
 }
 
-/* After power-up the state is what KVM gives a new vCPU, that of FNINIT, where SDM vol. 3, table 9-1 has FCW = 0x40. INIT leaves it alone. */
+/* After power-up the state is what KVM gives a new vCPU, that of FNINIT, where SDM vol. 3, table 9-1 has FCW = 0x40. INIT leaves it
+ * alone. */
 void fpu_reset(struct vcpu *v, bool init)
 {
     if (init)
@@ -236,7 +267,6 @@ void fpu_check(struct vcpu *v, enum fpu_class c)
 {
     uint64_t off = v->cr0 & (CR0_EM | CR0_TS);
     switch (c) {
-    case FPU_ANY: return;
     case FPU_X87:
     case FPU_FXSR:
         if (unlikely(off))
@@ -282,7 +312,8 @@ struct area area_at(struct vcpu *v, const struct insn *i, uint64_t ea, unsigned 
     return (struct area){v, i, ea};
 }
 
-/* The linear address of the bytes from `at` on; cuts *n where the offset wraps. A doubleword across that place does not wrap within itself. */
+/* The linear address of the bytes from `at` on; cuts *n where the offset wraps. A doubleword across that place does not wrap within
+ * itself. */
 static uint64_t area_piece(struct area a, unsigned at, unsigned *n, enum mem_access acc)
 {
     uint64_t off = a.ea + at;

@@ -2,8 +2,8 @@
 /*
  * The guest's x87/SSE/AVX/PKRU state as user space sees it: KVM_GET/SET_FPU and KVM_GET/SET_XSAVE, and the layout that CPUID tells.
  *
- * The layout is the host's (CPUID leaf 0xD), so areas move freely between the guest, the host's registers and user space. PKRU, which may be
- * offered on a host that lacks it, then lies where Intel's processors have it.
+ * The layout is the host's (CPUID leaf 0xD), so areas move freely between the guest, the host's registers and user space. PKRU,
+ * which may be offered on a host that lacks it, then lies where Intel's processors have it.
  *
  * All calls that take a vCPU are made by the holder of vcpu->lock, outside KVM_RUN or after fpu_put().
  */
@@ -18,13 +18,15 @@ struct vcpu;
 
 /* XCR0 bits that a guest can be given on this host: x87, SSE, AVX where the host has it, PKRU. Valid after native_init(). */
 uint64_t xstate_supported(void);
-/* Bytes and standard-format offset of extended component n (2 or 9); false when there is none. Its XSAVEC alignment is 8 (CPUID.0xD:ECX[1] = 0). */
+/* Bytes and standard-format offset of extended component n (2 or 9); false when there is none. Its XSAVEC alignment is 8
+ * (CPUID.0xD:ECX[1] = 0). */
 bool xstate_component(unsigned n, uint32_t *size, uint32_t *offset);
 /* Bytes of an area with the components of `xcr0`, in standard (CPUID.0xD.0:EBX) or compacted format (CPUID.0xD.1:EBX). */
 uint32_t xstate_size(uint64_t xcr0, bool compacted);
 /* MXCSR bits that may be set. */
 uint32_t fpu_mxcsr_mask(void);
-/* Does this processor update FDP on unmasked exceptions only? CPUID.7.0:EBX[6]. EBX[13] (FCS and FDS are zero) holds for every guest. */
+/* Does this processor update FDP on unmasked exceptions only? CPUID.7.0:EBX[6]. EBX[13] (FCS and FDS are zero) holds for every
+ * guest. */
 bool fpu_fdp_exceptions_only(void);
 
 /* struct kvm_fpu. As with KVM, SET leaves MXCSR alone. */
@@ -35,8 +37,8 @@ void fpu_set_kvm(struct vcpu *v, const struct kvm_fpu *f);
 uint32_t fpu_xsave_size(void);
 /* Standard-format area of `size` bytes (4096 or more); what it has no component for is zero. */
 void fpu_get_xsave(const struct vcpu *v, void *area, uint32_t size);
-/* 0, or -EINVAL for components that the guest is not admitted to (`permitted`: XCR0 bits), a header that is not of the standard format, or
- * reserved MXCSR bits. Then nothing has changed. */
+/* 0, or -EINVAL for components that the guest is not admitted to (`permitted`: XCR0 bits), a header that is not of the standard
+ * format, or reserved MXCSR bits. Then nothing has changed. */
 int fpu_set_xsave(struct vcpu *v, const void *area, uint32_t size, uint64_t permitted);
 
 #endif

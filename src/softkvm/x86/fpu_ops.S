@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The only code of the engine, besides native.c's stubs, that touches x87, MMX, XMM and YMM registers; tools/check-fpu-clean.sh sees to it.
- * Declared in native.h.
+ * The only code of the engine, besides native.c's stubs, that touches x87, MMX, XMM and YMM registers; tools/check-fpu-clean.sh
+ * sees to it. Declared in native.h.
  *
- * fpu_enter and fpu_leave exchange the VMM's vector state with a guest's. The VMM's XMM and YMM registers need no saving, since every one
- * of them is the caller's to save in the System V ABI; its control words do, and its x87 stack is empty at a call.
+ * fpu_enter and fpu_leave exchange the VMM's vector state with a guest's. The VMM's XMM and YMM registers need no saving, since
+ * every one of them is the caller's to save in the System V ABI; its control words do, and its x87 stack is empty at a call.
  *
- * Operations (fpu_op_*) have the signature of a stub: RDI struct native_regs, RSI memory; 0 in RAX. They and the stubs are leaves without a stack
- * frame: when one of them traps, native.c's signal handler sets RAX and continues at fpu_trap_return, which so returns to the caller.
+ * Operations (fpu_op_*) have the signature of a stub: RDI struct native_regs, RSI memory; 0 in RAX. They and the stubs are leaves
+ * without a stack frame: when one of them traps, trap.c's signal handler sets RAX and continues at fpu_trap_return, which so
+ * returns to the caller.
  */
         .text
 
@@ -64,7 +65,7 @@ fpu_ops_begin:
         OP      fnsave16, data16 fnsave (%rsi)
         OP      frstor32, frstor (%rsi)
         OP      frstor16, data16 frstor (%rsi)
-        /* What FLD1 and FLDS leave as last-instruction pointers tells which of them this processor keeps up to date. RSI: a float. */
+        /* What they leave as last-instruction pointers tells which of those this processor keeps up to date. RSI: a float. */
         OP      fld1, fninit; fld1
         OP      flds, fninit; flds (%rsi)
         .globl  fpu_ops_end
@@ -84,7 +85,8 @@ FUNC fpu_enter
         ret
 END fpu_enter
 
-/* void fpu_leave(void *area, uint64_t save_mask, const void *init, uint64_t init_mask, const struct fpu_host *saved); area may be NULL */
+/* void fpu_leave(void *area, uint64_t save_mask, const void *init, uint64_t init_mask, const struct fpu_host *saved);
+ * area may be NULL */
 FUNC fpu_leave
         mov     %rdx, %r9
         xor     %edx, %edx
@@ -99,7 +101,7 @@ FUNC fpu_leave
         ret
 END fpu_leave
 
-/* uint64_t fpu_bracket(const struct fpu_bracket *b): enter, run b->code, leave; with no compiled code in between, instrumented or not. */
+/* uint64_t fpu_bracket(const struct fpu_bracket *b): enter, run b->code, leave; with no compiled code in between. */
 FUNC fpu_bracket
         push    %rbx
         push    %r12

@@ -2,17 +2,18 @@
 /*
  * Guest vector instructions on the host's units.
  *
- * A stub is a function around one guest instruction that has been rewritten so that it depends on nothing of the guest's but vector registers: its
- * memory operand is (%rsi), general registers in ModRM.reg, ModRM.rm and VEX.vvvv become RAX, RCX and RDX, which the stub loads from and
- * stores to struct native_regs together with the flags. Segment override and address size prefixes are dropped, as insn_ea() and seg_linear() have
- * dealt with them. So a stub does not depend on the mode, on addresses or on which general registers are used; a few thousand serve a whole system,
- * and all vCPUs share them.
+ * A stub is a function around one guest instruction that has been rewritten so that it depends on nothing of the guest's but vector
+ * registers: its memory operand is (%rsi), general registers in ModRM.reg, ModRM.rm and VEX.vvvv become RAX, RCX and RDX, which the
+ * stub loads from and stores to struct native_regs together with the flags. Segment override and address size prefixes are dropped,
+ * as insn_ea() and seg_linear() have dealt with them. So a stub does not depend on the mode, on addresses or on which general
+ * registers are used; a few thousand serve a whole system, and all vCPUs share them.
  *
- * Stubs are never changed and never freed, hence `i->native` stays valid in every decode cache. When STUB_MAX different ones exist (no guest but
- * a fuzzer gets there), further instructions are built each time into one scratch slot, under a spin lock.
+ * Stubs are never changed and never freed, hence `i->native` stays valid in every decode cache. When STUB_MAX different ones exist
+ * (no guest but a fuzzer gets there), further instructions are built each time into one scratch slot, under a spin lock.
  *
- * Code lies in a memfd that is mapped twice: written through one mapping, executed through the other. native_sync() makes what has been
- * written, by this CPU or another, safe to execute; it runs whenever a vCPU looks a stub up, that is, before it first executes it.
+ * Code lies in a memfd that is mapped twice: written through one mapping, executed through the other. native_sync() makes what has
+ * been written, by this CPU or another, safe to execute; it runs whenever a vCPU looks a stub up, that is, before it first executes
+ * it.
  *
  * The mappings do not survive fork(): as with KVM, vCPUs belong to the process that created them.
  */
@@ -32,19 +33,19 @@
 #define CODE_BYTES (MOVE_BYTES + (STUB_MAX + 1) * STUB_CODE)
 
 enum stub_flag {
-    STUB_FLAGS_IN = 1,   /* load arithmetic flags before */
-    STUB_FLAGS_OUT = 2,  /* and store them after the instruction */
-    STUB_WAITS = 4,      /* raises pending x87 exceptions first */
-    STUB_POINTERS = 8,   /* x87: sets the last-instruction pointers; the stub stores the status word */
-    STUB_RESETS = 16,    /* FNINIT: clears them */
-    STUB_GPR = 32,       /* `slot` says something */
-    STUB_NO_AC = 64,     /* the memory operand is never checked for alignment */
+    STUB_FLAGS_IN = 1,  /* load arithmetic flags before */
+    STUB_FLAGS_OUT = 2, /* and store them after the instruction */
+    STUB_WAITS = 4,     /* raises pending x87 exceptions first */
+    STUB_POINTERS = 8,  /* x87: sets the last-instruction pointers; the stub stores the status word */
+    STUB_RESETS = 16,   /* FNINIT: clears them */
+    STUB_GPR = 32,      /* `slot` says something */
+    STUB_NO_AC = 64,    /* the memory operand is never checked for alignment */
 };
 
 #define FSW_ES 0x80 /* an unmasked x87 exception is pending */
 
-/* Where RAX, RCX and RDX come from and go to: operand number + 1 for the value before (low four bits) and after the instruction, 0 for
- * nowhere, SLOT_SELF for the guest's register of the same name. */
+/* Where RAX, RCX and RDX come from and go to: operand number + 1 for the value before (low four bits) and after the instruction, 0
+ * for nowhere, SLOT_SELF for the guest's register of the same name. */
 enum { SLOT_A, SLOT_C, SLOT_D, SLOT_COUNT };
 #define SLOT_SELF 15
 
@@ -107,8 +108,8 @@ static bool has_modrm(const struct insn *i)
 static bool x87_no_wait(const struct insn *i)
 {
     unsigned reg = i->modrm >> 3 & 7;
-    return (is_mem(i) && reg == 7 && (i->opcode == 0xd9 || i->opcode == 0xdd)) || (i->opcode == 0xdb && i->modrm >= 0xe0 && i->modrm <= 0xe4) ||
-           (i->opcode == 0xdf && i->modrm == 0xe0);
+    return (is_mem(i) && reg == 7 && (i->opcode == 0xd9 || i->opcode == 0xdd)) ||
+           (i->opcode == 0xdb && i->modrm >= 0xe0 && i->modrm <= 0xe4) || (i->opcode == 0xdf && i->modrm == 0xe0);
 }
 /* Control instructions leave the last-instruction pointers alone (SDM vol. 1, 8.1.8): the above and FLDCW. */
 static bool x87_control(const struct insn *i)
@@ -128,7 +129,8 @@ static enum fpu_class class_of(const struct insn *i)
     return vec ? FPU_SSE : FPU_MMX; /* MMX also for those with general registers only; there are none, and EMMS */
 }
 
-/* In 64-bit code W gives these 64-bit general registers, in others it is ignored: MOVD, CVTSI2SS, CVTSS2SI, PEXTRD, PINSRD, PCMPESTRx. */
+/* In 64-bit code W gives these 64-bit general registers, in others it is ignored: MOVD, CVTSI2SS, CVTSS2SI, PEXTRD, PINSRD,
+ * PCMPESTRx. */
 static bool w_is_register_size(const struct insn *i)
 {
     if (i->opmap == 1)
@@ -222,7 +224,8 @@ static void emit_prefixes(struct emitter *e, const struct insn *i, struct fields
         emit(e, 1, i->opmap == 2 ? 0x38 : 0x3a);
 }
 
-/* VZEROUPPER and VZEROALL leave registers 8 to 15 alone outside 64-bit code. The same for the lower eight: VMOVAPS to itself, VXORPS with itself. */
+/* VZEROUPPER and VZEROALL leave registers 8 to 15 alone outside 64-bit code. The same for the lower eight: VMOVAPS to itself,
+ * VXORPS with itself. */
 static void emit_zero_low(struct emitter *e, bool all)
 {
     for (unsigned reg = 0; reg < 8; reg++)
@@ -344,7 +347,8 @@ static unsigned add(const struct native_stub *s)
     return n;
 }
 
-/* Finds or adds the stub; NULL when the table is full. Lock-free: an entry of the hash is set once, after all that it stands for. */
+/* Finds or adds the stub; NULL when the table is full. Lock-free: an entry of the hash is set once, after all that it stands for.
+ */
 static const struct native_stub *lookup(const struct native_stub *s)
 {
     unsigned mine = STUB_MAX;
@@ -369,12 +373,15 @@ void native_raise(struct vcpu *v, uint64_t trap)
 {
     switch (trap) {
     case NATIVE_TRAP(EXC_MF):
-        /* With CR0.NE = 0 hardware would assert FERR# and leave it to the board to raise IRQ 13. KVM always has NE set underneath and delivers
-         * #MF, and so do we. */
+        /* With CR0.NE = 0 hardware would assert FERR# and leave it to the board to raise IRQ 13. KVM always has NE set underneath
+         * and delivers #MF, and so do we. */
         cpu_fault(v, EXC_MF, 0);
-    case NATIVE_TRAP(EXC_XM): cpu_fault(v, v->cr4 & CR4_OSXMMEXCPT ? EXC_XM : EXC_UD, 0);
-    case NATIVE_TRAP(EXC_GP): cpu_gp(v, 0);
-    default: cpu_ud(v); /* an instruction that the host's CPU lacks */
+    case NATIVE_TRAP(EXC_XM):
+        cpu_fault(v, v->cr4 & CR4_OSXMMEXCPT ? EXC_XM : EXC_UD, 0);
+    case NATIVE_TRAP(EXC_GP):
+        cpu_gp(v, 0);
+    default:
+        cpu_ud(v); /* an instruction that the host's CPU lacks */
     }
 }
 
@@ -406,6 +413,18 @@ static void run_stub(struct vcpu *v, runner *run, const struct native_stub *s, s
         native_raise(v, trap);
 }
 
+/* Runs a stub on the guest's state. */
+static inline void run_now(struct vcpu *v, const struct native_stub *s, struct native_regs *r, void *mem)
+{
+    if (unlikely(FPU_EACH || !v->fpu.live || !s->code)) {
+        run_stub(v, fpu_run, s, r, mem);
+        return;
+    }
+    uint64_t trap = s->code(r, mem);
+    if (unlikely(trap))
+        native_raise(v, trap);
+}
+
 static void regs_load(const struct vcpu *v, const struct insn *i, const struct native_stub *s, struct native_regs *r)
 {
     static const uint8_t self[SLOT_COUNT] = {RAX, RCX, RDX};
@@ -433,8 +452,8 @@ static void regs_store(struct vcpu *v, const struct insn *i, const struct native
 }
 
 /*
- * The operand's linear address, with all checks that come before paging. Alignment comes first: against the operand's size where the instruction
- * asks for it, SDM vol. 1, 10.4; against min(size, 8) where EFLAGS.AC does, SDM vol. 3, table 6-7.
+ * The operand's linear address, with all checks that come before paging. Alignment comes first: against the operand's size where
+ * the instruction asks for it, SDM vol. 1, 10.4; against min(size, 8) where EFLAGS.AC does, SDM vol. 3, table 6-7.
  */
 static uint64_t linear(struct vcpu *v, const struct insn *i, const struct native_stub *s, uint64_t ea, enum mem_access acc)
 {
@@ -465,8 +484,9 @@ static bool try_store(struct vcpu *v, const struct native_stub *s, const struct 
 }
 
 /*
- * A store that changes x87 registers, to a place without a host address at hand. The write may fault, or leave for user space and restart the
- * instruction. So what is to be written is found out first, and only once memory has it does the instruction run for good.
+ * A store that changes x87 registers, to a place without a host address at hand. The write may fault, or leave for user space and
+ * restart the instruction. So what is to be written is found out first, and only once memory has it does the instruction run for
+ * good.
  */
 static void store_x87(struct vcpu *v, const struct insn *i, const struct native_stub *s, struct native_regs *r, uint64_t ea)
 {
@@ -479,31 +499,33 @@ static void store_x87(struct vcpu *v, const struct insn *i, const struct native_
         if (s->mem_size > first)
             mmu_write_buf(v, la + first, buf + first, s->mem_size - first, v->mmu_idx, i->seg);
     }
-    run_stub(v, fpu_run, s, r, buf);
+    run_now(v, s, r, buf);
 }
 
 /*
- * Stores other than x87's may run any number of times: they pop nothing. VCVTPS2PH sets MXCSR's flags or raises #XM before it touches memory;
- * MMX stores must not change the x87 tags when memory faults.
+ * Stores other than x87's may run any number of times: they pop nothing. VCVTPS2PH sets MXCSR's flags or raises #XM before it
+ * touches memory; MMX stores must not change the x87 tags when memory faults.
  */
 static void store_other(struct vcpu *v, const struct insn *i, const struct native_stub *s, struct native_regs *r, uint64_t ea)
 {
     uint8_t buf[32] __attribute__((aligned(32)));
     if (s->flags & STUB_WAITS)
         mmu_probe(v, linear(v, i, s, ea, MEM_W), s->mem_size, MEM_W, v->mmu_idx, i->seg);
-    run_stub(v, fpu_run, s, r, buf);
+    run_now(v, s, r, buf);
     mmu_write_buf(v, linear(v, i, s, ea, MEM_W), buf, s->mem_size, v->mmu_idx, i->seg);
 }
 
-/* Whatever may be the matter: a TLB miss, two pages, MMIO, a watchpoint, a fault. Pending x87 exceptions come before any of them. */
-static __attribute__((noinline)) void run_mem_slow(struct vcpu *v, const struct insn *i, const struct native_stub *s, struct native_regs *r, uint64_t ea)
+/* Whatever may be the matter: a TLB miss, two pages, MMIO, a watchpoint, a fault. Pending x87 exceptions come before any of them.
+ */
+static __attribute__((noinline)) void run_mem_slow(struct vcpu *v, const struct insn *i, const struct native_stub *s,
+                                                   struct native_regs *r, uint64_t ea)
 {
     uint8_t buf[32] __attribute__((aligned(32)));
     if (s->flags & STUB_WAITS)
         native_wait(v);
     if (!(s->access & ISA_OP_W)) {
         mmu_read_buf(v, linear(v, i, s, ea, MEM_R), buf, s->mem_size, v->mmu_idx, i->seg);
-        run_stub(v, fpu_run, s, r, buf);
+        run_now(v, s, r, buf);
     } else if (s->flags & STUB_POINTERS) {
         store_x87(v, i, s, r, ea);
     } else {
@@ -523,7 +545,7 @@ static void run_mem(struct vcpu *v, const struct insn *i, const struct native_st
     plain &= !(s->align && (la & (s->align - 1u)));
     void *p = likely(plain) ? mmu_host_fast(v, la, s->mem_size, acc, v->mmu_idx) : NULL;
     if (likely(p != NULL))
-        run_stub(v, fpu_run, s, r, p);
+        run_now(v, s, r, p);
     else
         run_mem_slow(v, i, s, r, ea);
 }
@@ -541,7 +563,7 @@ static void exec(struct vcpu *v, const struct insn *i, const struct native_stub 
         ea = insn_ea(v, i);
         run_mem(v, i, s, &r, ea);
     } else {
-        run_stub(v, fpu_run, s, &r, NULL);
+        run_now(v, s, &r, NULL);
     }
     if (s->flags & STUB_GPR)
         regs_store(v, i, s, &r);
@@ -581,10 +603,18 @@ static void build_move(enum native_file f, bool store, unsigned reg)
 {
     struct emitter e = {code.rw + move_at(f, store, reg), 0};
     switch (f) {
-    case NATIVE_MMX: emit(&e, 2, store ? 0x7f0f : 0x6f0f); break; /* movq */
-    case NATIVE_XMM: emit(&e, 3, (reg < 8 ? 0x40u : 0x44u) | (store ? 0x110f00 : 0x100f00)); break; /* movups */
-    case NATIVE_VXMM: emit(&e, 3, 0xc5u | (reg < 8 ? 0xf800 : 0x7800) | (store ? 0x110000 : 0x100000)); break; /* vmovups */
-    case NATIVE_YMM: emit(&e, 3, 0xc5u | (reg < 8 ? 0xfc00 : 0x7c00) | (store ? 0x110000 : 0x100000)); break;
+    case NATIVE_MMX:
+        emit(&e, 2, store ? 0x7f0f : 0x6f0f);
+        break; /* movq */
+    case NATIVE_XMM:
+        emit(&e, 3, (reg < 8 ? 0x40u : 0x44u) | (store ? 0x110f00 : 0x100f00));
+        break; /* movups */
+    case NATIVE_VXMM:
+        emit(&e, 3, 0xc5u | (reg < 8 ? 0xf800 : 0x7800) | (store ? 0x110000 : 0x100000));
+        break; /* vmovups */
+    case NATIVE_YMM:
+        emit(&e, 3, 0xc5u | (reg < 8 ? 0xfc00 : 0x7c00) | (store ? 0x110000 : 0x100000));
+        break;
     }
     emit(&e, 1, (reg & 7) << 3 | 6);
     emit(&e, 3, 0xc3c031);

@@ -2,10 +2,10 @@
 /*
  * Running guest instructions on the host's own x87, MMX, SSE and AVX units; private to native.c, fpu.c, xsave.c, x87.c and simd.c.
  *
- * Everything that touches vector state is a `native_code`: a stub that native.c has built from a guest instruction, or an operation of
- * fpu_ops.S. It runs through fpu_run(), which sees to it that the guest's state is in the registers, and returns 0 or the trap that the
- * host's CPU raised. Between fpu_run() and the next there may be any code of this directory, but under AddressSanitizer and
- * ThreadSanitizer, whose runtimes use vector registers, each fpu_run() loads and stores the state itself (FPU_EACH).
+ * Everything that touches vector state is a `native_code`: a stub that native.c has built from a guest instruction, or an operation
+ * of fpu_ops.S. It runs through fpu_run(), which sees to it that the guest's state is in the registers, and returns 0 or the trap
+ * that the host's CPU raised. Between fpu_run() and the next there may be any code of this directory, but under AddressSanitizer
+ * and ThreadSanitizer, whose runtimes use vector registers, each fpu_run() loads and stores the state itself (FPU_EACH).
  */
 #ifndef LODGE_SOFTKVM_X86_NATIVE_H
 #define LODGE_SOFTKVM_X86_NATIVE_H
@@ -25,7 +25,8 @@
 #define FPU_EACH 0
 #endif
 
-/* General registers of a stub: what the guest's instruction takes from and leaves in its own ones. fpu_ops.S and native.c know the layout. */
+/* General registers of a stub: what the guest's instruction takes from and leaves in its own ones. fpu_ops.S and native.c know the
+ * layout. */
 struct native_regs {
     uint64_t a, c, d; /* RAX, RCX, RDX */
     uint32_t ax;      /* arithmetic flags, as flags_to_ax() of op.h has them */
@@ -49,9 +50,9 @@ uint64_t fpu_bracket(const struct fpu_bracket *b);
 void fpu_enter(const void *area, uint64_t mask, struct fpu_host *save);
 void fpu_leave(void *area, uint64_t save_mask, const void *init, uint64_t init_mask, const struct fpu_host *saved);
 void native_sync(void);
-extern native_code fpu_op_xsave64, fpu_op_xsave, fpu_op_xrstor64, fpu_op_xrstor, fpu_op_fxsave64, fpu_op_fxsave, fpu_op_fxrstor64, fpu_op_fxrstor,
-    fpu_op_ldmxcsr, fpu_op_stmxcsr, fpu_op_fwait, fpu_op_fninit, fpu_op_fnstenv32, fpu_op_fnstenv16, fpu_op_fldenv32, fpu_op_fldenv16, fpu_op_fnsave32,
-    fpu_op_fnsave16, fpu_op_frstor32, fpu_op_frstor16, fpu_op_fld1, fpu_op_flds;
+extern native_code fpu_op_xsave64, fpu_op_xsave, fpu_op_xrstor64, fpu_op_xrstor, fpu_op_fxsave64, fpu_op_fxsave, fpu_op_fxrstor64,
+    fpu_op_fxrstor, fpu_op_ldmxcsr, fpu_op_stmxcsr, fpu_op_fwait, fpu_op_fninit, fpu_op_fnstenv32, fpu_op_fnstenv16,
+    fpu_op_fldenv32, fpu_op_fldenv16, fpu_op_fnsave32, fpu_op_fnsave16, fpu_op_frstor32, fpu_op_frstor16, fpu_op_fld1, fpu_op_flds;
 
 /* ---- fpu.c ---- */
 int fpu_init(void); /* finds out about the host; 0 or -errno. For native_init() */
@@ -76,7 +77,6 @@ void fpu_ptrs_set(struct vcpu *v, uint16_t fop, uint16_t fsw, bool mem, uint64_t
 
 /* What the tests at an instruction's start are: SDM vol. 3, tables 2-2 and 13-1; vol. 2, 2.7. */
 enum fpu_class {
-    FPU_ANY,  /* general registers only */
     FPU_X87,  /* #NM by EM or TS */
     FPU_WAIT, /* #NM by TS and MP */
     FPU_MMX,  /* #UD by EM, #NM by TS */
@@ -113,8 +113,8 @@ struct area {
     const struct insn *i;
     uint64_t ea;
 };
-/* An operand at offset `ea` of the instruction's segment; #GP(0) when its linear address is not aligned to `align` bytes, or #AC when EFLAGS.AC asks
- * for that. */
+/* An operand at offset `ea` of the instruction's segment; #GP(0) when its linear address is not aligned to `align` bytes, or #AC
+ * when EFLAGS.AC asks for that. */
 struct area area_at(struct vcpu *v, const struct insn *i, uint64_t ea, unsigned align, enum mem_access acc);
 static inline struct area area_of(struct vcpu *v, const struct insn *i, unsigned align, enum mem_access acc)
 {
@@ -138,6 +138,5 @@ static inline void bytes_fill(void *to, uint8_t val, uint64_t n)
 {
     __asm__ volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(val) : "memory");
 }
-
 
 #endif

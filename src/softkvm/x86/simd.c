@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Vector instructions whose memory operand is not one contiguous piece: byte- and element-masked moves, and gathers. They are executed element by
- * element; registers are read and written by native_store() and native_load().
+ * Vector instructions whose memory operand is not one contiguous piece: byte- and element-masked moves, and gathers. They are
+ * executed element by element; registers are read and written by native_store() and native_load().
  */
 #include "softkvm/x86/debug.h"
 #include "softkvm/x86/isa.h"
@@ -11,8 +11,8 @@
 
 /* ---- MASKMOVQ, MASKMOVDQU ---- */
 
-/* Bytes of `data` whose mask byte has bit 7 set go to seg:rDI. Whatever the mask, the operand is checked like stores of eight bytes, the upper one
- * first: so the processors that this has been compared with do it. */
+/* Bytes of `data` whose mask byte has bit 7 set go to seg:rDI. Whatever the mask, the operand is checked like stores of eight
+ * bytes, the upper one first: so the processors that this has been compared with do it. */
 static void mask_move(struct vcpu *v, const struct insn *i, enum native_file f)
 {
     uint8_t data[16], mask[16];
@@ -85,8 +85,8 @@ static void mask_load(struct vcpu *v, const struct insn *i, unsigned size)
     native_load(v, vex_file(length), i->ops[0].reg, data);
 }
 
-/* All faults come before any byte is written. What counts is the range from the lowest to the highest selected element: a fault is reported at its first
- * byte, or, when only its second page faults, at its last one. */
+/* All faults come before any byte is written. What counts is the range from the lowest to the highest selected element: a fault is
+ * reported at its first byte, or, when only its second page faults, at its last one. */
 static void mask_store_probe(struct vcpu *v, const struct insn *i, const uint8_t *mask, unsigned count, unsigned size)
 {
     unsigned low = 0, high = count;
@@ -147,7 +147,7 @@ struct gather {
     unsigned index_size, size, count; /* bytes of an index, bytes of an element, elements */
     unsigned length, bytes;           /* of the vector; of destination and mask that take part */
     uint8_t dest_reg, mask_reg;
-    bool any;                         /* an element has been loaded */
+    bool any; /* an element has been loaded */
 };
 
 static void gather_commit(struct vcpu *v, struct gather *g)
@@ -159,8 +159,8 @@ static void gather_commit(struct vcpu *v, struct gather *g)
 }
 
 /*
- * At a fault: the elements that are there have been loaded and their mask is clear, as the SDM demands; the others' masks are spread over their elements.
- * What becomes of upper halves the SDM leaves open, and is as the host's processors have it.
+ * At a fault: the elements that are there have been loaded and their mask is clear, as the SDM demands; the others' masks are
+ * spread over their elements. What becomes of upper halves the SDM leaves open, and is as the host's processors have it.
  */
 static void gather_commit_partly(struct vcpu *v, struct gather *g)
 {
@@ -181,8 +181,9 @@ static uint64_t gather_offset(const struct vcpu *v, const struct insn *i, const 
 }
 
 /*
- * The element's linear address, once it is known that reading it does not fault. A fault unwinds, but not before the elements below this one
- * have been committed. That is left out when one of them came from user space: its record must find the instruction unchanged.
+ * The element's linear address, once it is known that reading it does not fault. A fault unwinds, but not before the elements below
+ * this one have been committed. That is left out when one of them came from user space: its record must find the instruction
+ * unchanged.
  */
 static uint64_t gather_probe(struct vcpu *v, const struct insn *i, struct gather *g, unsigned n)
 {

@@ -2,9 +2,9 @@
 /*
  * x87 environments: FLDENV, FNSTENV, FRSTOR, FNSAVE, and WAIT. SDM vol. 1, 8.1.10 and 8.1.11.
  *
- * The host's own instructions produce and take the two protected-mode formats. Those of real and virtual-8086 mode differ in where the
- * pointers lie, and are converted to and from the 32-bit protected-mode format. Code segment and data segment selectors are zero throughout, as on
- * all processors with CPUID.7.0:EBX[13]; so the pointers of the real-mode formats are offsets.
+ * The host's own instructions produce and take the two protected-mode formats. Those of real and virtual-8086 mode differ in where
+ * the pointers lie, and are converted to and from the 32-bit protected-mode format. Code segment and data segment selectors are
+ * zero throughout, as on all processors with CPUID.7.0:EBX[13]; so the pointers of the real-mode formats are offsets.
  */
 #include "softkvm/x86/isa.h"
 #include "softkvm/x86/native.h"

@@ -2,12 +2,13 @@
 /*
  * FXSAVE, XSAVE and their kin, LDMXCSR and STMXCSR. SDM vol. 1, 10.5 and chapter 13.
  *
- * The host's own XSAVE and XRSTOR (of the same operand size, which decides about the pointers' format) move the state between the registers and a
- * scratch area; which parts then move between scratch area and guest memory follows the guest's mask, XCR0 and mode. All is probed
- * before anything changes. Outside 64-bit code the upper eight XMM and YMM registers are neither stored nor loaded.
+ * The host's own XSAVE and XRSTOR (of the same operand size, which decides about the pointers' format) move the state between the
+ * registers and a scratch area; which parts then move between scratch area and guest memory follows the guest's mask, XCR0 and
+ * mode. All is probed before anything changes. Outside 64-bit code the upper eight XMM and YMM registers are neither stored nor
+ * loaded.
  *
- * XINUSE is the host's, since the state is in its registers; so the INIT optimisation happens where it would natively. The MODIFIED optimisation
- * of XSAVEOPT and XSAVES is optional (13.9) and never happens.
+ * XINUSE is the host's, since the state is in its registers; so the INIT optimisation happens where it would natively. The MODIFIED
+ * optimisation of XSAVEOPT and XSAVES is optional (13.9) and never happens.
  */
 #include "softkvm/x86/fpu.h"
 #include "softkvm/x86/isa.h"
@@ -162,7 +163,8 @@ static void check_header(struct vcpu *v, const struct image *x)
         cpu_gp(v, 0);
 }
 
-/* Outside 64-bit code the upper eight registers keep what they have. The host's XRSTOR loads all of them, so they are put into the area. */
+/* Outside 64-bit code the upper eight registers keep what they have. The host's XRSTOR loads all of them, so they are put into the
+ * area. */
 static void keep_upper(struct vcpu *v, struct image *x, uint64_t rfbm)
 {
     struct image now;
@@ -176,7 +178,8 @@ static void keep_upper(struct vcpu *v, struct image *x, uint64_t rfbm)
     x->xstate_bv |= rfbm & (XCR0_SSE | XCR0_AVX);
 }
 
-/* Settles which MXCSR the host's XRSTOR of the standard format is to load; it does so for SSE and AVX alike, whatever XSTATE_BV says. */
+/* Settles which MXCSR the host's XRSTOR of the standard format is to load; it does so for SSE and AVX alike, whatever XSTATE_BV
+ * says. */
 static void settle_mxcsr(struct vcpu *v, struct image *x, uint64_t rfbm, bool compact)
 {
     if (!compact || (rfbm & x->xstate_bv & XCR0_SSE)) {
@@ -197,7 +200,8 @@ static void set_pkru(struct vcpu *v, uint32_t pkru)
     mmu_flush_all(v); /* the keys' rights are in the TLB's tags */
 }
 
-/* Reads the area into x as far as `rfbm` asks for it, with all checks. The order is that of the processors that this has been compared with. */
+/* Reads the area into x as far as `rfbm` asks for it, with all checks. The order is that of the processors that this has been
+ * compared with. */
 static void image_load(struct area p, struct image *x, uint64_t rfbm, bool must_compact, uint32_t *pkru)
 {
     area_read(p, 520, &x->xcomp_bv, 8);

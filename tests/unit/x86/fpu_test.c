@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The engine's vector state beyond single instructions: device memory as operand, the switches in CR0, CR4 and XCR0, the VMM's own control
- * words, real-mode environments, PKRU in save areas, user space's formats, and more different instructions than there is room for stubs.
+ * The engine's vector state beyond single instructions: device memory as operand, the switches in CR0, CR4 and XCR0, the VMM's own
+ * control words, real-mode environments, PKRU in save areas, user space's formats, and more different instructions than there is
+ * room for stubs.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,12 +13,12 @@
 #include "softkvm/x86/fpu.h"
 
 static unsigned failures;
-#define CHECK(cond)                                                                                                                        \
-    do {                                                                                                                                   \
-        if (!(cond)) {                                                                                                                     \
-            printf("%s:%d: %s\n", __func__, __LINE__, #cond);                                                                              \
-            failures++;                                                                                                                    \
-        }                                                                                                                                  \
+#define CHECK(cond)                                           \
+    do {                                                      \
+        if (!(cond)) {                                        \
+            printf("%s:%d: %s\n", __func__, __LINE__, #cond); \
+            failures++;                                       \
+        }                                                     \
     } while (0)
 
 #define CODE(name, text) FLAT_PROGRAM(code_##name, text)
@@ -112,7 +113,8 @@ static void test_mmio_ten_bytes(void)
     flat_free(&f);
 }
 
-CODE(mmio_wide, "vpcmpeqd %ymm1, %ymm1, %ymm1\n vmovdqu %ymm1, 0x10fff0\n vmovdqu 0x10fff0, %ymm2\n vmovdqu %ymm2, 0x100000\n hlt\n");
+CODE(mmio_wide,
+     "vpcmpeqd %ymm1, %ymm1, %ymm1\n vmovdqu %ymm1, 0x10fff0\n vmovdqu 0x10fff0, %ymm2\n vmovdqu %ymm2, 0x100000\n hlt\n");
 static void test_mmio_split(void)
 {
     struct flat f;
@@ -126,8 +128,9 @@ static void test_mmio_split(void)
     flat_free(&f);
 }
 
-CODE(mmio_masked, "fninit\n fldz\n movw $0x37e, 0x100000\n fldcw 0x100000\n fldz\n fldz\n fldz\n fldz\n fldz\n fldz\n fldz\n fincstp\n"
-                  "ffree %st(0)\n fstpl 0x110000\n hlt\n");
+CODE(mmio_masked,
+     "fninit\n fldz\n movw $0x37e, 0x100000\n fldcw 0x100000\n fldz\n fldz\n fldz\n fldz\n fldz\n fldz\n fldz\n fincstp\n"
+     "ffree %st(0)\n fstpl 0x110000\n hlt\n");
 static void test_mmio_suppressed(void)
 {
     struct flat f;
@@ -147,7 +150,8 @@ static void test_mmio_gather(void)
 {
     struct flat f;
     struct mmio_log log;
-    static const uint8_t want[16] = {0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0x44, 0x33, 0x22, 0x11, 0xa8, 0xa9, 0xaa, 0xab};
+    static const uint8_t want[16] = {0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7,
+                                     0x44, 0x33, 0x22, 0x11, 0xa8, 0xa9, 0xaa, 0xab};
     static const uint8_t zero[16];
     guest(&f);
     LOAD(&f, mmio_gather);
@@ -174,9 +178,9 @@ struct gate {
     uint64_t cr0, cr4, xcr0; /* set; cleared; cleared */
     int vector;
 };
-#define GATE(name, cr0, cr4, xcr0, vector)                                                                                                 \
-    {                                                                                                                                      \
-        #name, code_##name, code_##name##_end, cr0, cr4, xcr0, vector                                                                      \
+#define GATE(name, cr0, cr4, xcr0, vector)                            \
+    {                                                                 \
+#name, code_##name, code_##name##_end, cr0, cr4, xcr0, vector \
     }
 
 static void test_switches(void)
@@ -300,7 +304,7 @@ static void test_real_mode_environment(void)
     fpu_put(f.v);
     const uint8_t *wide = f.ram + 0x100, *narrow = f.ram + 0x200;
     CHECK(wide[0] == 0x7f && wide[1] == 3 && wide[5] == 0x38 && wide[9] == 0x3f);
-    CHECK(wide[12] == 2 && wide[13] == 0);                      /* FIP: fld1 stands at offset 2 */
+    CHECK(wide[12] == 2 && wide[13] == 0); /* FIP: fld1 stands at offset 2 */
     CHECK(narrow[0] == 0x7f && narrow[3] == 0x38 && narrow[5] == 0x3f && narrow[6] == 2 && narrow[7] == 0);
     CHECK(!memcmp(narrow, f.ram + 0x300, 14));
     CHECK(!memcmp(wide + 4, f.ram + 0x404, 24));
@@ -309,7 +313,8 @@ static void test_real_mode_environment(void)
 
 /* ---- PKRU ---- */
 
-CODE(pkru, "xor %edx, %edx\n mov $0x203, %eax\n xsave64 0x100000\n xsavec64 0x101000\n movl $0xcc, 0x101240\n xrstor64 0x101000\n hlt\n");
+CODE(pkru,
+     "xor %edx, %edx\n mov $0x203, %eax\n xsave64 0x100000\n xsavec64 0x101000\n movl $0xcc, 0x101240\n xrstor64 0x101000\n hlt\n");
 static void test_pkru(void)
 {
     struct flat f;
@@ -393,8 +398,8 @@ static void *shuffle(void *arg)
         unsigned dst = n & 15, src = n >> 4 & 15, imm = n >> 8;
         const uint32_t in[4] = {n, ~n, n * 3, 0x12345678};
         uint32_t out[4];
-        const uint8_t pshufd[] = {0x66, (uint8_t)(0x40 | (dst >> 3) << 2 | src >> 3), 0x0f, 0x70, (uint8_t)(0xc0 | (dst & 7) << 3 | (src & 7)),
-                                  (uint8_t)imm};
+        const uint8_t pshufd[] = {0x66, (uint8_t)(0x40 | (dst >> 3) << 2 | src >> 3), 0x0f,
+                                  0x70, (uint8_t)(0xc0 | (dst & 7) << 3 | (src & 7)), (uint8_t)imm};
         set_xmm(w->v, src, in);
         memcpy(w->f->ram + w->at, pshufd, sizeof(pshufd));
         w->v->rip = w->at;
@@ -412,7 +417,8 @@ static void test_many_stubs(void)
     struct flat f;
     pthread_t thread;
     guest(&f);
-    struct shuffler mine = {.f = &f, .v = f.v, .at = FLAT_CODE}, other = {.f = &f, .v = flat_add(&f, CODE64), .at = FLAT_CODE + 0x1000};
+    struct shuffler mine = {.f = &f, .v = f.v, .at = FLAT_CODE},
+                    other = {.f = &f, .v = flat_add(&f, CODE64), .at = FLAT_CODE + 0x1000};
     CHECK(!pthread_create(&thread, NULL, shuffle, &other));
     shuffle(&mine);
     pthread_join(thread, NULL);

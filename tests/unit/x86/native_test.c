@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * x87, MMX, SSE and AVX instructions in the engine against the same ones on the host's CPU: each row of the instruction set many times with random
- * operands and state; registers, flags, every byte of vector state, memory and faults are compared. Operands lie in a page, across two, before
- * an unmapped page, and in a read-only one. The last-instruction pointers are part of the state, so both sides run at the same address.
+ * x87, MMX, SSE and AVX instructions in the engine against the same ones on the host's CPU: each row of the instruction set many
+ * times with random operands and state; registers, flags, every byte of vector state, memory and faults are compared. Operands lie
+ * in a page, across two, before an unmapped page, and in a read-only one. The last-instruction pointers are part of the state, so
+ * both sides run at the same address.
  *
  *     native_test [rounds a row [seed [mnemonic]]]
  */
@@ -116,14 +117,30 @@ static bool make_insn(const struct isa_row *r, const struct isa_pattern *row, st
 
 static uint64_t random_float(void)
 {
-    static const uint64_t f64[] = {0, 1ull << 63, 0x7ff0000000000000, 0xfff0000000000000, 0x7ff8000000000000, 0x7ff0000000000001, 1,
-                                   0x3ff0000000000000, 0xbff0000000000000, 0x4000000000000000, 0x0010000000000000, 0x7fefffffffffffff, 0x43e0000000000000};
-    static const uint32_t f32[] = {0, 1u << 31, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001, 1, 0x3f800000, 0xbf800000, 0x40000000, 0x00800000, 0x7f7fffff};
+    static const uint64_t f64[] = {0,
+                                   1ull << 63,
+                                   0x7ff0000000000000,
+                                   0xfff0000000000000,
+                                   0x7ff8000000000000,
+                                   0x7ff0000000000001,
+                                   1,
+                                   0x3ff0000000000000,
+                                   0xbff0000000000000,
+                                   0x4000000000000000,
+                                   0x0010000000000000,
+                                   0x7fefffffffffffff,
+                                   0x43e0000000000000};
+    static const uint32_t f32[] = {0, 1u << 31,   0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001,
+                                   1, 0x3f800000, 0xbf800000, 0x40000000, 0x00800000, 0x7f7fffff};
     switch (below(4)) {
-    case 0: return f64[below(ARRAY_SIZE(f64))];
-    case 1: return f32[below(ARRAY_SIZE(f32))] | (uint64_t)f32[below(ARRAY_SIZE(f32))] << 32;
-    case 2: return 0x3ff0000000000000 | rnd() >> 12;
-    default: return rnd();
+    case 0:
+        return f64[below(ARRAY_SIZE(f64))];
+    case 1:
+        return f32[below(ARRAY_SIZE(f32))] | (uint64_t)f32[below(ARRAY_SIZE(f32))] << 32;
+    case 2:
+        return 0x3ff0000000000000 | rnd() >> 12;
+    default:
+        return rnd();
     }
 }
 
@@ -169,11 +186,21 @@ static uint64_t random_place(unsigned size, unsigned align)
 {
     uint64_t at;
     switch (below(8)) {
-    case 0: at = DATA + PAGE_SIZE - below(size + 1); break; /* across two pages */
-    case 1: at = HOLE - below(size + 1); break;             /* into the hole */
-    case 2: at = RONLY + below(PAGE_SIZE - size); break;
-    case 3: at = RONLY - below(size + 1); break;            /* out of the hole */
-    default: at = DATA + below(2 * PAGE_SIZE - size); break;
+    case 0:
+        at = DATA + PAGE_SIZE - below(size + 1);
+        break; /* across two pages */
+    case 1:
+        at = HOLE - below(size + 1);
+        break; /* into the hole */
+    case 2:
+        at = RONLY + below(PAGE_SIZE - size);
+        break;
+    case 3:
+        at = RONLY - below(size + 1);
+        break; /* out of the hole */
+    default:
+        at = DATA + below(2 * PAGE_SIZE - size);
+        break;
     }
     return below(8) ? ALIGN_DOWN(at, (uint64_t)align) : at;
 }
@@ -189,7 +216,10 @@ static unsigned operand_size(const struct insn *i, unsigned *align)
             return i->ops[n].size;
         }
         *align = i->op == OP_fxsave || i->op == OP_fxrstor ? 16 : i->opmap ? 64 : 1;
-        return i->op == OP_fnsave || i->op == OP_frstor ? 108 : i->op == OP_fnstenv || i->op == OP_fldenv ? 28 : *align == 16 ? 512 : STATE;
+        return i->op == OP_fnsave || i->op == OP_frstor    ? 108
+               : i->op == OP_fnstenv || i->op == OP_fldenv ? 28
+               : *align == 16                              ? 512
+                                                           : STATE;
     }
     return 0;
 }
@@ -212,7 +242,10 @@ static bool aim(struct test *t, struct insn *i, uint64_t *gpr, uint64_t la)
     if (i->base == REG_RIP || i->base == REG_NONE || i->index == i->base) {
         if (i->disp_len != 4)
             return false;
-        set_bytes(i, i->disp_at, 4, la - (i->base == REG_RIP ? t->f.v->rip + i->len : i->index != REG_NONE && !vsib ? gpr[i->index] << i->scale : 0));
+        set_bytes(i, i->disp_at, 4,
+                  la - (i->base == REG_RIP              ? t->f.v->rip + i->len
+                        : i->index != REG_NONE && !vsib ? gpr[i->index] << i->scale
+                                                        : 0));
         return true;
     }
     gpr[i->base] = i->addrsize == 4 ? (uint32_t)off | rnd() << 32 : off;
@@ -275,12 +308,14 @@ static unsigned diff(const char *what, unsigned at, uint64_t got, uint64_t want)
 /* Processors differ in which address they report when several elements of a masked store fault. */
 static bool any_fault_address(const struct insn *i)
 {
-    return i->ops[0].kind == OPK_MEM && (i->op == OP_vmaskmovps || i->op == OP_vmaskmovpd || i->op == OP_vpmaskmovd || i->op == OP_vpmaskmovq);
+    return i->ops[0].kind == OPK_MEM &&
+           (i->op == OP_vmaskmovps || i->op == OP_vmaskmovpd || i->op == OP_vpmaskmovd || i->op == OP_vpmaskmovq);
 }
 
 /*
- * The first byte of vector state to compare. After some faults the host's state is half changed, where the engine's is that before the
- * instruction: an MMX store leaves TOP cleared and the tags as they were, XRSTOR has loaded other components when it finds a bad MXCSR.
+ * The first byte of vector state to compare. After some faults the host's state is half changed, where the engine's is that before
+ * the instruction: an MMX store leaves TOP cleared and the tags as they were, XRSTOR has loaded other components when it finds a
+ * bad MXCSR.
  */
 static unsigned state_from(const struct insn *i, int vec)
 {
@@ -416,7 +451,8 @@ static void test_init(struct test *t)
     for (unsigned n = 1; n < 64; n++) /* around it the host has nothing */
         *flat_pte(&t->f, DATA - n * PAGE_SIZE) = *flat_pte(&t->f, DATA + WINDOW + (n - 1) * PAGE_SIZE) = 0;
     t->window = mmap((void *)DATA, WINDOW, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-    void *text = mmap((void *)FLAT_CODE, PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    void *text = mmap((void *)FLAT_CODE, PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (t->window == MAP_FAILED || text == MAP_FAILED) {
         perror("cannot map the guest's addresses");
         exit(2);
@@ -441,6 +477,7 @@ int main(int argc, char **argv)
     for (unsigned n = 0; n < isa_row_count; n++)
         if ((isa_rows[n].flags & (ISA_NATIVE | ISA_PRIV)) == ISA_NATIVE && (argc < 4 || !strcmp(argv[3], isa_rows[n].name)))
             bad += test_row(&t, n, rounds);
-    printf("%llu instructions, %llu of them faulted, %u differences\n", (unsigned long long)t.ran, (unsigned long long)t.faulted, bad);
+    printf("%llu instructions, %llu of them faulted, %u differences\n", (unsigned long long)t.ran, (unsigned long long)t.faulted,
+           bad);
     return bad != 0 || t.ran == 0;
 }
