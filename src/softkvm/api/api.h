@@ -4,9 +4,10 @@
  *
  * Threads and locks
  * - A vCPU ioctl holds vcpu->lock throughout, KVM_RUN included. A VM ioctl holds what it needs and never a vcpu->lock.
- * - "Section": the time in which a thread may use a vCPU's TLB, vm->slots and guest memory. Every vCPU ioctl is a section, except where KVM_RUN
- *   waits or is in user space. vm_pause_all() waits until no other thread is in a section. Therefore nobody may call it with a lock held that
- *   a thread in a section may take: vm->lock and the irqchip's locks above all. slots_mutex exists for this reason.
+ * - "Section": the time in which a thread may use a vCPU's TLB, vm->slots and guest memory. Every vCPU ioctl is a section, except
+ *   where KVM_RUN waits or is in user space. vm_pause_all() waits until no other thread is in a section. Therefore nobody may call
+ *   it with a lock held that a thread in a section may take: vm->lock and the irqchip's locks above all. slots_mutex exists for
+ *   this reason.
  */
 #ifndef LODGE_SOFTKVM_API_H
 #define LODGE_SOFTKVM_API_H
@@ -121,7 +122,7 @@ void irqfd_init(struct softkvm_vm *vm);
 void irqfd_release_all(struct softkvm_vm *vm);
 void irqfd_free(struct softkvm_vm *vm);
 int irqfd_ioctl(struct softkvm_vm *vm, void *arg); /* KVM_IRQFD */
-int eventfd_dup(int fd, uint64_t *id);             /* a private copy and the eventfd's identity; -EBADF, -EINVAL when it is no eventfd */
+int eventfd_dup(int fd, uint64_t *id); /* a private copy and the eventfd's identity; -EBADF, -EINVAL when it is no eventfd */
 int eventfd_identify(int fd, uint64_t *id);        /* 0 or -errno */
 
 /* ---- zones.c: ioeventfds and coalesced zones ---- */

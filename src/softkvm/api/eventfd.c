@@ -2,11 +2,11 @@
 /*
  * irqfds: an eventfd that raises a GSI, for level interrupts with a second one that says when the guest has ended it.
  *
- * We keep our own copy of each descriptor, so that user space may close its own, and know eventfds apart by the id that the kernel gives them.
- * The GSI is looked up in the routing table at each event, so a change of routes is seen at once.
+ * We keep our own copy of each descriptor, so that user space may close its own, and know eventfds apart by the id that the kernel
+ * gives them. The GSI is looked up in the routing table at each event, so a change of routes is seen at once.
  *
- * Locks: irqfds.change lets one KVM_IRQFD in at a time. irqfds.lock guards the lists and is taken by ack notifiers, which run inside irqchip calls. So neither worker_unwatch() nor any irqchip
- * call that may wait for a notifier is made with it held.
+ * Locks: irqfds.change lets one KVM_IRQFD in at a time. irqfds.lock guards the lists and is taken by ack notifiers, which run
+ * inside irqchip calls. So neither worker_unwatch() nor any irqchip call that may wait for a notifier is made with it held.
  */
 #include <errno.h>
 #include <fcntl.h>

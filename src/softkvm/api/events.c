@@ -2,16 +2,16 @@
 /*
  * Events as user space sees and sets them: KVM_GET/SET_VCPU_EVENTS, KVM_GET/SET_MP_STATE, KVM_INTERRUPT, KVM_NMI.
  *
- * The engine delivers what an instruction raises at once, so v->ev only ever holds what user space has put there, what the run loop has
- * accepted, and a delivery that waits for user space's answer.
+ * The engine delivers what an instruction raises at once, so v->ev only ever holds what user space has put there, what the run loop
+ * has accepted, and a delivery that waits for user space's answer.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "softkvm/api/api.h"
 
-#define EVENT_FLAGS                                                                                                                        \
-    (KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR | KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM |            \
+#define EVENT_FLAGS                                                                                                             \
+    (KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR | KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM | \
      KVM_VCPUEVENT_VALID_PAYLOAD | KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
 
 int events_get(struct vcpu *v, void *arg)

@@ -2,9 +2,9 @@
 /*
  * Where an instruction meets a device: chips in the engine, ioeventfds and coalesced zones, or user space.
  *
- * An access that user space must answer unwinds the instruction. The next KVM_RUN restarts it, and the accesses that it has made before are
- * answered from v->io_log (cpu.h), those to the engine's own chips included. Should user space have changed registers so that the instruction now
- * makes other accesses, the rest of the log fits nothing and is dropped.
+ * An access that user space must answer unwinds the instruction. The next KVM_RUN restarts it, and the accesses that it has made
+ * before are answered from v->io_log (cpu.h), those to the engine's own chips included. Should user space have changed registers so
+ * that the instruction now makes other accesses, the rest of the log fits nothing and is dropped.
  *
  * The guest's vector state may be live here; so this file is built with -mgeneral-regs-only and puts it before anything else.
  */

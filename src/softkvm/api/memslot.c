@@ -2,9 +2,9 @@
 /*
  * Memory slots: guest-physical ranges of user space's memory, and the log of pages that the guest has written.
  *
- * The table is built anew for each change and put in place while every vCPU is held; when they go on, their TLBs hold nothing of the old one.
- * A dirty bit is set when a write enters the TLB (mmu.c), not at every write; so reading the log clears bits and TLBs in one pause.
- * Other threads reach guest memory by vm_phys_*(), under slots_lock.
+ * The table is built anew for each change and put in place while every vCPU is held; when they go on, their TLBs hold nothing of
+ * the old one. A dirty bit is set when a write enters the TLB (mmu.c), not at every write; so reading the log clears bits and TLBs
+ * in one pause. Other threads reach guest memory by vm_phys_*(), under slots_lock.
  */
 #include <errno.h>
 #include <string.h>

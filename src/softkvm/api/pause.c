@@ -2,14 +2,16 @@
 /*
  * Holding all vCPUs: sections, pauses, exclusive accesses.
  *
- * A thread that works on a vCPU says so in api->inside, then looks at the gate; who pauses closes the gate, then looks at every `inside`. With
- * both in sequentially consistent order one of the two sees the other, so entering costs one store and one load as long as nobody pauses.
- * vm->exclusive lets one pauser in at a time; a vCPU that wants to pause leaves its own section first, so two of them never wait for each other.
+ * A thread that works on a vCPU says so in api->inside, then looks at the gate; who pauses closes the gate, then looks at every
+ * `inside`. With both in sequentially consistent order one of the two sees the other, so entering costs one store and one load as
+ * long as nobody pauses. vm->exclusive lets one pauser in at a time; a vCPU that wants to pause leaves its own section first, so
+ * two of them never wait for each other.
  *
  * While a vCPU waits there, memslots may change under the instruction that it is in the middle of. Such an instruction takes its
  * translations anew: the TLB is dropped as soon as the wait is over.
  *
- * vm_exclusive_*() come from instructions, with the guest's vector state live; so this file is built with -mgeneral-regs-only and they put it first.
+ * vm_exclusive_*() come from instructions, with the guest's vector state live; so this file is built with -mgeneral-regs-only and
+ * they put it first.
  */
 #include <errno.h>
 

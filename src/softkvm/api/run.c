@@ -2,12 +2,12 @@
 /*
  * KVM_RUN: the loop around the engine's loop.
  *
- * Each turn looks at what others have asked for, waits while the vCPU is halted or not yet started, delivers at most one event, and runs the guest until
- * something of this is needed again. While an event waits (v->ev.waiting), the engine sets REQ_EVENT whenever an instruction opens a window (IF,
- * shadow, NMI mask, TPR), so a blocked event is looked at again exactly then.
+ * Each turn looks at what others have asked for, waits while the vCPU is halted or not yet started, delivers at most one event, and
+ * runs the guest until something of this is needed again. While an event waits (v->ev.waiting), the engine sets REQ_EVENT whenever
+ * an instruction opens a window (IF, shadow, NMI mask, TPR), so a blocked event is looked at again exactly then.
  *
- * While an instruction (or the delivery of an event) waits for user space's answer, nothing else is injected, and a wish to leave is
- * granted once it is complete.
+ * While an instruction (or the delivery of an event) waits for user space's answer, nothing else is injected, and a wish to leave
+ * is granted once it is complete.
  */
 #include <errno.h>
 #include <string.h>
@@ -234,7 +234,8 @@ static enum cpu_stop deliver_accepted(struct vcpu *v)
 static bool something_waits(struct vcpu *v)
 {
     const struct pending_events *e = &v->ev;
-    return e->exc_pending || e->nmi_injected || e->nmi_pending || v->api->ext_vector >= 0 || v->run->request_interrupt_window || has_interrupt(v);
+    return e->exc_pending || e->nmi_injected || e->nmi_pending || v->api->ext_vector >= 0 || v->run->request_interrupt_window ||
+           has_interrupt(v);
 }
 
 /* Delivers the event that comes next, if one can come now. */

@@ -2,10 +2,10 @@
 /*
  * KVM_SET_SIGNAL_MASK: the signals that end KVM_RUN although the thread has them blocked.
  *
- * The kernel swaps the thread's mask during KVM_RUN and returns with EINTR when a signal is pending then; no handler runs, and the signal is
- * still pending after the return. Here the thread's mask can only grow (a signal let through would reach its handler). So what the mask
- * lets through is looked for: by a signalfd while the vCPU sleeps (wait.c), by sigpending() at every REQ_TICK while it runs. The ticks come from the
- * VM's worker, and only while some vCPU runs with a mask.
+ * The kernel swaps the thread's mask during KVM_RUN and returns with EINTR when a signal is pending then; no handler runs, and the
+ * signal is still pending after the return. Here the thread's mask can only grow (a signal let through would reach its handler). So
+ * what the mask lets through is looked for: by a signalfd while the vCPU sleeps (wait.c), by sigpending() at every REQ_TICK while
+ * it runs. The ticks come from the VM's worker, and only while some vCPU runs with a mask.
  */
 #include "softkvm/api/sigmask.h"
 

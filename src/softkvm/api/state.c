@@ -2,9 +2,10 @@
 /*
  * Registers: KVM_GET/SET_REGS, SREGS, SREGS2, DEBUGREGS, LAPIC, TSC_KHZ, and KVM_TRANSLATE.
  *
- * Between KVM_EXIT_IO or KVM_EXIT_MMIO and the next KVM_RUN, rip points at the instruction that waits for the answer. If user space changes rip
- * or the code segment's base then, that instruction is forgotten, answer included. If it changes other registers, the instruction is executed with the
- * new ones; the answer counts if the same access comes out of that. (KVM completes the old access in either case.)
+ * Between KVM_EXIT_IO or KVM_EXIT_MMIO and the next KVM_RUN, rip points at the instruction that waits for the answer. If user space
+ * changes rip or the code segment's base then, that instruction is forgotten, answer included. If it changes other registers, the
+ * instruction is executed with the new ones; the answer counts if the same access comes out of that. (KVM completes the old access
+ * in either case.)
  */
 #include <errno.h>
 #include <string.h>
@@ -15,9 +16,9 @@
 
 #define RFLAGS_VALID 0x3f7fd5ull /* bits that are not reserved (SDM vol. 3, 2.3) */
 #define EFER_VALID   (EFER_SCE | EFER_LME | EFER_LMA | EFER_NX)
-#define CR4_KNOWN                                                                                                                          \
-    (CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP |     \
-     CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP | CR4_PKE)
+#define CR4_KNOWN                                                                                                           \
+    (CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | \
+     CR4_UMIP | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP | CR4_PKE)
 
 /* ---- general registers ---- */
 
@@ -76,8 +77,8 @@ static void get_segment(const struct segment *s, struct kvm_segment *k)
 
 static void set_segment(struct vcpu *v, enum seg_reg reg, const struct kvm_segment *k)
 {
-    unsigned attr = (k->type & 15u) | (k->s & 1u) << 4 | (k->dpl & 3u) << 5 | (k->present & 1u) << 7 | (k->avl & 1u) << 12 | (k->l & 1u) << 13 |
-                    (k->db & 1u) << 14 | (k->g & 1u) << 15;
+    unsigned attr = (k->type & 15u) | (k->s & 1u) << 4 | (k->dpl & 3u) << 5 | (k->present & 1u) << 7 | (k->avl & 1u) << 12 |
+                    (k->l & 1u) << 13 | (k->db & 1u) << 14 | (k->g & 1u) << 15;
     v->seg[reg] = (struct segment){.base = k->base,
                                    .limit = k->limit,
                                    .sel = k->selector,

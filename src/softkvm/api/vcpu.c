@@ -2,8 +2,8 @@
 /*
  * vCPUs: creation, the mapping of kvm_run, and the table of their ioctls.
  *
- * A vCPU lives as long as its VM (other vCPUs send it messages); its descriptor only keeps the VM alive. The descriptor is a memfd of which we map the
- * same pages as user space does.
+ * A vCPU lives as long as its VM (other vCPUs send it messages); its descriptor only keeps the VM alive. The descriptor is a memfd
+ * of which we map the same pages as user space does.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -2,9 +2,9 @@
 /*
  * The sleep of a vCPU that has nothing to do, and vcpu_kick().
  *
- * It sleeps on a futex: the first word of kvm_run. That word holds immediate_exit, which a signal handler of user space may set at any moment, also
- * between our last look at it and the system call; the kernel compares the word again, so that the wish is never lost. For kicks the word
- * has a bit of its own, in a byte that the ABI leaves unused and that is only set while the vCPU sleeps.
+ * It sleeps on a futex: the first word of kvm_run. That word holds immediate_exit, which a signal handler of user space may set at
+ * any moment, also between our last look at it and the system call; the kernel compares the word again, so that the wish is never
+ * lost. For kicks the word has a bit of its own, in a byte that the ABI leaves unused and that is only set while the vCPU sleeps.
  *
  * With KVM_SET_SIGNAL_MASK the signals that should end KVM_RUN are blocked and reach no handler. Then the vCPU polls a signalfd of
  * exactly these signals, and an eventfd for kicks.

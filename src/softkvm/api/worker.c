@@ -2,10 +2,11 @@
 /*
  * The VM's helper thread: waits for irqfds, and ticks vCPUs that run with a signal mask.
  *
- * It is started by the first of these needs and sleeps otherwise. Ticks are only made while somebody wants them: the thread goes back to an endless
- * sleep after a tick that found no vCPU running with a mask, and the next KVM_RUN of such a vCPU wakes it.
+ * It is started by the first of these needs and sleeps otherwise. Ticks are only made while somebody wants them: the thread goes
+ * back to an endless sleep after a tick that found no vCPU running with a mask, and the next KVM_RUN of such a vCPU wakes it.
  *
- * It sleeps in poll() on the epoll descriptor and fetches events with the lock held, so that a source that has been unwatched is never called again.
+ * It sleeps in poll() on the epoll descriptor and fetches events with the lock held, so that a source that has been unwatched is
+ * never called again.
  */
 #include <errno.h>
 #include <poll.h>

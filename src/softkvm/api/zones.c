@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Guest writes that user space need not see at once: ioeventfds (a doorbell becomes an eventfd) and coalesced zones (writes are put into a ring
- * that user space empties before it handles its next exit).
+ * Guest writes that user space need not see at once: ioeventfds (a doorbell becomes an eventfd) and coalesced zones (writes are put
+ * into a ring that user space empties before it handles its next exit).
  *
- * There is one ring for each VM, as in KVM. It lies in the mapping of the first vCPU: a page cannot be part of two memfds, so the other vCPUs' mappings have
- * a ring page that stays empty.
+ * There is one ring for each VM, as in KVM. It lies in the mapping of the first vCPU: a page cannot be part of two memfds, so the
+ * other vCPUs' mappings have a ring page that stays empty.
  */
 #include <errno.h>
 #include <string.h>

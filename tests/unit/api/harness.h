@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Tests of the KVM API, each run twice: on softkvm, and with the same expectations on /dev/kvm where that opens. What a test expects is thereby what
- * KVM does, except where the test says why not.
+ * Tests of the KVM API, each run twice: on softkvm, and with the same expectations on /dev/kvm where that opens. What a test
+ * expects is thereby what KVM does, except where the test says why not.
  *
  * A test program defines tests[]; harness.c has main(). A failed CHECK prints itself and ends the test, not the program.
  */
@@ -35,16 +35,16 @@ struct test {
 extern const struct test tests[]; /* ends with a NULL name */
 
 _Noreturn void test_fail(const char *file, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-#define CHECK(cond)                                                                                                                        \
-    do {                                                                                                                                   \
-        if (!(cond))                                                                                                                       \
-            test_fail(__FILE__, __LINE__, "%s", #cond);                                                                                    \
+#define CHECK(cond)                                     \
+    do {                                                \
+        if (!(cond))                                    \
+            test_fail(__FILE__, __LINE__, "%s", #cond); \
     } while (0)
-#define CHECK_EQ(a, b)                                                                                                                     \
-    do {                                                                                                                                   \
-        uint64_t a_ = (uint64_t)(a), b_ = (uint64_t)(b);                                                                                   \
-        if (a_ != b_)                                                                                                                      \
-            test_fail(__FILE__, __LINE__, "%s is %#llx, not %s (%#llx)", #a, (unsigned long long)a_, #b, (unsigned long long)b_);          \
+#define CHECK_EQ(a, b)                                                                                                            \
+    do {                                                                                                                          \
+        uint64_t a_ = (uint64_t)(a), b_ = (uint64_t)(b);                                                                          \
+        if (a_ != b_)                                                                                                             \
+            test_fail(__FILE__, __LINE__, "%s is %#llx, not %s (%#llx)", #a, (unsigned long long)a_, #b, (unsigned long long)b_); \
     } while (0)
 /* An ioctl's value, or its errno when it fails. */
 #define OK(fd, req, arg)       check_ok(__FILE__, __LINE__, #req, fd, req, (void *)(uintptr_t)(arg))
@@ -75,7 +75,8 @@ struct guest *guest_new(unsigned vcpus, unsigned flags);
 void guest_free(struct guest *g);
 /* Puts code at `at` (below 64 KiB) and points the vCPU at it in 16-bit real mode: all segments 0, rsp 0x7000, IF clear. */
 void guest_real(struct guest *g, unsigned cpu, uint16_t at, const void *code, size_t n);
-/* The same in 64-bit mode, ring 0: first GiB mapped 1:1 by a 2 MiB page at 0 (tables at 0x100000), rsp 0x80000, GDT at 0x101000, IDT empty. */
+/* The same in 64-bit mode, ring 0: first GiB mapped 1:1 by a 2 MiB page at 0 (tables at 0x100000), rsp 0x80000, GDT at 0x101000,
+ * IDT empty. */
 void guest_long(struct guest *g, unsigned cpu, uint64_t at, const void *code, size_t n);
 /* KVM_RUN; checks that it returns 0 with this exit. */
 #define RUN(g, cpu, reason) run_check(__FILE__, __LINE__, g, cpu, reason)

@@ -314,7 +314,8 @@ static void mp_state(void)
     CHECK_EQ(s.mp_state, KVM_MP_STATE_RUNNABLE);
     OK(g->vcpu[1], KVM_GET_MP_STATE, &s);
     CHECK_EQ(s.mp_state, KVM_MP_STATE_UNINITIALIZED);
-    static const uint32_t good[] = {KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED, KVM_MP_STATE_UNINITIALIZED};
+    static const uint32_t good[] = {KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED,
+                                    KVM_MP_STATE_UNINITIALIZED};
     for (unsigned i = 0; i < ARRAY_SIZE(good); i++) {
         s.mp_state = good[i];
         OK(g->vcpu[1], KVM_SET_MP_STATE, &s);

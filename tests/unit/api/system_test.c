@@ -25,18 +25,61 @@ static void versions(void)
 static void capabilities(void)
 {
     struct guest *g = guest_new(0, 0);
-    static const int have[] = {
-        KVM_CAP_IRQCHIP, KVM_CAP_HLT, KVM_CAP_USER_MEMORY, KVM_CAP_SET_TSS_ADDR, KVM_CAP_EXT_CPUID, KVM_CAP_NR_VCPUS, KVM_CAP_MAX_VCPUS,
-        KVM_CAP_MAX_VCPU_ID, KVM_CAP_NR_MEMSLOTS, KVM_CAP_PIT2, KVM_CAP_PIT_STATE2, KVM_CAP_MP_STATE, KVM_CAP_COALESCED_MMIO,
-        KVM_CAP_COALESCED_PIO, KVM_CAP_SYNC_MMU, KVM_CAP_DESTROY_MEMORY_REGION_WORKS, KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, KVM_CAP_USER_NMI,
-        KVM_CAP_SET_GUEST_DEBUG, KVM_CAP_SET_GUEST_DEBUG2, KVM_CAP_X86_ROBUST_SINGLESTEP, KVM_CAP_REINJECT_CONTROL, KVM_CAP_IRQ_ROUTING,
-        KVM_CAP_IRQ_INJECT_STATUS, KVM_CAP_MCE, KVM_CAP_IRQFD, KVM_CAP_IRQFD_RESAMPLE, KVM_CAP_SET_BOOT_CPU_ID, KVM_CAP_IOEVENTFD,
-        KVM_CAP_IOEVENTFD_ANY_LENGTH, KVM_CAP_SET_IDENTITY_MAP_ADDR, KVM_CAP_ADJUST_CLOCK, KVM_CAP_INTERNAL_ERROR_DATA,
-        KVM_CAP_VCPU_EVENTS, KVM_CAP_DEBUGREGS, KVM_CAP_XSAVE, KVM_CAP_XSAVE2, KVM_CAP_XCRS, KVM_CAP_GET_TSC_KHZ, KVM_CAP_TSC_DEADLINE_TIMER,
-        KVM_CAP_SYNC_REGS, KVM_CAP_KVMCLOCK_CTRL, KVM_CAP_SIGNAL_MSI, KVM_CAP_READONLY_MEM, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X2APIC_API,
-        KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_GET_MSR_FEATURES, KVM_CAP_EXCEPTION_PAYLOAD, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_CAP_SREGS2,
-        KVM_CAP_ENABLE_CAP_VM, KVM_CAP_CHECK_EXTENSION_VM, KVM_CAP_CLOCKSOURCE, KVM_CAP_X86_TRIPLE_FAULT_EVENT,
-    };
+    static const int have[] = {KVM_CAP_IRQCHIP,
+                               KVM_CAP_HLT,
+                               KVM_CAP_USER_MEMORY,
+                               KVM_CAP_SET_TSS_ADDR,
+                               KVM_CAP_EXT_CPUID,
+                               KVM_CAP_NR_VCPUS,
+                               KVM_CAP_MAX_VCPUS,
+                               KVM_CAP_MAX_VCPU_ID,
+                               KVM_CAP_NR_MEMSLOTS,
+                               KVM_CAP_PIT2,
+                               KVM_CAP_PIT_STATE2,
+                               KVM_CAP_MP_STATE,
+                               KVM_CAP_COALESCED_MMIO,
+                               KVM_CAP_COALESCED_PIO,
+                               KVM_CAP_SYNC_MMU,
+                               KVM_CAP_DESTROY_MEMORY_REGION_WORKS,
+                               KVM_CAP_JOIN_MEMORY_REGIONS_WORKS,
+                               KVM_CAP_USER_NMI,
+                               KVM_CAP_SET_GUEST_DEBUG,
+                               KVM_CAP_SET_GUEST_DEBUG2,
+                               KVM_CAP_X86_ROBUST_SINGLESTEP,
+                               KVM_CAP_REINJECT_CONTROL,
+                               KVM_CAP_IRQ_ROUTING,
+                               KVM_CAP_IRQ_INJECT_STATUS,
+                               KVM_CAP_MCE,
+                               KVM_CAP_IRQFD,
+                               KVM_CAP_IRQFD_RESAMPLE,
+                               KVM_CAP_SET_BOOT_CPU_ID,
+                               KVM_CAP_IOEVENTFD,
+                               KVM_CAP_IOEVENTFD_ANY_LENGTH,
+                               KVM_CAP_SET_IDENTITY_MAP_ADDR,
+                               KVM_CAP_ADJUST_CLOCK,
+                               KVM_CAP_INTERNAL_ERROR_DATA,
+                               KVM_CAP_VCPU_EVENTS,
+                               KVM_CAP_DEBUGREGS,
+                               KVM_CAP_XSAVE,
+                               KVM_CAP_XSAVE2,
+                               KVM_CAP_XCRS,
+                               KVM_CAP_GET_TSC_KHZ,
+                               KVM_CAP_TSC_DEADLINE_TIMER,
+                               KVM_CAP_SYNC_REGS,
+                               KVM_CAP_KVMCLOCK_CTRL,
+                               KVM_CAP_SIGNAL_MSI,
+                               KVM_CAP_READONLY_MEM,
+                               KVM_CAP_SPLIT_IRQCHIP,
+                               KVM_CAP_X2APIC_API,
+                               KVM_CAP_IMMEDIATE_EXIT,
+                               KVM_CAP_GET_MSR_FEATURES,
+                               KVM_CAP_EXCEPTION_PAYLOAD,
+                               KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+                               KVM_CAP_SREGS2,
+                               KVM_CAP_ENABLE_CAP_VM,
+                               KVM_CAP_CHECK_EXTENSION_VM,
+                               KVM_CAP_CLOCKSOURCE,
+                               KVM_CAP_X86_TRIPLE_FAULT_EVENT};
     for (unsigned i = 0; i < ARRAY_SIZE(have); i++) {
         int r = OK(g->sys, KVM_CHECK_EXTENSION, have[i]);
         if (r <= 0)
@@ -54,16 +97,19 @@ static void capabilities(void)
 static void absences(void)
 {
     struct guest *g = guest_new(1, 0);
-    static const int lack[] = {KVM_CAP_X86_SMM,        KVM_CAP_NESTED_STATE,    KVM_CAP_HYPERV,          KVM_CAP_XEN_HVM,        KVM_CAP_TSC_CONTROL,
-                               KVM_CAP_DEVICE_CTRL,    KVM_CAP_DIRTY_LOG_RING,  KVM_CAP_X86_MSR_FILTER,  KVM_CAP_BINARY_STATS_FD, KVM_CAP_ONE_REG,
-                               KVM_CAP_ASYNC_PF,       KVM_CAP_VAPIC,           KVM_CAP_X86_DISABLE_EXITS, KVM_CAP_PMU_CAPABILITY, KVM_CAP_EXIT_HYPERCALL};
+    static const int lack[] = {KVM_CAP_X86_SMM,           KVM_CAP_NESTED_STATE,   KVM_CAP_HYPERV,         KVM_CAP_XEN_HVM,
+                               KVM_CAP_TSC_CONTROL,       KVM_CAP_DEVICE_CTRL,    KVM_CAP_DIRTY_LOG_RING, KVM_CAP_X86_MSR_FILTER,
+                               KVM_CAP_BINARY_STATS_FD,   KVM_CAP_ONE_REG,        KVM_CAP_ASYNC_PF,       KVM_CAP_VAPIC,
+                               KVM_CAP_X86_DISABLE_EXITS, KVM_CAP_PMU_CAPABILITY, KVM_CAP_EXIT_HYPERCALL};
     for (unsigned i = 0; i < ARRAY_SIZE(lack); i++)
         CHECK_EQ(OK(g->sys, KVM_CHECK_EXTENSION, lack[i]), 0);
-    static const unsigned long vcpu[] = {KVM_GET_ONE_REG, KVM_SET_ONE_REG, KVM_GET_NESTED_STATE, KVM_SET_NESTED_STATE, KVM_TPR_ACCESS_REPORTING, KVM_SET_VAPIC_ADDR};
+    static const unsigned long vcpu[] = {KVM_GET_ONE_REG,      KVM_SET_ONE_REG,          KVM_GET_NESTED_STATE,
+                                         KVM_SET_NESTED_STATE, KVM_TPR_ACCESS_REPORTING, KVM_SET_VAPIC_ADDR};
     for (unsigned i = 0; i < ARRAY_SIZE(vcpu); i++)
         FAILS(g->vcpu[0], vcpu[i], g->ram, EINVAL);
     FAILS(g->vcpu[0], KVM_SMI, 0, ENOTTY);
-    static const unsigned long vm[] = {KVM_CREATE_DEVICE, KVM_X86_SET_MSR_FILTER, KVM_XEN_HVM_CONFIG, KVM_RESET_DIRTY_RINGS, KVM_GET_STATS_FD, KVM_SET_NR_MMU_PAGES};
+    static const unsigned long vm[] = {KVM_CREATE_DEVICE,     KVM_X86_SET_MSR_FILTER, KVM_XEN_HVM_CONFIG,
+                                       KVM_RESET_DIRTY_RINGS, KVM_GET_STATS_FD,       KVM_SET_NR_MMU_PAGES};
     for (unsigned i = 0; i < ARRAY_SIZE(vm); i++)
         FAILS(g->vm, vm[i], g->ram, ENOTTY);
     struct kvm_enable_cap cap = {.cap = KVM_CAP_DIRTY_LOG_RING, .args = {4096}};
