@@ -66,10 +66,12 @@ static bool selected(const uint8_t *mask, unsigned n, unsigned size)
 {
     return mask[n * size + size - 1] >> 7;
 }
-/* The linear address of element n of a memory operand; the offset does not wrap at the address size. */
+/* The linear address of element n of a memory operand. The offset does not wrap at the address size, but outside 64-bit code it has
+ * 32 bits. */
 static uint64_t element_la(struct vcpu *v, const struct insn *i, unsigned n, unsigned size, enum mem_access acc)
 {
-    return seg_linear(v, i->seg, insn_ea(v, i) + n * size, size, acc);
+    uint64_t off = insn_ea(v, i) + n * size;
+    return seg_linear(v, i->seg, cpu_64bit(v) ? off : (uint32_t)off, size, acc);
 }
 
 /* Elements that the mask leaves out are not accessed. No alignment check takes place (SDM vol. 2, VMASKMOV). */
