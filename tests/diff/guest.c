@@ -257,7 +257,10 @@ int guest_translator(void)
     int err = bt_create(&vm, 64 * MIB);
     if (!err)
         err = bt_thread_init();
-    return err ? err : vm.bt ? bt_cpu_init(vcpu) : -1;
+    if (err || !vm.bt)
+        return -1;
+    bt_cpu_init(vcpu);
+    return vcpu->bt.on ? 0 : -1;
 }
 
 void guest_run_block(const struct cpu_image *in, bool translate, struct cpu_image *out)

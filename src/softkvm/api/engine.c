@@ -87,27 +87,30 @@ void bt_destroy(struct softkvm_vm *vm)
     vm->bt = NULL;
 }
 
-int bt_cpu_init(struct vcpu *v)
+void bt_cpu_free(struct vcpu *v)
+{
+    for (unsigned ring = 0; ring < BT_RINGS; ring++)
+        for (unsigned acc = MEM_R; acc <= MEM_W; acc++) {
+            unmap(v->bt.table[ring][acc], TABLE_BYTES);
+            v->bt.table[ring][acc] = NULL;
+        }
+}
+
+void bt_cpu_init(struct vcpu *v)
 {
     struct bt_cpu *c = &v->bt;
     if (!v->vm->bt)
-        return 0;
+        return;
     for (unsigned ring = 0; ring < BT_RINGS; ring++)
         for (unsigned acc = MEM_R; acc <= MEM_W; acc++) {
             c->table[ring][acc] = reserve(TABLE_BYTES);
-            if (!c->table[ring][acc])
-                return -ENOMEM;
+            if (!c->table[ring][acc]) {
+                bt_cpu_free(v);
+                return;
+            }
             c->index[ring][acc] = (uint64_t)(uintptr_t)c->table[ring][acc] / 8;
         }
     c->self = (uint64_t)(uintptr_t)v;
     c->on = true;
     bt_tlb_flush(v);
-    return 0;
-}
-
-void bt_cpu_free(struct vcpu *v)
-{
-    for (unsigned ring = 0; ring < BT_RINGS; ring++)
-        for (unsigned acc = MEM_R; acc <= MEM_W; acc++)
-            unmap(v->bt.table[ring][acc], TABLE_BYTES);
 }

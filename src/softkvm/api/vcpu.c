@@ -100,7 +100,7 @@ static int vcpu_alloc(struct softkvm_vm *vm, unsigned id, int fd, struct vcpu **
     if (!err)
         err = interp_init(v);
     if (!err)
-        err = bt_cpu_init(v);
+        bt_cpu_init(v);
     if (!err)
         err = power_up(v);
     if (err) {

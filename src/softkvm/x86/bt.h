@@ -95,7 +95,8 @@ int bt_create(struct softkvm_vm *vm, uint64_t bytes);
 void bt_destroy(struct softkvm_vm *vm);
 /* Gives the calling thread an alternate signal stack, unless it has one. 0 or -errno. */
 int bt_thread_init(void);
-int bt_cpu_init(struct vcpu *v);
+/* Reserves the vCPU's tables (2 TiB of address space, not of memory). Where that cannot be had, the vCPU interprets. */
+void bt_cpu_init(struct vcpu *v);
 void bt_cpu_free(struct vcpu *v);
 
 /* ---- for the run loop ---- */

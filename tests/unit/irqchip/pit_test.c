@@ -260,10 +260,10 @@ static void lost_ticks(void)
     apic_enable(v);
     io_route(v, 0, 0x30);
     apic_set(v, LR_LINT0, LVT_MASKED);
+    uint64_t pending = 0, start = now_ns();
     program(v, 0, 2, 1193); /* 1 ms */
     CHECK(rig_wait(v, 2000));
     CHECK_EQ(apic_take(v), 0x30);
-    uint64_t pending = 0, start = now_ns();
     while (pending < 20) {
         CHECK(now_ns() - start < 5000ull * MS);
         pthread_mutex_lock(&r->vm.irqchip->lock);
