@@ -417,11 +417,16 @@ static int run_vcpu(struct vcpu *v)
         v->cr8 = run->cr8;
     }
     exits_complete(v);
-    if (api_immediate_exit(v) && !exits_in_flight(v))
+    uint32_t reason = run->exit_reason;
+    bool at_once = api_immediate_exit(v);
+    if (at_once && !exits_in_flight(v))
         return -EINTR;
     if (sigmask_pending(&v->api->sigmask))
         cpu_request(v, REQ_EXIT);
-    return run_loop(v);
+    int r = run_loop(v);
+    if (r == -EINTR && at_once) /* who only completes an exit still finds its description */
+        run->exit_reason = reason;
+    return r;
 }
 
 /* This thread's KVM_RUN, for signal handlers that a shim has wrapped. */

@@ -1,0 +1,16 @@
+# QEMU's -accel kvm runs on softkvm: SeaBIOS, Debian's kernel, a shell, programs, and a clean end.
+prog "exec $BUILD/src/softkvm/preload/softkvm qemu-system-x86_64 -accel kvm -M q35 -m 256M -smp $CPUS -nographic -no-reboot -nic none -kernel $KERNEL -initrd $INITRD -append 'console=ttyS0 panic=-1 quiet'"
+expect 60 "SeaBIOS"
+expect 280 "~ # "
+send "grep -c ^processor /proc/cpuinfo\n"
+expect 60 "\n$CPUS"
+send "cat /sys/devices/system/clocksource/clocksource0/current_clocksource\n"
+expect 60 "\nkvm-clock"
+send "dmesg | grep -i 'hypervisor detected'\n"
+expect 60 "KVM"
+send "for i in 1 2 3 4 5 6 7 8 9 10; do /bin/busybox true || echo bad; done; echo fork''ed\n"
+expect 60 "forked"
+send "dmesg | grep -c -i -E 'BUG:|Oops|WARNING:|unsynchronized|soft lockup|rcu.*stall'\n"
+expect 60 "\n0"
+send "poweroff -f\n"
+wait 60 0
