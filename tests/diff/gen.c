@@ -294,6 +294,7 @@ static void want_xsave(struct test_case *t, const struct insn *i)
     /* Only components that both sides have. PKRU and AVX-512 are the host's own. */
     t->in.gpr[RAX] = chance(50) ? 7 : rng() & 7;
     t->in.gpr[RDX] = 0;
+    t->in.xarea[512] |= XCR0_SSE; /* whether the host takes initial SSE state for in use depends on its interrupts */
     memcpy(area, t->in.xarea, 160);
     for (unsigned at = 160; at < sizeof(area); at++)
         area[at] = (uint8_t)rng();
@@ -305,8 +306,10 @@ static void want_xsave(struct test_case *t, const struct insn *i)
     }
     if (chance(5)) /* a component that neither side has */
         area[512] ^= (uint8_t)(8u << rng_below(2));
-    if (chance(5)) /* XCOMP_BV and the reserved bytes */
-        area[515 + rng_below(21)] ^= (uint8_t)(1u << rng_below(8));
+    if (chance(5)) /* high bits of XSTATE_BV and XCOMP_BV, and reserved bytes; the low bytes have components that only the host has */
+        area[(chance(50) ? 515 : 523) + rng_below(5)] ^= (uint8_t)(1u << rng_below(8));
+    if (chance(5))
+        area[528 + rng_below(48)] ^= (uint8_t)(1u << rng_below(8));
     if (chance(5))
         area[24 + rng_below(4)] ^= (uint8_t)(1u << rng_below(8));
     mem_plant(linear_of(t, i), area, sizeof(area));
@@ -426,6 +429,9 @@ static void prepare(struct test_case *t, const struct insn *i)
             uint16_t sel = some_selector();
             memcpy(t->code + i->imm_at + i->imm_len - 2, &sel, 2);
         }
+        /* A CALL into 64-bit code pushes by 64-bit rules. Linux takes a fault beyond 4 GiB in 32-bit code for an erratum of the K8, and retries forever. */
+        if (t->mode != CODE64)
+            gpr[RSP] |= 64;
         break;
     case OP_lfp:
         plant_far_pointer(linear_of(t, i), i->opsize, t->mode);

@@ -80,6 +80,8 @@ void stack_push_frame(struct vcpu *v, struct stack *st, const struct frame *f, b
     uint64_t la[FRAME_MAX];
     for (unsigned n = 0; n < f->n; n++)
         la[n] = slot_linear(v, st, n, f->size, to64);
+    if (st->idx == MMU_USER_AC && f->n && (la[0] & (f->size - 1))) /* before any page is looked at */
+        cpu_fault(v, EXC_AC, 0);
     /* Within one page the first write faults or none does. */
     unsigned total = f->n * f->size;
     bool one_page = f->n && la[0] - la[f->n - 1] == total - f->size && !((la[f->n - 1] ^ (la[0] + f->size - 1)) & PAGE_MASK);

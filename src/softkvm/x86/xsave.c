@@ -153,7 +153,7 @@ static void check_header(struct vcpu *v, const struct image *x)
 {
     uint64_t bad = x->reserved[0];
     if (x->xcomp_bv & COMPACTED) {
-        bad |= x->xstate_bv & ~x->xcomp_bv;
+        bad |= x->xstate_bv & (COMPACTED | ~x->xcomp_bv);
         for (unsigned n = 1; n < 6; n++)
             bad |= x->reserved[n];
     } else {
