@@ -83,6 +83,8 @@ def make(top, demo, lodge_bench, here):
     tools = find_tools()
     for path in tools.values():
         root.program(path)
+    if "perl" in tools:
+        root.file("/usr/lib/x86_64-linux-gnu/perl-base/strict.pm")
     if "gcc" in tools:
         root.program(os.path.realpath(subprocess.run(["gcc", "-print-prog-name=cc1"], capture_output=True, text=True, check=True).stdout.strip()))
     if "python3" in tools:

@@ -45,7 +45,7 @@ static inline uint64_t bench_random(uint64_t *state)
     P("interpreter", bench_interpreter, "compute", 3000000, 0x10afd5bc245d33e5)   \
     P("whetstone", bench_whetstone, "compute", 2500, 0xc168869efbd00eda)          \
     P("linpack-sse2", bench_linpack_sse2, "compute", 30, 0xa01bdc75ffd25e3f)      \
-    P("linpack-avx2", bench_linpack_avx2, "compute", 40, 0x45b37049e42616a5)      \
+    P("linpack-avx2", bench_linpack_avx2, "compute", 8, 0x04ef757cfc68a4a6)       \
     P("nbody", bench_nbody, "compute", 500000, 0x8d6a82f1eae860f6)                \
     P("x87", bench_x87, "compute", 2000000, 0x7b80d64b2df6f501)                   \
     P("sse-integer", bench_sse_integer, "compute", 80000, 0x6b81bf12cedf5c54)     \
@@ -56,7 +56,7 @@ static inline uint64_t bench_random(uint64_t *state)
     P("pointer-chase", bench_chase, "compute", 1000000, 0x54f9c079257f6c9c)       \
     P("atomics", bench_atomics, "compute", 2000000, 0xb91ec78197dae629)           \
     P("smc", bench_smc, "compute", 100000, 0x72ebe1255c2096a6)                    \
-    P("cold-jit", bench_cold_jit, "compute", 800, 0xb2fe28a467f67bbe)             \
+    P("cold-jit", bench_cold_jit, "compute", 200, 0x78014c6cefa99a4b)             \
     P("getpid", bench_getpid, "os", 200000, 0xcc3957b06ee1abf0)                   \
     P("clock-gettime", bench_clock, "os", 1000000, 0xfd1eb689a322db32)            \
     P("pipe-ping-pong", bench_pipe, "os", 5000, 0x0d78aa8bf454bf74)               \
