@@ -100,6 +100,7 @@ void op_enter(struct vcpu *v, const struct insn *i)
 {
     unsigned size = i->opsize, level = i->imm2 & 31;
     uint64_t frame = stack_pointer(v, -(int64_t)size), bp_mask = size_mask(stack_size(v));
+    uint64_t new_bp = (v->gpr[RSP] & ~bp_mask) | frame; /* of a 16-bit stack too the whole ESP */
     int64_t depth = -(int64_t)size;
     mem_write(v, SEG_SS, frame, size, v->gpr[RBP]);
     for (unsigned n = 1; n < level; n++) {
@@ -109,7 +110,7 @@ void op_enter(struct vcpu *v, const struct insn *i)
     }
     if (level) {
         depth -= size;
-        mem_write(v, SEG_SS, stack_pointer(v, depth), size, frame);
+        mem_write(v, SEG_SS, stack_pointer(v, depth), size, new_bp);
     }
     uint64_t sp = stack_pointer(v, depth - (int64_t)i->imm);
     /* The new top of the stack must be aligned and writable, though nothing is written there. */
@@ -117,7 +118,7 @@ void op_enter(struct vcpu *v, const struct insn *i)
     if (v->mmu_idx == MMU_USER_AC && (top & (size - 1)))
         cpu_fault(v, EXC_AC, 0);
     mmu_probe(v, top, size, MEM_W, v->mmu_idx, SEG_SS);
-    reg_set(v, RBP, size, frame);
+    reg_set(v, RBP, size, new_bp);
     stack_set(v, sp);
 }
 
