@@ -57,6 +57,7 @@ struct bt {
     uint8_t *rw;         /* the code region, writable */
     const uint8_t *rx;   /* the same memory, executable */
     uint64_t size;
+    uint32_t trimmed;    /* bytes of `rw` that have been given back */
     uint32_t used, start; /* next free byte; first byte behind the thunks */
     uint8_t *arena;      /* blocks and pages: zeroed, bump-allocated */
     uint64_t arena_size, arena_used;

@@ -15,6 +15,8 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#define TRIM_STEP (1u << 20)
+
 static long raw_mprotect(void *p, unsigned long n, long prot)
 {
     long r;
@@ -89,6 +91,18 @@ static struct bt_xpage *code_page(struct vcpu *v, uint64_t rip)
     return x;
 }
 
+/* What has been written is only executed from now on, or patched here and there: its writable mapping need not stay resident. */
+static void trim_alias(struct bt *bt)
+{
+    uint32_t done = ALIGN_DOWN(bt->used, (uint32_t)TRIM_STEP);
+    if (bt->trimmed > done)
+        bt->trimmed = 0;
+    if (done == bt->trimmed)
+        return;
+    raw_madvise(bt->rw + bt->trimmed, done - bt->trimmed, MADV_DONTNEED);
+    bt->trimmed = done;
+}
+
 static struct bt_block *make_block(struct vcpu *v, uint64_t gpa, const struct bt_xpage *x, uint32_t key)
 {
     struct bt *bt = v->vm->bt;
@@ -105,6 +119,7 @@ static struct bt_block *make_block(struct vcpu *v, uint64_t gpa, const struct bt
     if (!b && (b = bt_translate(bt, gpa, x->host + at, PAGE_SIZE - at, key))) {
         bt_insert(bt, b);
         v->bt.stats.translated++;
+        trim_alias(bt);
     }
     bt_unlock(bt);
     return b;
