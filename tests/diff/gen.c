@@ -326,7 +326,7 @@ static void want_vsib(struct test_case *t, const struct insn *i)
             off = lane[-1] & 0x80 ? -1 : 0;
         memcpy(lane, &off, 4);
     }
-    t->in.xarea[XAREA_SIZE > 512 ? 512 : 0] |= 6;
+    x[512] |= XCR0_SSE | XCR0_AVX;
     state_canonical(x);
 }
 
@@ -339,11 +339,33 @@ static void want_iret(struct test_case *t, const struct insn *i)
     plant_stack(t, i, 4, chance(80) ? SEL_USER_DS : some_selector());
 }
 
-/* Registers and memory beyond the ModRM operand. */
-static void prepare(struct test_case *t, const struct insn *i)
+static void want_far_pointer(struct test_case *t, const struct insn *i)
+{
+    if (i->ops[0].kind == OPK_MEM) {
+        plant_far_pointer(linear_of(t, i), i->opsize, t->mode);
+    } else {
+        uint16_t sel = some_selector();
+        memcpy(t->code + i->imm_at + i->imm_len - 2, &sel, 2);
+    }
+    /* A CALL into 64-bit code pushes by 64-bit rules. Linux takes a fault beyond 4 GiB in 32-bit code for an erratum of the K8, and retries forever. */
+    if (t->mode != CODE64)
+        t->in.gpr[RSP] |= 64;
+}
+
+/* A dividend whose quotient often fits. */
+static void want_dividend(struct test_case *t, const struct insn *i)
 {
     uint64_t *gpr = t->in.gpr;
-    const struct operand *mem = memory_operand(i);
+    gpr[RDX] = chance(50) ? 0 : rng_below(1000);
+    if (i->op == OP_idiv && chance(50))
+        gpr[RDX] = 0 - (gpr[RAX] >> (i->opsize * 8 - 1) & 1);
+    if (i->ops[0].size == 1)
+        gpr[RAX] = (gpr[RAX] & ~0xff00ull) | rng_below(4) << 8;
+}
+
+/* Operands that are addressed by registers of their own. */
+static void aim_implicit(struct test_case *t, const struct insn *i)
+{
     unsigned size = i->ops[0].size;
     switch (i->op) {
     case OP_movs:
@@ -375,34 +397,15 @@ static void prepare(struct test_case *t, const struct insn *i)
     case OP_enter:
         aim_register(t, RBP, SEG_SS, t->mode == CODE64 ? 8 : 4, 8);
         break;
-    case OP_bt:
-    case OP_bts:
-    case OP_btr:
-    case OP_btc:
-        if (mem && i->ops[1].kind == OPK_GPR && i->ops[1].reg != i->base && i->ops[1].reg != i->index && chance(80))
-            gpr[i->ops[1].reg] = rng_below(20000) - 10000;
+    default:
         break;
-    case OP_cmpxchg:
-        if (chance(50))
-            supply(t, i, 0, gpr[RAX]);
-        break;
-    case OP_cmpxchg8b:
-    case OP_cmpxchg16b:
-        if (chance(50)) {
-            mem_plant(linear_of(t, i), &gpr[RAX], size / 2);
-            mem_plant(linear_of(t, i) + size / 2, &gpr[RDX], size / 2);
-        }
-        break;
-    case OP_div:
-    case OP_idiv:
-        if (chance(70)) {
-            gpr[RDX] = chance(50) ? 0 : rng_below(1000);
-            if (i->op == OP_idiv && chance(50))
-                gpr[RDX] = 0 - (gpr[RAX] >> (i->opsize * 8 - 1) & 1);
-            if (size == 1)
-                gpr[RAX] = (gpr[RAX] & ~0xff00ull) | rng_below(4) << 8;
-        }
-        break;
+    }
+}
+
+/* Targets, selectors and flags for what transfers control or loads segments. */
+static void want_control(struct test_case *t, const struct insn *i)
+{
+    switch (i->op) {
     case OP_ret:
         plant_stack(t, i, 0, some_code_address(t->mode));
         break;
@@ -423,15 +426,7 @@ static void prepare(struct test_case *t, const struct insn *i)
         break;
     case OP_jmpf:
     case OP_callf:
-        if (mem) {
-            plant_far_pointer(linear_of(t, i), i->opsize, t->mode);
-        } else {
-            uint16_t sel = some_selector();
-            memcpy(t->code + i->imm_at + i->imm_len - 2, &sel, 2);
-        }
-        /* A CALL into 64-bit code pushes by 64-bit rules. Linux takes a fault beyond 4 GiB in 32-bit code for an erratum of the K8, and retries forever. */
-        if (t->mode != CODE64)
-            gpr[RSP] |= 64;
+        want_far_pointer(t, i);
         break;
     case OP_lfp:
         plant_far_pointer(linear_of(t, i), i->opsize, t->mode);
@@ -451,6 +446,40 @@ static void prepare(struct test_case *t, const struct insn *i)
         break;
     case OP_pop_seg:
         plant_stack(t, i, 0, some_selector());
+        break;
+    default:
+        break;
+    }
+}
+
+/* Values that make arithmetic, comparisons and state loads do more than fault or compare unequal. */
+static void want_data(struct test_case *t, const struct insn *i)
+{
+    uint64_t *gpr = t->in.gpr;
+    unsigned size = i->ops[0].size;
+    switch (i->op) {
+    case OP_bt:
+    case OP_bts:
+    case OP_btr:
+    case OP_btc:
+        if (memory_operand(i) && i->ops[1].kind == OPK_GPR && i->ops[1].reg != i->base && i->ops[1].reg != i->index && chance(80))
+            gpr[i->ops[1].reg] = rng_below(20000) - 10000;
+        break;
+    case OP_cmpxchg:
+        if (chance(50))
+            supply(t, i, 0, gpr[RAX]);
+        break;
+    case OP_cmpxchg8b:
+    case OP_cmpxchg16b:
+        if (chance(50)) {
+            mem_plant(linear_of(t, i), &gpr[RAX], size / 2);
+            mem_plant(linear_of(t, i) + size / 2, &gpr[RDX], size / 2);
+        }
+        break;
+    case OP_div:
+    case OP_idiv:
+        if (chance(70))
+            want_dividend(t, i);
         break;
     case OP_ldmxcsr:
         if (chance(80))
@@ -520,7 +549,9 @@ static void aim(struct test_case *t, struct insn *i)
         solve(t, i, cut(target - segment_base(&t->in, i->seg, t->mode), i->addrsize));
         insn_decode(t->code, 16, (enum code_mode)t->mode, i);
     }
-    prepare(t, i);
+    aim_implicit(t, i);
+    want_control(t, i);
+    want_data(t, i);
 }
 
 bool gen_case(struct test_case *t, unsigned row, unsigned mode)

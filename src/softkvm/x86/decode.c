@@ -396,41 +396,13 @@ static bool set_system_register(const struct insn *i, struct operand *o, const s
     }
 }
 
-/* Fills operand n; false when it names a register that does not exist. */
-static bool set_operand(struct insn *i, const struct isa_pattern *p, unsigned n, bool memory)
+/* Operands in vector, MMX and x87 registers; false for other places. */
+static bool set_vector_operand(const struct insn *i, struct operand *o, const struct isa_operand *d, bool memory, unsigned reg)
 {
-    const struct isa_operand *d = &p->ops[n];
-    struct operand *o = &i->ops[n];
-    unsigned reg = (i->modrm >> 3 & 7) | (i->rex & REX_R ? 8u : 0);
     switch (d->place) {
-    case 'E':
-    case 'M':
-    case 'R':
-    case 'T':
-        set_rm(i, o, d, OPK_GPR, memory);
-        return true;
-    case 'G':
-        set_gpr(i, o, reg, resolve_size(i, d->size));
-        return true;
-    case 'I':
-        set_reg(o, OPK_IMM, 0, resolve_size(i, d->size));
-        return true;
-    case 'J':
-        set_reg(o, OPK_REL, 0, resolve_size(i, d->size));
-        return true;
-    case 'Z':
-        set_gpr(i, o, (i->opcode & 7) | (i->rex & REX_B ? 8u : 0), resolve_size(i, d->size));
-        return true;
-    case 'a':
-        set_gpr(i, o, d->fixed, resolve_size(i, d->size));
-        return true;
     case 'U':
     case 'W':
         set_rm(i, o, d, OPK_VEC, memory);
-        return true;
-    case 'N':
-    case 'Q':
-        set_rm(i, o, d, OPK_MMX, memory);
         return true;
     case 'V':
         set_reg(o, OPK_VEC, reg, MAX(resolve_size(i, d->size), 16u));
@@ -441,27 +413,64 @@ static bool set_operand(struct insn *i, const struct isa_pattern *p, unsigned n,
     case 'L':
         set_reg(o, OPK_VEC, i->imm >> 4 & (i->mode == CODE64 ? 15 : 7), resolve_size(i, d->size));
         return true;
+    case 'N':
+    case 'Q':
+        set_rm(i, o, d, OPK_MMX, memory);
+        return true;
     case 'P':
-        set_reg(o, OPK_MMX, i->modrm >> 3 & 7, 8);
-        return true;
-    case 'B':
-        set_gpr(i, o, i->vvvv, resolve_size(i, d->size));
-        return true;
-    case 'O':
-        set_reg(o, OPK_MEM, REG_NONE, resolve_size(i, d->size));
-        return true;
-    case 'X':
-    case 'Y':
-        set_reg(o, OPK_NONE, 0, resolve_size(i, d->size));
-        return true;
-    case 's':
-        set_reg(o, OPK_SEG, d->fixed, 2);
+        set_reg(o, OPK_MMX, reg & 7, 8);
         return true;
     case 'f':
         set_reg(o, OPK_ST, 0, 10);
         return true;
     case 'i':
         set_reg(o, OPK_ST, i->modrm & 7, 10);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Fills operand n; false when it names a register that does not exist. */
+static bool set_operand(struct insn *i, const struct isa_pattern *p, unsigned n, bool memory)
+{
+    const struct isa_operand *d = &p->ops[n];
+    struct operand *o = &i->ops[n];
+    unsigned reg = (i->modrm >> 3 & 7) | (i->rex & REX_R ? 8u : 0), size = resolve_size(i, d->size);
+    switch (d->place) {
+    case 'E':
+    case 'M':
+    case 'R':
+    case 'T':
+        set_rm(i, o, d, OPK_GPR, memory);
+        return true;
+    case 'G':
+        set_gpr(i, o, reg, size);
+        return true;
+    case 'I':
+        set_reg(o, OPK_IMM, 0, size);
+        return true;
+    case 'J':
+        set_reg(o, OPK_REL, 0, size);
+        return true;
+    case 'Z':
+        set_gpr(i, o, (i->opcode & 7) | (i->rex & REX_B ? 8u : 0), size);
+        return true;
+    case 'a':
+        set_gpr(i, o, d->fixed, size);
+        return true;
+    case 'B':
+        set_gpr(i, o, i->vvvv, size);
+        return true;
+    case 'O':
+        set_reg(o, OPK_MEM, REG_NONE, size);
+        return true;
+    case 'X':
+    case 'Y':
+        set_reg(o, OPK_NONE, 0, size);
+        return true;
+    case 's':
+        set_reg(o, OPK_SEG, d->fixed, 2);
         return true;
     case '1':
         i->imm = 1;
@@ -471,7 +480,7 @@ static bool set_operand(struct insn *i, const struct isa_pattern *p, unsigned n,
         set_reg(o, OPK_FAR, 0, resolve_size(i, SZ_P));
         return true;
     default:
-        return set_system_register(i, o, d, i->desc->opuse >> 2 * n & ISA_OP_W, reg);
+        return set_vector_operand(i, o, d, memory, reg) || set_system_register(i, o, d, i->desc->opuse >> 2 * n & ISA_OP_W, reg);
     }
 }
 
