@@ -4,6 +4,39 @@
  */
 #include "softkvm/x86/bt_xlat.h"
 
+void xlat_lookup_jump(struct xlat *x)
+{
+    e_jump_to(&x->e, x->bt->rw + x->bt->thunk.lookup[x->key & BT_KEY_USER ? BT_USER : BT_KERNEL]);
+}
+
+/* Leaves for the linear address page + off. Nothing is displaced. `here`: offset of the jump itself. */
+void xlat_goto(struct xlat *x, int32_t off, unsigned here)
+{
+    struct emit *e = &x->e;
+    if (off < 0 || off >= (int32_t)PAGE_SIZE) {
+        e_store(e, RAX, GPR_OFF(RAX));
+        e_load(e, RAX, BT_OFF(page));
+        e_lea(e, RAX, RAX, REG_NONE, 0, off);
+        e_store(e, RAX, BT_OFF(target));
+        e_load(e, RAX, GPR_OFF(RAX));
+        xlat_lookup_jump(x);
+        return;
+    }
+    if ((unsigned)off <= here) {
+        e_store_imm32(e, BT_OFF(exit_off), (uint32_t)off);
+        e_store32(e, RAX, BT_OFF(poll));
+    }
+    while ((emit_off(e) + 1) & 3)
+        e8(e, 0x90);
+    struct bt_link *l = &x->links[x->nlinks];
+    uint8_t *at = e_jump(e, -1);
+    *l = (struct bt_link){.at = (uint32_t)(at - e->base), .stub = emit_off(e)};
+    e_patch(at, e->p);
+    e_store_imm32(e, BT_OFF(exit_off), (uint32_t)off);
+    e_store_imm32(e, BT_OFF(exit_link), x->b->number << 8 | x->nlinks++);
+    e_jump_to(e, x->bt->rw + x->bt->thunk.exit_link);
+}
+
 /* s1, s2 for the eight bytes at rsp + disp. */
 static void stack_access(struct xlat *x, struct access *a, int8_t disp)
 {

@@ -3,6 +3,8 @@
 #ifndef LODGE_SOFTKVM_X86_BT_PRIV_H
 #define LODGE_SOFTKVM_X86_BT_PRIV_H
 
+#include <sys/syscall.h>
+
 #include "softkvm/vm.h"
 #include "softkvm/x86/bt.h"
 #include "softkvm/x86/bt_emit.h"
@@ -101,6 +103,33 @@ void bt_jumps_clear(struct vcpu *v, unsigned ring);
 void bt_page_verify(struct vcpu *v, uint64_t gpa, const uint8_t *host);
 /* Marks a page as code and takes everybody's write permission away. */
 void bt_page_protect(struct vcpu *v, uint64_t gpa);
+
+/* ---- bt_run.c, bt_tlb.c ---- */
+static inline struct bt_xpage *bt_xpage_of(struct vcpu *v, unsigned ring, uint64_t la)
+{
+    return &v->bt.xpage[ring][la >> 12 & (BT_XPAGES - 1)];
+}
+static inline uint64_t *bt_filter_word(struct bt_cpu *c, unsigned ring, uint64_t la, uint64_t *bit)
+{
+    uint64_t h = (la >> 12) * 0x9e3779b97f4a7c15ull >> 55;
+    *bit = BIT64(h % 64);
+    return &c->code_filter[ring][h / 64];
+}
+/* libc may not be called while the guest's state is live (cpu.h). */
+static inline long bt_syscall3(long n, void *p, unsigned long len, long x)
+{
+    long r;
+    __asm__ volatile("syscall" : "=a"(r) : "a"(n), "D"(p), "S"(len), "d"(x) : "rcx", "r11", "memory");
+    return r;
+}
+static inline long bt_mprotect(void *p, unsigned long n, long prot)
+{
+    return bt_syscall3(SYS_mprotect, p, n, prot);
+}
+static inline long bt_madvise(void *p, unsigned long n, long advice)
+{
+    return bt_syscall3(SYS_madvise, p, n, advice);
+}
 
 /* ---- bt_thunk.c ---- */
 void bt_emit_thunks(struct bt *bt);

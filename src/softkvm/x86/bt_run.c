@@ -13,23 +13,8 @@
 #include "softkvm/x86/op.h"
 
 #include <sys/mman.h>
-#include <sys/syscall.h>
 
 #define TRIM_STEP (1u << 20)
-
-static long raw_mprotect(void *p, unsigned long n, long prot)
-{
-    long r;
-    __asm__ volatile("syscall" : "=a"(r) : "a"((long)SYS_mprotect), "D"(p), "S"(n), "d"(prot) : "rcx", "r11", "memory");
-    return r;
-}
-
-static long raw_madvise(void *p, unsigned long n, long advice)
-{
-    long r;
-    __asm__ volatile("syscall" : "=a"(r) : "a"((long)SYS_madvise), "D"(p), "S"(n), "d"(advice) : "rcx", "r11", "memory");
-    return r;
-}
 
 static uint64_t read_gs(void)
 {
@@ -69,14 +54,9 @@ static unsigned ring_of(const struct vcpu *v)
     return v->cpl == 3 ? BT_USER : BT_KERNEL;
 }
 
-static struct bt_xpage *xpage_of(struct vcpu *v, unsigned ring, uint64_t la)
-{
-    return &v->bt.xpage[ring][la >> 12 & (BT_XPAGES - 1)];
-}
-
 static struct bt_xpage *code_page(struct vcpu *v, uint64_t rip)
 {
-    struct bt_xpage *x = xpage_of(v, ring_of(v), rip);
+    struct bt_xpage *x = bt_xpage_of(v, ring_of(v), rip);
     if (likely(x->la == (rip & PAGE_MASK)))
         return x;
     uint64_t gpa;
@@ -99,7 +79,7 @@ static void trim_alias(struct bt *bt)
         bt->trimmed = 0;
     if (done == bt->trimmed)
         return;
-    raw_madvise(bt->rw + bt->trimmed, done - bt->trimmed, MADV_DONTNEED);
+    bt_madvise(bt->rw + bt->trimmed, done - bt->trimmed, MADV_DONTNEED);
     bt->trimmed = done;
 }
 
@@ -139,13 +119,6 @@ static struct bt_block *find(struct vcpu *v, uint64_t rip)
     return b ? b : make_block(v, gpa, x, v->bt.key);
 }
 
-static uint64_t *filter_word(struct bt_cpu *c, unsigned ring, uint64_t la, uint64_t *bit)
-{
-    uint64_t h = (la >> 12) * 0x9e3779b97f4a7c15ull >> 55;
-    *bit = BIT64(h % 64);
-    return &c->code_filter[ring][h / 64];
-}
-
 static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)
 {
     unsigned ring = ring_of(v);
@@ -158,7 +131,7 @@ static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)
     const uint8_t *host = v->vm->bt->rx + b->code;
     v->bt.page = v->rip & PAGE_MASK;
     uint64_t bit;
-    *filter_word(&v->bt, ring, v->rip, &bit) |= bit;
+    *bt_filter_word(&v->bt, ring, v->rip, &bit) |= bit;
     j->page[n] = v->rip & PAGE_MASK;
     j->host[n] = (uint64_t)(uintptr_t)host;
     j->rip[n] = v->rip;
@@ -295,7 +268,7 @@ void bt_end(struct vcpu *v)
 void bt_poke(struct vcpu *v)
 {
     if (v->bt.on && atomic_load(&v->bt.running))
-        raw_mprotect(v->bt.poll, PAGE_SIZE, PROT_READ);
+        bt_mprotect(v->bt.poll, PAGE_SIZE, PROT_READ);
 }
 
 /* ---- traps in translated code ---- */
@@ -335,7 +308,7 @@ uint64_t bt_trap(uint64_t pc, uint64_t addr)
     if (off >= bt->size)
         return 0;
     if (addr - (uint64_t)(uintptr_t)v->bt.poll < PAGE_SIZE) {
-        raw_mprotect(v->bt.poll, PAGE_SIZE, PROT_READ | PROT_WRITE);
+        bt_mprotect(v->bt.poll, PAGE_SIZE, PROT_READ | PROT_WRITE);
         bool lookup = false;
         for (unsigned ring = 0; ring < BT_RINGS; ring++)
             lookup |= off >= bt->thunk.lookup[ring] && off < bt->thunk.lookup_end[ring];
@@ -343,155 +316,4 @@ uint64_t bt_trap(uint64_t pc, uint64_t addr)
     }
     uint32_t slow = slow_exit(bt, (uint32_t)off);
     return slow ? (uint64_t)(uintptr_t)bt->rx + slow : 0;
-}
-
-/* ---- the table of linear pages ---- */
-
-static uint64_t table_index(uint64_t la)
-{
-    return la >> 12 & (BT_TABLE_PAGES - 1);
-}
-
-#define LOG_GLOBAL BIT64(63)
-
-static bool has_page(const struct bt_cpu *c, uint64_t n)
-{
-    for (unsigned ring = 0; ring < BT_RINGS; ring++)
-        if (c->table[ring][MEM_R][n] | c->table[ring][MEM_W][n])
-            return true;
-    return false;
-}
-
-void bt_tlb_fill(struct vcpu *v, unsigned mmu_idx, uint64_t la, uintptr_t host_page, bool read, bool write, bool global)
-{
-    struct bt_cpu *c = &v->bt;
-    if (!c->on || mmu_idx > MMU_USER)
-        return;
-    unsigned ring = mmu_idx == MMU_USER ? BT_USER : BT_KERNEL;
-    uint64_t n = table_index(la), delta = host_page - (la & PAGE_MASK);
-    if (!has_page(c, n)) {
-        if (c->log_count < BT_FILL_LOG)
-            c->log[c->log_count] = n | (global ? LOG_GLOBAL : 0);
-        if (c->log_count <= BT_FILL_LOG)
-            c->log_count++;
-    }
-    if (read)
-        c->table[ring][MEM_R][n] = delta;
-    if (write)
-        c->table[ring][MEM_W][n] = delta;
-}
-
-static void clear_page(struct bt_cpu *c, uint64_t n)
-{
-    for (unsigned ring = 0; ring < BT_RINGS; ring++)
-        c->table[ring][MEM_R][n] = c->table[ring][MEM_W][n] = 0;
-}
-
-static void xpages_clear(struct bt_cpu *c, unsigned ring)
-{
-    for (unsigned n = 0; n < BT_XPAGES; n++)
-        c->xpage[ring][n].la = BT_NO_RIP;
-}
-
-/* Forgets what is known of code addresses in a ring. */
-static void code_forget(struct vcpu *v, unsigned ring)
-{
-    xpages_clear(&v->bt, ring);
-    bt_jumps_clear(v, ring);
-}
-
-void bt_tlb_flush(struct vcpu *v)
-{
-    struct bt_cpu *c = &v->bt;
-    if (!c->on)
-        return;
-    if (c->log_count <= BT_FILL_LOG) {
-        for (unsigned n = 0; n < c->log_count; n++)
-            clear_page(c, c->log[n] & ~LOG_GLOBAL);
-    } else {
-        for (unsigned ring = 0; ring < BT_RINGS; ring++)
-            for (unsigned acc = MEM_R; acc <= MEM_W; acc++)
-                raw_madvise(c->table[ring][acc], BT_TABLE_PAGES * 8, MADV_DONTNEED);
-    }
-    c->log_count = 0;
-    code_forget(v, BT_KERNEL);
-    code_forget(v, BT_USER);
-    v->bt.kernel_local = v->bt.user_code = false;
-    c->stats.flushes++;
-}
-
-void bt_tlb_flush_address_space(struct vcpu *v)
-{
-    struct bt_cpu *c = &v->bt;
-    unsigned kept = 0;
-    if (!c->on)
-        return;
-    if (c->log_count > BT_FILL_LOG) {
-        bt_tlb_flush(v);
-        return;
-    }
-    for (unsigned n = 0; n < c->log_count; n++)
-        if (c->log[n] & LOG_GLOBAL)
-            c->log[kept++] = c->log[n];
-        else
-            clear_page(c, c->log[n]);
-    c->log_count = kept;
-    if (c->user_code)
-        code_forget(v, BT_USER);
-    if (c->kernel_local)
-        code_forget(v, BT_KERNEL);
-    c->kernel_local = c->user_code = false;
-    c->stats.flushes++;
-}
-
-static void jumps_forget(struct vcpu *v, uint64_t la, unsigned shift)
-{
-    for (unsigned ring = 0; ring < BT_RINGS; ring++) {
-        uint64_t bit;
-        if (shift > 12 || (*filter_word(&v->bt, ring, la, &bit) & bit))
-            bt_jumps_clear(v, ring);
-    }
-}
-
-void bt_tlb_flush_range(struct vcpu *v, uint64_t la, unsigned shift)
-{
-    struct bt_cpu *c = &v->bt;
-    if (!c->on)
-        return;
-    if (c->log_count > BT_FILL_LOG) {
-        bt_tlb_flush(v);
-        return;
-    }
-    uint64_t page = table_index(la);
-    if (shift == 12) {
-        clear_page(c, page);
-        for (unsigned ring = 0; ring < BT_RINGS; ring++)
-            xpage_of(v, ring, la)->la = BT_NO_RIP;
-    } else {
-        for (unsigned n = 0; n < c->log_count; n++)
-            if ((c->log[n] & ~LOG_GLOBAL) >> (shift - 12) == page >> (shift - 12))
-                clear_page(c, c->log[n] & ~LOG_GLOBAL);
-        xpages_clear(c, BT_KERNEL);
-        xpages_clear(c, BT_USER);
-    }
-    jumps_forget(v, la, shift);
-    c->stats.flushes++;
-}
-
-void bt_tlb_unwrite(struct vcpu *v, uintptr_t host_page)
-{
-    struct bt_cpu *c = &v->bt;
-    if (!c->on)
-        return;
-    if (c->log_count > BT_FILL_LOG) {
-        bt_tlb_flush(v);
-        return;
-    }
-    for (unsigned n = 0; n < c->log_count; n++)
-        for (unsigned ring = 0; ring < BT_RINGS; ring++) {
-            uint64_t *e = &c->table[ring][MEM_W][c->log[n] & ~LOG_GLOBAL];
-            uint64_t la = (uint64_t)((int64_t)(c->log[n] << 28) >> 16);
-            if (*e && *e + la == host_page)
-                *e = 0;
-        }
 }

@@ -275,39 +275,6 @@ static void emit_exit_insn(struct xlat *x, unsigned k, bool flags_saved)
     e_jump_to(&x->e, x->bt->rw + (flags_saved ? x->bt->thunk.exit_insn_flags : x->bt->thunk.exit_insn));
 }
 
-void xlat_lookup_jump(struct xlat *x)
-{
-    e_jump_to(&x->e, x->bt->rw + x->bt->thunk.lookup[x->key & BT_KEY_USER ? BT_USER : BT_KERNEL]);
-}
-
-/* Leaves for the linear address page + off. Nothing is displaced. `here`: offset of the jump itself. */
-static void emit_goto(struct xlat *x, int32_t off, unsigned here)
-{
-    struct emit *e = &x->e;
-    if (off < 0 || off >= (int32_t)PAGE_SIZE) {
-        e_store(e, RAX, GPR_OFF(RAX));
-        e_load(e, RAX, BT_OFF(page));
-        e_lea(e, RAX, RAX, REG_NONE, 0, off);
-        e_store(e, RAX, BT_OFF(target));
-        e_load(e, RAX, GPR_OFF(RAX));
-        xlat_lookup_jump(x);
-        return;
-    }
-    if ((unsigned)off <= here) {
-        e_store_imm32(e, BT_OFF(exit_off), (uint32_t)off);
-        e_store32(e, RAX, BT_OFF(poll));
-    }
-    while ((emit_off(e) + 1) & 3)
-        e8(e, 0x90);
-    struct bt_link *l = &x->links[x->nlinks];
-    uint8_t *at = e_jump(e, -1);
-    *l = (struct bt_link){.at = (uint32_t)(at - e->base), .stub = emit_off(e)};
-    e_patch(at, e->p);
-    e_store_imm32(e, BT_OFF(exit_off), (uint32_t)off);
-    e_store_imm32(e, BT_OFF(exit_link), x->b->number << 8 | x->nlinks++);
-    e_jump_to(e, x->bt->rw + x->bt->thunk.exit_link);
-}
-
 static void emit_aside_slow(struct xlat *x, struct aside *a)
 {
     x->map[a->insn].slow = (uint16_t)(emit_off(&x->e) - x->b->code);
@@ -349,7 +316,7 @@ static void emit_asides(struct xlat *x)
             } else {
                 x->displaced = a->displaced;
                 xlat_bring_back(x, 0xffff);
-                emit_goto(x, a->target, x->page_off + x->at[a->insn]);
+                xlat_goto(x, a->target, x->page_off + x->at[a->insn]);
             }
         }
 }
@@ -416,12 +383,12 @@ static void xlat_insn(struct xlat *x, unsigned k)
     case HOW_RET: xlat_ret(x, i, k); break;
     case HOW_JMP:
         xlat_bring_back(x, 0xffff);
-        emit_goto(x, xlat_next_off(x, k) + (int32_t)i->imm, x->page_off + x->at[k]);
+        xlat_goto(x, xlat_next_off(x, k) + (int32_t)i->imm, x->page_off + x->at[k]);
         break;
     case HOW_CALL:
         xlat_push_return(x, k);
         xlat_bring_back(x, 0xffff);
-        emit_goto(x, xlat_next_off(x, k) + (int32_t)i->imm, x->page_off + x->at[k]);
+        xlat_goto(x, xlat_next_off(x, k) + (int32_t)i->imm, x->page_off + x->at[k]);
         break;
     case HOW_JMP_IND:
         xlat_indirect_target(x, i, k);
@@ -486,7 +453,7 @@ struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, u
         xlat_insn(x, k);
     if (!ends_block((enum how)x->how[x->n - 1])) {
         xlat_bring_back(x, 0xffff);
-        emit_goto(x, xlat_next_off(x, x->n - 1), x->page_off);
+        xlat_goto(x, xlat_next_off(x, x->n - 1), x->page_off);
     }
     emit_asides(x);
     b->code_len = emit_off(&x->e) - b->code;

@@ -70,7 +70,6 @@ static inline void xlat_from(struct aside *a, uint8_t *jump)
 {
     a->from[a->nfrom++] = jump;
 }
-void xlat_lookup_jump(struct xlat *x);
 static inline int32_t xlat_next_off(const struct xlat *x, unsigned k)
 {
     return (int32_t)(x->page_off + x->at[k] + x->insns[k].len);
@@ -87,6 +86,8 @@ void xlat_flags_restore(struct xlat *x);
 void xlat_plain_mem(struct xlat *x, const struct insn *i, unsigned k, const struct operand *m, unsigned n);
 
 /* ---- bt_flow.c ---- */
+void xlat_lookup_jump(struct xlat *x);
+void xlat_goto(struct xlat *x, int32_t off, unsigned here);
 void xlat_push(struct xlat *x, const struct insn *i, unsigned k);
 void xlat_pop(struct xlat *x, const struct insn *i, unsigned k);
 void xlat_leave(struct xlat *x, unsigned k);
