@@ -9,8 +9,8 @@
  * - v->gpr[] are the registers' homes. Inside a block a register may be displaced: its value is in its home, the host register is scratch.
  *   At block boundaries nothing is displaced. Exits go through a stub that brings displaced registers back, so the state that an exit
  *   shows is exact, but for arithmetic flags that no instruction can read any more.
- * - Whatever the translator does not do itself (faults, MMIO, TLB misses, system instructions, x87) is one instruction of the interpreter:
- *   the code leaves with the instruction's number, bt_loop() interprets it and comes back behind it.
+ * - Whatever the translator does not do itself (faults, MMIO, TLB misses, rare system instructions, x87) is one instruction of the interpreter:
+ *   the code calls bt_step() with the instruction's number, and goes on where that says, behind the instruction or in another block.
  *
  * Blocks
  * - A block is keyed by the guest-physical address of its first byte and by the mode (bt_key()), lies in one page, and does not know its
@@ -66,7 +66,7 @@ struct bt_cpu {
     uint64_t scratch[2];    /* call targets across the push of the return address */
     uint32_t flags;         /* arithmetic flags as AX has them (op.h), while they are not in the host's */
     uint32_t exit_kind;     /* enum bt_exit */
-    uint32_t exit_insn;     /* BT_EXIT_INSN: block number << 8 | instruction */
+    uint32_t exit_insn;     /* bt_step(): block number << 8 | instruction */
     int32_t exit_off;       /* BT_EXIT_LINK, BT_EXIT_POLL: target's offset from `page` */
     uint32_t exit_link;     /* BT_EXIT_LINK: number of the link */
     uint32_t key;           /* the mode that `jump` holds blocks for */
@@ -87,7 +87,7 @@ struct bt_cpu {
 
 #define BT_TABLE_PAGES (1ull << 36)
 
-enum bt_exit { BT_EXIT_LOOKUP, BT_EXIT_LINK, BT_EXIT_INSN, BT_EXIT_POLL };
+enum bt_exit { BT_EXIT_LOOKUP, BT_EXIT_LINK, BT_EXIT_STEP, BT_EXIT_POLL };
 
 /* ---- for the API: creation and end. Called with libc allowed. ---- */
 /* Makes the VM's code cache of `bytes`; 0 or -errno (-EOPNOTSUPP: this host lacks FSGSBASE or BMI2). */

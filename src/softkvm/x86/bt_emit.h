@@ -8,6 +8,8 @@
 
 #include "softkvm/x86/insn.h"
 
+enum cc { CC_Z = 4, CC_NZ = 5, CC_A = 7 };
+
 struct emit {
     uint8_t *p;    /* writable alias: next byte */
     uint8_t *base; /* writable alias of the code region's start */

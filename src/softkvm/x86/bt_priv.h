@@ -105,6 +105,8 @@ void bt_page_verify(struct vcpu *v, uint64_t gpa, const uint8_t *host);
 void bt_page_protect(struct vcpu *v, uint64_t gpa);
 
 /* ---- bt_run.c, bt_tlb.c ---- */
+/* Called from translated code, the guest's state being in *v: interprets the instruction bt.exit_insn. Returns where to go on, NULL for bt_loop(). */
+const uint8_t *bt_step(struct vcpu *v);
 static inline struct bt_xpage *bt_xpage_of(struct vcpu *v, unsigned ring, uint64_t la)
 {
     return &v->bt.xpage[ring][la >> 12 & (BT_XPAGES - 1)];

@@ -140,6 +140,12 @@ static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)
 
 /* ---- running ---- */
 
+static void prepare(struct vcpu *v)
+{
+    if (!FPU_EACH && (v->bt.key & BT_KEY_SSE) && !v->fpu.live)
+        fpu_get(v);
+}
+
 static void run_code(struct vcpu *v, const uint8_t *host)
 {
     struct bt *bt = v->vm->bt;
@@ -147,29 +153,54 @@ static void run_code(struct vcpu *v, const uint8_t *host)
         const uint8_t *code;
         bt_enter_fn *fn;
     } enter = {.code = bt->rx + bt->thunk.enter};
-    if (!FPU_EACH && (v->bt.key & BT_KEY_SSE))
-        fpu_get(v);
+    prepare(v);
     v->bt.flags = flags_to_ax(v->rflags);
     enter.fn(v, host);
     flags_put(v, v->bt.flags);
 }
 
-/* One instruction by the interpreter; returns the place in the block to go on at, if that is what comes next. */
+/* The block of rip, if `jump` knows it, with nothing that has to be looked at before. */
+static const uint8_t *known_jump(struct vcpu *v)
+{
+    const struct bt_jumps *j = &v->bt.jump[ring_of(v)];
+    unsigned n = v->rip >> 1 & (BT_JUMP_SIZE - 1);
+    if (j->rip[n] != v->rip || (v->rflags & FL_RF) || v->io_done)
+        return NULL;
+    v->bt.page = j->page[n];
+    return (const uint8_t *)(uintptr_t)j->host[n];
+}
+
+/* One instruction by the interpreter; returns the place in translated code to go on at, if it is known. */
 static const uint8_t *interpret_one(struct vcpu *v, uint32_t at)
 {
     struct bt *bt = v->vm->bt;
     struct bt_block *b = bt->blocks[at >> 8];
     unsigned k = at & 0xff;
     uint64_t generation = bt->generation, flushes = v->bt.stats.flushes, page = v->bt.page;
-    uint64_t offset = (b->gpa & (PAGE_SIZE - 1)) + b->insns[k].at;
-    v->rip = page + offset;
+    uint64_t start = page + (b->gpa & (PAGE_SIZE - 1));
+    v->rip = start + b->insns[k].at;
     v->bt.stats.interps++;
     interp_execute(v);
-    if (cpu_interrupted(v) || generation != bt->generation || b->dead || k + 1u >= b->ninsns)
+    if (unlikely(cpu_interrupted(v) || !usable(v)))
         return NULL;
-    if (flushes != v->bt.stats.flushes || v->rip != page + (b->gpa & (PAGE_SIZE - 1)) + b->insns[k + 1].at || !usable(v) || mode_key(v) != b->key)
+    uint32_t key = mode_key(v);
+    bool same = generation == bt->generation && !b->dead && flushes == v->bt.stats.flushes && key == b->key;
+    if (same && k + 1u < b->ninsns && v->rip == start + b->insns[k + 1].at)
+        return bt->rx + b->code + b->insns[k + 1].host;
+    if (unlikely((key ^ v->bt.key) & ~(uint32_t)BT_KEY_USER))
         return NULL;
-    return bt->rx + b->code + b->insns[k + 1].host;
+    v->bt.key = key;
+    return known_jump(v);
+}
+
+const uint8_t *bt_step(struct vcpu *v)
+{
+    flags_put(v, v->bt.flags);
+    const uint8_t *host = interpret_one(v, v->bt.exit_insn);
+    if (host)
+        prepare(v);
+    v->bt.flags = flags_to_ax(v->rflags); /* run_code() puts them, too */
+    return host;
 }
 
 /* Links the jump that was left through to the block of its target. */
@@ -200,7 +231,7 @@ static const uint8_t *left(struct vcpu *v)
     case BT_EXIT_LINK:
         v->rip = v->bt.page + (uint64_t)(int64_t)v->bt.exit_off;
         return cpu_interrupted(v) ? NULL : follow_link(v, v->bt.exit_link);
-    case BT_EXIT_INSN: return interpret_one(v, v->bt.exit_insn);
+    case BT_EXIT_STEP: return NULL;
     case BT_EXIT_POLL:
         v->rip = v->bt.page + (uint64_t)(int64_t)v->bt.exit_off;
         v->bt.stats.polls++;

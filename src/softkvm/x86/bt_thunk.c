@@ -25,7 +25,18 @@ static void pop(struct emit *e, unsigned r)
         e8(e, 0x41);
     e8(e, 0x58 | (r & 7));
 }
-static const uint8_t saved[] = {RBX, RBP, R12, R13, R14, R15};
+/* An odd number: calls out of translated code need an aligned stack. RAX fills in. */
+static const uint8_t saved[] = {RBX, RBP, R12, R13, R14, R15, RAX};
+
+/* Loads the guest's flags and registers and jumps to bt.jump_to. */
+static void emit_resume(struct emit *e)
+{
+    e_load32(e, RAX, BT_OFF(flags));
+    e_flags_from_ax(e);
+    for (unsigned r = 0; r < 16; r++)
+        e_load(e, r, GPR_OFF(r));
+    e_jump_gs(e, BT_OFF(jump_to));
+}
 
 /* void enter(struct vcpu *v [rdi], host [rsi]) */
 static void emit_enter(struct bt *bt, struct emit *e)
@@ -35,15 +46,11 @@ static void emit_enter(struct bt *bt, struct emit *e)
         push(e, saved[i]);
     e_store(e, RSP, BT_OFF(host_rsp));
     e_store(e, RSI, BT_OFF(jump_to));
-    e_load32(e, RAX, BT_OFF(flags));
-    e_flags_from_ax(e);
-    for (unsigned r = 0; r < 16; r++)
-        e_load(e, r, GPR_OFF(r));
-    e_jump_gs(e, BT_OFF(jump_to));
+    emit_resume(e);
 }
 
-/* Stores the guest's registers, and its flags when they are in the host's, and returns from enter(). */
-static void emit_leave(struct emit *e, enum bt_exit kind, bool flags)
+/* Stores the guest's registers, and its flags when they are in the host's. */
+static void emit_save(struct emit *e, bool flags)
 {
     for (unsigned r = 0; r < 16; r++)
         e_store(e, r, GPR_OFF(r));
@@ -51,11 +58,41 @@ static void emit_leave(struct emit *e, enum bt_exit kind, bool flags)
         e_flags_to_ax(e);
         e_store32(e, RAX, BT_OFF(flags));
     }
-    e_store_imm32(e, BT_OFF(exit_kind), kind);
     e_load(e, RSP, BT_OFF(host_rsp));
+}
+
+/* Returns from enter(). */
+static void emit_return(struct emit *e)
+{
     for (unsigned i = ARRAY_SIZE(saved); i-- > 0;)
         pop(e, saved[i]);
     e8(e, 0xc3);
+}
+
+static void emit_leave(struct emit *e, enum bt_exit kind, bool flags)
+{
+    emit_save(e, flags);
+    e_store_imm32(e, BT_OFF(exit_kind), kind);
+    emit_return(e);
+}
+
+/* Calls bt_step() and goes on where that says; returns from enter() when it does not. */
+static void emit_step(struct emit *e, bool flags)
+{
+    emit_save(e, flags);
+    e_load(e, RDI, BT_OFF(self));
+    e8(e, 0x48); /* mov rax, bt_step */
+    e8(e, 0xb8);
+    e64(e, (uint64_t)(uintptr_t)bt_step);
+    e8(e, 0xff); /* call rax */
+    e8(e, 0xd0);
+    e_store(e, RAX, BT_OFF(jump_to));
+    e_rr(e, 0x85, RAX, RAX);
+    uint8_t *none = e_jump(e, CC_Z);
+    emit_resume(e);
+    e_patch(none, e->p);
+    e_store_imm32(e, BT_OFF(exit_kind), BT_EXIT_STEP);
+    emit_return(e);
 }
 
 /* Jumps to the block of bt.target, without touching a flag: the comparison is `target - rip` by NOT and LEA, the branch is JRCXZ. */
@@ -110,9 +147,9 @@ void bt_emit_thunks(struct bt *bt)
     struct emit e = {bt->rw + 64, bt->rw, bt->rw + bt->size};
     emit_enter(bt, &e);
     mark(bt, &e, &bt->thunk.exit_insn);
-    emit_leave(&e, BT_EXIT_INSN, true);
+    emit_step(&e, true);
     mark(bt, &e, &bt->thunk.exit_insn_flags);
-    emit_leave(&e, BT_EXIT_INSN, false);
+    emit_step(&e, false);
     mark(bt, &e, &bt->thunk.exit_link);
     emit_leave(&e, BT_EXIT_LINK, true);
     mark(bt, &e, &bt->thunk.exit_poll_lookup);

@@ -8,8 +8,6 @@
 #define BIT_OF(r)   (1u << (r))
 #define SCRATCHABLE (BIT_OF(RAX) | BIT_OF(RCX) | BIT_OF(RDX) | BIT_OF(RBX) | BIT_OF(RBP) | BIT_OF(RSI) | BIT_OF(RDI))
 
-enum cc { CC_Z = 4, CC_NZ = 5, CC_A = 7 };
-
 enum how { HOW_INTERP, HOW_PLAIN, HOW_LEA, HOW_SKIP, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_JCC, HOW_JMP, HOW_CALL, HOW_JMP_IND, HOW_CALL_IND, HOW_RET, HOW_END };
 
 /* What a plain operation uses beyond its operands, and what it does to the flags. */
