@@ -90,8 +90,19 @@ static void add_pattern(struct block *b)
     add(b, patterns[n].code, patterns[n].len);
 }
 
+/* Most blocks take from all rows; some from x87's alone, whose instructions leave more to each other than registers. */
 static void make_block(struct block *b, const uint16_t *rows, unsigned nrows)
 {
+    static uint16_t x87[1024];
+    static unsigned nx87;
+    if (!nx87)
+        for (unsigned n = 0; n < nrows; n++)
+            if (isa_rows[rows[n]].feature == FEAT_X87)
+                x87[nx87++] = rows[n];
+    if (chance(15)) {
+        rows = x87;
+        nrows = nx87;
+    }
     b->len = b->ninsns = 0;
     unsigned want = 1 + (unsigned)rng_below(MAX_INSNS);
     while (b->ninsns < want) {

@@ -6,6 +6,7 @@
 
 void xlat_lookup_jump(struct xlat *x)
 {
+    xlat_x87_note(x);
     e_jump_to(&x->e, x->bt->rw + x->bt->thunk.lookup[x->key & BT_KEY_USER ? BT_USER : BT_KERNEL]);
 }
 
@@ -13,6 +14,7 @@ void xlat_lookup_jump(struct xlat *x)
 void xlat_goto(struct xlat *x, int32_t off, unsigned here)
 {
     struct emit *e = &x->e;
+    xlat_x87_note(x);
     if (off < 0 || off >= (int32_t)PAGE_SIZE) {
         e_store(e, RAX, GPR_OFF(RAX));
         e_load(e, RAX, BT_OFF(page));

@@ -60,9 +60,9 @@ struct aside *xlat_check(struct xlat *x, const struct access *a)
     e_rr(e, 0x85, s2, s2); /* test s2, s2 */
     xlat_from(out, e_jump(e, CC_Z));
     if (a->size > 1) {
-        e8(e, 0xf7); /* test s1, size - 1 */
+        e8(e, 0xf7); /* test s1, size - 1, rounded up to a power of two */
         e8(e, 0xc0 | s1);
-        e32(e, a->size - 1);
+        e32(e, a->size == 10 ? 15 : a->size - 1);
         uint8_t *jump = e_jump(e, CC_NZ);
         if (a->must_align) {
             xlat_from(out, jump);
@@ -171,4 +171,6 @@ void xlat_plain_mem(struct xlat *x, const struct insn *i, unsigned k, const stru
     xlat_flags_back(x, &a);
     emit_rewritten(x, i, a.s1, a.s2);
     xlat_written(x, writes);
+    if (xlat_is_x87(i))
+        xlat_x87_ran(x, i, k, a.s1);
 }

@@ -78,7 +78,7 @@ struct bt {
 };
 #define BT_GPA_MAX BIT64(46)
 
-enum bt_key { BT_KEY_USER = 1, BT_KEY_SSE = 2, BT_KEY_AVX = 4 };
+enum bt_key { BT_KEY_USER = 1, BT_KEY_SSE = 2, BT_KEY_AVX = 4, BT_KEY_X87 = 8 };
 
 /* ---- bt_xlat.c ---- */
 /* Translates from `src` (gpa's bytes in host memory, `avail` of them up to the page's end). NULL when the first instruction cannot be part of a

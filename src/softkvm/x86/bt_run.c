@@ -39,7 +39,10 @@ static bool usable(const struct vcpu *v)
 static uint32_t mode_key(const struct vcpu *v)
 {
     uint32_t key = v->cpl == 3 ? BT_KEY_USER : 0;
-    if (v->cr0 & (CR0_EM | CR0_TS) || !(v->cr4 & CR4_OSFXSR))
+    if (v->cr0 & (CR0_EM | CR0_TS))
+        return key;
+    key |= BT_KEY_X87;
+    if (!(v->cr4 & CR4_OSFXSR))
         return key;
     key |= BT_KEY_SSE;
     if ((v->cr4 & CR4_OSXSAVE) && (v->xcr0 & (XCR0_SSE | XCR0_AVX)) == (XCR0_SSE | XCR0_AVX))
@@ -142,7 +145,7 @@ static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)
 
 static void prepare(struct vcpu *v)
 {
-    if (!FPU_EACH && (v->bt.key & BT_KEY_SSE) && !v->fpu.live)
+    if (!FPU_EACH && (v->bt.key & BT_KEY_X87) && !v->fpu.live)
         fpu_get(v);
 }
 

@@ -68,7 +68,7 @@ void xlat_reg_use(const struct insn *i, unsigned t, unsigned *reads, unsigned *w
 static unsigned native_traits(const struct insn *i)
 {
     unsigned t = T_PLAIN | T_TRAPS;
-    if (i->desc->flags & ISA_WFLAGS)
+    if ((i->desc->flags & ISA_WFLAGS) && !xlat_is_x87(i)) /* FCOMI and its kin leave some alone on some processors */
         t |= T_KILLS;
     switch (i->op) {
     case OP_pcmpestri: case OP_vpcmpestri: return t | T_RAX_R | T_RDX_R | T_RCX_R | T_RCX_W;
@@ -87,17 +87,19 @@ unsigned xlat_traits(const struct insn *i)
 
 static bool native_here(const struct insn *i, uint32_t key)
 {
-    if (FPU_EACH || i->exec != native_exec || (i->desc->flags & ISA_NOVM) || i->desc->feature == FEAT_X87 || i->desc->feature == FEAT_MMX)
+    if (FPU_EACH || i->exec != native_exec || (i->desc->flags & ISA_NOVM))
         return false;
+    if (xlat_is_x87(i))
+        return xlat_x87_here(i, key);
+    bool vec = insn_has(i, PFX_VEX);
     for (unsigned n = 0; n < i->nops; n++)
-        if (i->ops[n].kind == OPK_MMX || i->ops[n].kind == OPK_ST)
-            return false;
-    return key & (insn_has(i, PFX_VEX) ? BT_KEY_AVX : BT_KEY_SSE);
+        vec |= i->ops[n].kind == OPK_VEC;
+    return key & (insn_has(i, PFX_VEX) ? BT_KEY_AVX : vec ? BT_KEY_SSE : BT_KEY_X87);
 }
 
 static bool plain_size(unsigned size)
 {
-    return size == 1 || size == 2 || size == 4 || size == 8 || size == 16 || size == 32;
+    return size == 1 || size == 2 || size == 4 || size == 8 || size == 10 || size == 16 || size == 32;
 }
 
 static enum how plain_or_interp(const struct insn *i, uint32_t key)
@@ -114,6 +116,8 @@ static enum how plain_or_interp(const struct insn *i, uint32_t key)
         return HOW_PLAIN;
     if (i->addrsize != 8 || !plain_size(m->size) || (i->opmap == 0 && (i->opcode & 0xfc) == 0xa0 && i->op == OP_mov))
         return HOW_INTERP;
+    if (i->op == OP_fldcw)
+        return HOW_FLDCW;
     bool bit_string = i->op == OP_bt || i->op == OP_bts || i->op == OP_btr || i->op == OP_btc;
     return bit_string && i->ops[1].kind == OPK_GPR ? HOW_INTERP : HOW_PLAIN;
 }
@@ -265,12 +269,13 @@ unsigned xlat_scratch(struct xlat *x, unsigned k, unsigned avoid)
 struct aside *xlat_aside(struct xlat *x, unsigned kind, unsigned k)
 {
     struct aside *a = &x->asides[x->nasides++];
-    *a = (struct aside){.kind = kind, .insn = (uint8_t)k, .displaced = x->displaced};
+    *a = (struct aside){.kind = kind, .insn = (uint8_t)k, .displaced = x->displaced, .x87 = x->x87};
     return a;
 }
 
 static void emit_exit_insn(struct xlat *x, unsigned k, bool flags_saved)
 {
+    xlat_x87_note(x);
     e_store_imm32(&x->e, BT_OFF(exit_insn), x->b->number << 8 | k);
     e_jump_to(&x->e, x->bt->rw + (flags_saved ? x->bt->thunk.exit_insn_flags : x->bt->thunk.exit_insn));
 }
@@ -279,6 +284,7 @@ static void emit_aside_slow(struct xlat *x, struct aside *a)
 {
     x->map[a->insn].slow = (uint16_t)(emit_off(&x->e) - x->b->code);
     x->displaced = a->displaced;
+    x->x87 = a->x87;
     xlat_bring_back(x, 0xffff);
     emit_exit_insn(x, a->insn, a->flags_saved);
 }
@@ -315,6 +321,7 @@ static void emit_asides(struct xlat *x)
                 emit_aside_cross(x, a);
             } else {
                 x->displaced = a->displaced;
+                x->x87 = a->x87;
                 xlat_bring_back(x, 0xffff);
                 xlat_goto(x, a->target, x->page_off + x->at[a->insn]);
             }
@@ -338,6 +345,8 @@ static void xlat_plain(struct xlat *x, const struct insn *i, unsigned k)
     for (unsigned b = 0; b < i->len; b++)
         e8(&x->e, i->bytes[b]);
     xlat_written(x, writes);
+    if (xlat_is_x87(i))
+        xlat_x87_ran(x, i, k, REG_NONE);
 }
 
 static void xlat_lea(struct xlat *x, const struct insn *i, unsigned k)
@@ -366,6 +375,8 @@ static void xlat_interp(struct xlat *x, unsigned k)
     xlat_bring_back(x, 0xffff);
     emit_exit_insn(x, k, false);
     x->home = 0xffff; /* entered again, behind it, from the homes */
+    x->x87 = 0;
+    x->x87_page = false;
 }
 
 static void xlat_insn(struct xlat *x, unsigned k)
@@ -379,6 +390,7 @@ static void xlat_insn(struct xlat *x, unsigned k)
     case HOW_PUSH: xlat_push(x, i, k); break;
     case HOW_POP: xlat_pop(x, i, k); break;
     case HOW_LEAVE: xlat_leave(x, k); break;
+    case HOW_FLDCW: xlat_fldcw(x, i, k); break;
     case HOW_JCC: xlat_jcc(x, i, k); break;
     case HOW_RET: xlat_ret(x, i, k); break;
     case HOW_JMP:

@@ -8,7 +8,7 @@
 #define BIT_OF(r)   (1u << (r))
 #define SCRATCHABLE (BIT_OF(RAX) | BIT_OF(RCX) | BIT_OF(RDX) | BIT_OF(RBX) | BIT_OF(RBP) | BIT_OF(RSI) | BIT_OF(RDI))
 
-enum how { HOW_INTERP, HOW_PLAIN, HOW_LEA, HOW_SKIP, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_JCC, HOW_JMP, HOW_CALL, HOW_JMP_IND, HOW_CALL_IND, HOW_RET, HOW_END };
+enum how { HOW_INTERP, HOW_PLAIN, HOW_LEA, HOW_SKIP, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_FLDCW, HOW_JCC, HOW_JMP, HOW_CALL, HOW_JMP_IND, HOW_CALL_IND, HOW_RET, HOW_END };
 
 /* What a plain operation uses beyond its operands, and what it does to the flags. */
 enum trait { T_PLAIN = 1, T_KILLS = 2, T_RAX_R = 4, T_RAX_W = 8, T_RDX_R = 16, T_RDX_W = 32, T_RCX_R = 64, T_RBX_R = 128, T_RCX_W = 256, T_TRAPS = 512 };
@@ -21,6 +21,7 @@ struct aside {
     uint8_t *back;      /* ASIDE_CROSS: where it goes on */
     unsigned slow;      /* ASIDE_CROSS: index of the instruction's ASIDE_SLOW */
     uint16_t displaced;
+    uint32_t x87;       /* the block's `x87` there */
     int32_t target;     /* ASIDE_TAKEN: offset from the page */
 };
 
@@ -32,6 +33,8 @@ struct xlat {
     unsigned page_off; /* of the block's first byte */
     unsigned n;
     uint16_t displaced, home;
+    uint32_t x87;        /* struct fpu's note to leave at an exit here, 0 none */
+    bool x87_page;       /* its note_page is this block's */
     struct insn insns[BT_MAX_INSNS];
     uint8_t at[BT_MAX_INSNS], how[BT_MAX_INSNS];
     bool flags_live[BT_MAX_INSNS]; /* before the instruction */
@@ -82,6 +85,13 @@ void xlat_modrm(struct emit *e, unsigned reg, unsigned s1, unsigned s2);
 void xlat_flags_save(struct xlat *x);
 void xlat_flags_restore(struct xlat *x);
 void xlat_plain_mem(struct xlat *x, const struct insn *i, unsigned k, const struct operand *m, unsigned n);
+
+/* ---- bt_x87.c ---- */
+bool xlat_x87_here(const struct insn *i, uint32_t key);
+bool xlat_is_x87(const struct insn *i);
+void xlat_x87_ran(struct xlat *x, const struct insn *i, unsigned k, unsigned s1); /* s1: the operand's linear address, REG_NONE without one */
+void xlat_x87_note(struct xlat *x); /* in front of each exit */
+void xlat_fldcw(struct xlat *x, const struct insn *i, unsigned k);
 
 /* ---- bt_flow.c ---- */
 void xlat_lookup_jump(struct xlat *x);

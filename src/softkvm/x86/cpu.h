@@ -171,11 +171,20 @@ struct fpu {
     uint8_t ptrs; /* FPU_FIP, FPU_FDP, FPU_FOP: fpu.c */
     uint16_t fop;
     uint64_t fip, fdp;
+    /* What translated code leaves of the last x87 instruction that it ran, for fpu_ptrs_noted() to look at: FPU_NOTE_* bits, 0 nothing new; the linear
+     * address of its page; the linear address of the last memory operand, 0 none. */
+    uint32_t note;
+    uint64_t note_page, note_ea;
     struct fpu_host { /* the VMM's own control words while the guest's state is live */
         uint16_t fcw;
         uint32_t mxcsr;
     } host;
 };
+
+/* struct fpu's note: offset in the page in bits 0..11, FOP in 12..22 */
+#define FPU_NOTE_FOP 12
+#define FPU_NOTE_MEM BIT(30) /* the instruction has a memory operand */
+#define FPU_NOTE     BIT(31)
 
 struct msr_state { /* the MSRs that are plain storage or have no better home; msr.c owns their meaning */
     uint64_t tsc_aux, star, lstar, cstar, sfmask, kernel_gs_base;

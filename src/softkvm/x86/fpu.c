@@ -8,7 +8,7 @@
  * Last-instruction pointers. An x87 instruction runs in a stub, so the processor records the stub's address, its host operand and
  * the rewritten opcode. fpu_ptrs_set() notes the guest's values after each instruction that changes them, and fpu_put() writes
  * those into the area; whoever reads them otherwise (FNSTENV, FXSAVE...) first lets fpu_ptrs_settle() do that, and gets the right
- * ones from the registers. Recent processors record FDP and FOP on unmasked exceptions only: fpu_init() asks this one.
+ * ones from the registers. Translated code only notes its last x87 instruction (bt_x87.c), and fpu_ptrs_noted() follows it up. Recent processors record FDP and FOP on unmasked exceptions only: fpu_init() asks this one.
  */
 #include <errno.h>
 
@@ -169,6 +169,31 @@ bool fpu_fdp_exceptions_only(void)
 
 /* ---- in and out of the registers ---- */
 
+/* The processor's rules: which pointers an instruction updates that has left `fsw`. */
+static void set_pointers(struct fpu *f, uint64_t fip, uint16_t fop, uint16_t fsw, bool mem, uint64_t ea)
+{
+    f->fip = fip;
+    f->ptrs |= FPU_FIP;
+    if (unlikely((fsw & FSW_ES) || host.fop_always)) {
+        f->fop = fop;
+        f->ptrs |= FPU_FOP;
+    }
+    if (mem && unlikely((fsw & FSW_ES) || host.fdp_always)) {
+        f->fdp = ea;
+        f->ptrs |= FPU_FDP;
+    }
+}
+
+/* Nothing that translated code does takes ES back, so the status word is still what the noted instruction has left. */
+static void take_note(struct fpu *f, uint16_t fsw)
+{
+    if (!f->note)
+        return;
+    bool mem = fsw & FSW_ES ? f->note & FPU_NOTE_MEM : f->note_ea; /* or a memory operand of an earlier one, on processors that remember it */
+    set_pointers(f, f->note_page + (f->note & (PAGE_SIZE - 1)), f->note >> FPU_NOTE_FOP & 0x7ff, fsw, mem, f->note_ea);
+    f->note = 0;
+}
+
 /* Puts the guest's last-instruction pointers in the place of the stub's. A field that the processor has saved as zero it does not
  * keep at this moment (AMD's keep them only while an exception is pending), and so neither do we. */
 static void patch_pointers(struct fpu *f)
@@ -196,6 +221,7 @@ void fpu_put(struct vcpu *v)
         return;
     fpu_leave(v->fpu.area, host.guest_mask, &init_area, host.load_mask, &v->fpu.host);
     v->fpu.live = false;
+    take_note(&v->fpu, *field16(v->fpu.area, AT_FSW));
     patch_pointers(&v->fpu);
 }
 
@@ -227,21 +253,24 @@ uint64_t fpu_try(struct vcpu *v, native_code *code, struct native_regs *r, void 
     return run_bracketed(v, code, r, mem, NULL);
 }
 
+void fpu_ptrs_noted(struct vcpu *v)
+{
+    uint16_t fsw;
+    if (likely(!v->fpu.note))
+        return;
+    fpu_run(v, fpu_op_fnstsw, NULL, &fsw);
+    take_note(&v->fpu, fsw);
+}
+
 void fpu_ptrs_set(struct vcpu *v, uint16_t fop, uint16_t fsw, bool mem, uint64_t ea)
 {
-    struct fpu *f = &v->fpu;
-    f->fip = v->rip;
-    f->ptrs |= FPU_FIP;
-    if (unlikely((fsw & FSW_ES) || host.fop_always)) {
-        f->fop = fop;
-        f->ptrs |= FPU_FOP;
-    }
-    if (mem && unlikely((fsw & FSW_ES) || host.fdp_always)) {
-        f->fdp = ea;
-        f->ptrs |= FPU_FDP;
-    }
+    set_pointers(&v->fpu, v->rip, fop, fsw, mem, ea);
+    /* Translated code that goes on behind this instruction may note it once more. */
+    v->fpu.note_page = v->rip & PAGE_MASK;
+    if (mem)
+        v->fpu.note_ea = ea;
     if (FPU_EACH)
-        patch_pointers(f);
+        patch_pointers(&v->fpu);
 }
 
 /* After power-up the state is what KVM gives a new vCPU, that of FNINIT, where SDM vol. 3, table 9-1 has FCW = 0x40. INIT leaves it
@@ -255,7 +284,7 @@ void fpu_reset(struct vcpu *v, bool init)
     *field16(v->fpu.area, AT_FCW) = FCW_DEFAULT;
     *field32(v->fpu.area, AT_MXCSR) = MXCSR_DEFAULT;
     *field32(v->fpu.area, AT_MXCSR_MASK) = host.mxcsr_mask;
-    v->fpu.ptrs = 0;
+    fpu_ptrs_loaded(v);
 }
 
 static _Noreturn void refuse(struct vcpu *v, bool ud)

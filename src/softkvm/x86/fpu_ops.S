@@ -56,6 +56,7 @@ fpu_ops_begin:
         OP      stmxcsr, stmxcsr (%rsi)
         OP      fwait, fwait
         OP      fninit, fninit
+        OP      fnstsw, fnstsw (%rsi)
         /* x87 environments in their 32-bit and 16-bit protected-mode formats, SDM vol. 1, figures 8-9 and 8-11 */
         OP      fnstenv32, fnstenv (%rsi)
         OP      fnstenv16, data16 fnstenv (%rsi)

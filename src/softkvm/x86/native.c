@@ -117,6 +117,12 @@ static bool x87_control(const struct insn *i)
     return x87_no_wait(i) || (i->opcode == 0xd9 && is_mem(i) && (i->modrm >> 3 & 7) == 5);
 }
 
+bool native_x87_pointers(const struct insn *i, uint16_t *fop)
+{
+    *fop = (uint16_t)((i->opcode & 7) << 8 | i->modrm);
+    return is_x87(i) && !x87_control(i);
+}
+
 static enum fpu_class class_of(const struct insn *i)
 {
     bool vec = false;
@@ -555,6 +561,8 @@ static void exec(struct vcpu *v, const struct insn *i, const struct native_stub 
     struct native_regs r;
     uint64_t ea = 0;
     fpu_check(v, s->cls);
+    if (s->cls == FPU_X87)
+        fpu_ptrs_noted(v);
     if (s->flags & STUB_GPR)
         regs_load(v, i, s, &r);
     if (s->flags & STUB_FLAGS_IN)

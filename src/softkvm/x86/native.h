@@ -51,7 +51,7 @@ void fpu_enter(const void *area, uint64_t mask, struct fpu_host *save);
 void fpu_leave(void *area, uint64_t save_mask, const void *init, uint64_t init_mask, const struct fpu_host *saved);
 void native_sync(void);
 extern native_code fpu_op_xsave64, fpu_op_xsave, fpu_op_xrstor64, fpu_op_xrstor, fpu_op_fxsave64, fpu_op_fxsave, fpu_op_fxrstor64,
-    fpu_op_fxrstor, fpu_op_ldmxcsr, fpu_op_stmxcsr, fpu_op_fwait, fpu_op_fninit, fpu_op_fnstenv32, fpu_op_fnstenv16,
+    fpu_op_fxrstor, fpu_op_ldmxcsr, fpu_op_stmxcsr, fpu_op_fwait, fpu_op_fninit, fpu_op_fnstsw, fpu_op_fnstenv32, fpu_op_fnstenv16,
     fpu_op_fldenv32, fpu_op_fldenv16, fpu_op_fnsave32, fpu_op_fnsave16, fpu_op_frstor32, fpu_op_frstor16, fpu_op_fld1, fpu_op_flds;
 
 /* ---- fpu.c ---- */
@@ -65,13 +65,17 @@ uint64_t fpu_try(struct vcpu *v, native_code *code, struct native_regs *r, void 
 static inline void fpu_ptrs_loaded(struct vcpu *v)
 {
     v->fpu.ptrs = 0;
+    v->fpu.note = 0;
+    v->fpu.note_ea = 0;
 }
 /* Before reading the pointers out of the host's registers: makes them the guest's. */
 static inline void fpu_ptrs_settle(struct vcpu *v)
 {
-    if (v->fpu.ptrs)
+    if (v->fpu.ptrs | v->fpu.note)
         fpu_put(v);
 }
+/* Takes over what translated code has noted; before an instruction that may change the exceptions that are pending. */
+void fpu_ptrs_noted(struct vcpu *v);
 /* A non-control x87 instruction at v->rip has executed. `fsw` as left by it; `ea`: its memory operand's offset, if `mem`. */
 void fpu_ptrs_set(struct vcpu *v, uint16_t fop, uint16_t fsw, bool mem, uint64_t ea);
 
@@ -89,6 +93,8 @@ void fpu_check(struct vcpu *v, enum fpu_class c);
 
 /* Raises the guest's exception for a trap of native_code. */
 _Noreturn void native_raise(struct vcpu *v, uint64_t trap);
+/* Does it change the last-instruction pointers? Control instructions do not. *fop: what it leaves as FOP. */
+bool native_x87_pointers(const struct insn *i, uint16_t *fop);
 /* fpu_run() of what cannot trap in a well-behaved guest; raises otherwise. */
 void native_run(struct vcpu *v, native_code *code, struct native_regs *r, void *mem);
 /* Raises a pending x87 exception: for waiting instructions whose memory operand might raise something of lower priority. */
