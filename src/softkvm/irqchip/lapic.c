@@ -618,8 +618,8 @@ static uint32_t restorable(const struct lapic *l, unsigned r)
 {
     if (is_lvt(l, r))
         return lvt_writable(r);
-    if (r == LR_ISR || r == LR_IRR || r == LR_TMR)
-        return 0xffff0000; /* vectors 0-15 do not exist */
+    if (r == LR_ISR || r == LR_TMR)
+        return 0xffff0000; /* vectors 0-15 do not exist; IRR shows them all the same, without effect, as KVM's does */
     if (r > LR_ISR && r < LR_ESR)
         return 0xffffffff;
     switch (r) {

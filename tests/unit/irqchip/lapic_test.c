@@ -428,14 +428,20 @@ static void hostile_state(void)
     CHECK_EQ(lapic_set(v, &s), 0);
     CHECK_EQ(apic_get(v, LR_VERSION), 0x50014);
     CHECK_EQ(apic_get(v, LR_SVR), 0x1ff);
-    CHECK_EQ(apic_get(v, LR_IRR), 0xffff0000);
+    CHECK_EQ(apic_get(v, LR_IRR), 0xffffffff);
+    CHECK_EQ(apic_get(v, LR_ISR), 0xffff0000);
     CHECK_EQ(apic_get(v, LR_LVTT), 0x700ff);
     CHECK_EQ(apic_take(v), -1);
     for (int n = 0; n < 240; n++)
         apic_eoi(v); /* every vector in service, and level-triggered */
     CHECK_EQ(apic_get(v, LR_ISR + 7), 0);
     apic_set(v, LR_TPR, 0);
-    CHECK_EQ(apic_take(v), 0xff);
+    for (int n = 0xff; n >= 16; n--) {
+        CHECK_EQ(apic_take(v), n);
+        apic_eoi(v);
+    }
+    CHECK_EQ(apic_get(v, LR_IRR), 0xffff); /* visible, and never delivered */
+    CHECK_EQ(apic_take(v), -1);
     rig_free(r);
 }
 
