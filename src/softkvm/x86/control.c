@@ -216,7 +216,7 @@ void op_mov_dr(struct vcpu *v, const struct insn *i)
     require_cpl0(v);
     if ((n == 4 || n == 5) && (v->cr4 & CR4_DE))
         cpu_ud(v);
-    if (v->dr[7] & DR7_GD)
+    if (debug_dr7(v) & DR7_GD)
         cpu_fault_db(v, DR6_BD);
     if (n == 4 || n == 5)
         n += 2;

@@ -27,6 +27,11 @@ static uint64_t effective_dr(const struct vcpu *v, unsigned n)
     return outside_uses(v, KVM_GUESTDBG_USE_HW_BP) ? v->guest_debug.arch.debugreg[n] : v->dr[n];
 }
 
+uint64_t debug_dr7(const struct vcpu *v)
+{
+    return effective_dr(v, 7);
+}
+
 /* Breakpoint n, or false when it is not enabled. SDM vol. 3, 18.2.4 and 18.2.5: the address is aligned to the length. */
 static bool breakpoint(const struct vcpu *v, unsigned n, struct breakpoint *b)
 {

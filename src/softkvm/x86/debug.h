@@ -55,6 +55,9 @@ _Noreturn void cpu_fault_db(struct vcpu *v, uint64_t dr6_bits);
 /* INT3: leaves with KVM_EXIT_DEBUG when a debugger has software breakpoints (KVM_GUESTDBG_USE_SW_BP), else returns. */
 void debug_int3(struct vcpu *v);
 
+/* DR7 as it is in force: a debugger's outside, or the guest's. */
+uint64_t debug_dr7(const struct vcpu *v);
+
 /* MOV DRn, and KVM_SET_DEBUGREGS after its checks. */
 void dr_write(struct vcpu *v, unsigned n, uint64_t val);
 

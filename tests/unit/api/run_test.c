@@ -355,6 +355,18 @@ static void breakpoints(void)
     CHECK_EQ(guest_regs(g, 0).rip, 0x1006);
 }
 
+/* A debugger that uses the breakpoint registers hears of a guest that looks at them. */
+static void general_detect(void)
+{
+    struct guest *g = guest_new(1, 0);
+    guest_long(g, 0, 0x10000, CODE(0x90, 0x0f, 0x21, 0xc0, 0xf4)); /* nop; mov rax,dr0; hlt */
+    debug_control(g, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP, (uint64_t[8]){[7] = 1 << 10 | 1 << 13});
+    struct kvm_run *run = RUN(g, 0, KVM_EXIT_DEBUG);
+    CHECK_EQ(run->debug.arch.exception, 1);
+    CHECK_EQ(run->debug.arch.pc, 0x10001);
+    CHECK_EQ(run->debug.arch.dr6, 0xffff0ff0 | 1 << 13);
+}
+
 static void injected_debug_exception(void)
 {
     struct guest *g = guest_new(1, 0);
@@ -495,6 +507,7 @@ const struct test tests[] = {
     {"nmi", nmi, EMULATED ": the second NMI waits for more than IRET"},
     {"single step", single_step, NULL},
     {"breakpoints", breakpoints, EMULATED ": breakpoints do not hit there"},
+    {"general detect", general_detect, EMULATED ": breakpoints do not hit there"},
     {"injected #DB", injected_debug_exception, NULL},
     {"sync regs", sync_regs, NULL},
     {"cr8 exit", cr8_exit, EMULATED ": its emulator's MOV CR8 does not exit"},
