@@ -460,6 +460,7 @@ int run_ioctl(struct vcpu *v, void *arg)
     v->api->ran = true;
     running.signalled = false;
     running.vcpu = v;
+    pv_run_begins(v);
     sigmask_enter(&v->api->sigmask);
     if (v->bt.on)
         bt_thread_init();

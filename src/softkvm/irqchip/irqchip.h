@@ -97,6 +97,7 @@ void lapic_vapic_from_guest(struct vcpu *v);
 uint64_t pv_hypercall(struct vcpu *v, uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, bool op64);
 int pv_msr_read(struct vcpu *v, uint32_t index, uint64_t *val, bool host);   /* 0x11, 0x12, 0x4b564d00.. */
 int pv_msr_write(struct vcpu *v, uint32_t index, uint64_t val, bool host);
+void pv_run_begins(struct vcpu *v); /* KVM_RUN: a guest sees by its steal time's version that the vCPU was away */
 void pv_before_run(struct vcpu *v); /* refresh kvmclock page and steal time when due */
 /* A new VM's clock starts with pv_clock_set() of a zeroed structure. */
 int pv_clock_get(struct softkvm_vm *vm, struct kvm_clock_data *c);

@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <x86intrin.h>
 
 #include "softkvm/irqchip/irqchip.h"
@@ -205,6 +206,20 @@ static void update_steal(struct vcpu *v)
     v->pv.steal_tid = tid;
     v->pv.steal_seen = delay;
     publish((uint32_t *)(void *)st, &now, 5, offsetof(struct kvm_steal_time, version) / 4);
+}
+
+void pv_run_begins(struct vcpu *v)
+{
+    if (!(v->msr.kvm_steal_time & KVM_MSR_ENABLED))
+        return;
+    struct rusage now; /* without a context switch nothing was stolen */
+    if (getrusage(RUSAGE_THREAD, &now) == 0 && v->pv.steal_switches != now.ru_nvcsw + now.ru_nivcsw) {
+        v->pv.steal_switches = now.ru_nvcsw + now.ru_nivcsw;
+        v->pv.steal_due = 0;
+    }
+    struct kvm_steal_time *st = pv_area(v, v->msr.kvm_steal_time & ~(STEAL_RESERVED_BITS | KVM_MSR_ENABLED), sizeof(*st));
+    if (st)
+        __atomic_store_n(&st->version, (__atomic_load_n(&st->version, __ATOMIC_RELAXED) | 1) + 1, __ATOMIC_RELEASE);
 }
 
 void pv_before_run(struct vcpu *v)

@@ -269,6 +269,7 @@ struct vcpu {
     struct {
         uint64_t steal_due, steal_seen; /* ns: next look, and the thread's run delay at the last one */
         int steal_tid;
+        long steal_switches; /* context switches of the thread, at the begin of the last KVM_RUN */
     } pv;
 
     /* CPUID as set by KVM_SET_CPUID2, and what follows from it */

@@ -210,9 +210,13 @@ static void steal_time(void)
     v->pv.steal_tid = 1; /* it ran on another thread before */
     v->pv.steal_seen = 0;
     v->pv.steal_due = 0;
-    uint64_t before = st.steal;
+    uint64_t before = st.steal, version = st.version;
     pv_before_run(v);
     memcpy(&st, r->ram + 0x9000, sizeof(st));
+    CHECK_EQ(st.steal, before);
+    pv_run_begins(v); /* the guest sees that its vCPU was away */
+    memcpy(&st, r->ram + 0x9000, sizeof(st));
+    CHECK(st.version > version && !(st.version & 1));
     CHECK_EQ(st.steal, before);
     CHECK_EQ(pv_msr_write(v, MSR_KVM_STEAL_TIME, ~0x3eull, false), 0);
     rig_free(r);
