@@ -243,6 +243,10 @@ struct vcpu_api {
     _Atomic bool waiting;
     struct sigmask sigmask;
 
+    /* fds.c */
+    pthread_t runner; /* the thread whose KVM_RUN a shim has announced, while `announced`; guarded by the table's lock */
+    bool announced;
+
     /* run.c */
     bool ran;                 /* KVM_RUN has been called: the CPUID table is fixed */
     bool delivering;          /* what is in flight (exits_in_flight) is not an instruction but the delivery of the event in v->ev */

@@ -192,6 +192,33 @@ bool fds_recognize(int fd)
     return false;
 }
 
+void run_announce(int fd, bool begins)
+{
+    pthread_mutex_lock(&table.lock);
+    struct object *o = fd >= 0 && fd < table.count ? table.slots[fd] : NULL;
+    if (o && o->kind == OBJECT_VCPU && !o->foreign) {
+        struct vcpu_api *a = ((struct vcpu *)o->what)->api;
+        if (begins)
+            a->runner = pthread_self();
+        a->announced = begins;
+    }
+    pthread_mutex_unlock(&table.lock);
+}
+
+void run_cancelled(pthread_t thread)
+{
+    pthread_mutex_lock(&table.lock);
+    for (int i = 0; i < table.count; i++) {
+        struct object *o = table.slots[i];
+        if (!o || o->kind != OBJECT_VCPU || o->foreign)
+            continue;
+        struct vcpu *v = o->what;
+        if (v->api->announced && pthread_equal(v->api->runner, thread))
+            vcpu_kick(v, REQ_EXIT);
+    }
+    pthread_mutex_unlock(&table.lock);
+}
+
 /* ---- fork(), opening, closing ---- */
 
 /* fork(): the table is consistent in the child, and nothing in it is the child's own. */

@@ -6,6 +6,7 @@
 #ifndef LODGE_SOFTKVM_HOSTING_H
 #define LODGE_SOFTKVM_HOSTING_H
 
+#include <pthread.h>
 #include <stdbool.h>
 
 struct sigaction;
@@ -24,6 +25,10 @@ void cpuid_places_as_host(void);
 /* A signal handler of the program runs in this thread. When that is inside KVM_RUN, KVM_RUN returns EINTR soon, and the answer is true. For
  * signal handlers; may change errno. */
 bool run_signalled(void);
+
+/* Around KVM_RUN on `fd` by a thread that may be cancelled at any moment; run_cancelled(thread) makes it return EINTR. */
+void run_announce(int fd, bool begins);
+void run_cancelled(pthread_t thread);
 
 /* Signals whose handler must stay softkvm's (trap.c). trap_chain() is sigaction() for the handler behind it, and trap_busy says that the thread sets
  * a handler on softkvm's own behalf. */

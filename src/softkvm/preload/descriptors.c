@@ -38,6 +38,38 @@ static bool owned(int fd)
     return softkvm_owns(fd) && getpid() == owner;
 }
 
+/*
+ * A thread that is cancelled asynchronously must not end with softkvm's locks held. So cancellation waits until the call is over;
+ * KVM_RUN, which may take for ever, is ended by pthread_cancel() below.
+ */
+static int kvm_ioctl(int fd, unsigned long request, void *arg)
+{
+    int type, state, other;
+    pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
+    if (type == PTHREAD_CANCEL_DEFERRED)
+        return softkvm_ioctl(fd, request, arg);
+    if (request == KVM_RUN)
+        run_announce(fd, true);
+    pthread_testcancel(); /* from here on pthread_cancel() finds the announcement */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+    int r = softkvm_ioctl(fd, request, arg);
+    int saved = errno;
+    if (request == KVM_RUN)
+        run_announce(fd, false);
+    pthread_setcancelstate(state, &other);
+    pthread_testcancel();
+    pthread_setcanceltype(type, &other);
+    errno = saved;
+    return r;
+}
+
+SHIM int pthread_cancel(pthread_t thread)
+{
+    int err = REAL(pthread_cancel)(thread);
+    run_cancelled(thread);
+    return err;
+}
+
 SHIM int ioctl(int fd, unsigned long request, ...)
 {
     va_list ap;
@@ -45,7 +77,7 @@ SHIM int ioctl(int fd, unsigned long request, ...)
     void *arg = va_arg(ap, void *);
     va_end(ap);
     if (_IOC_TYPE(request) == KVMIO && (softkvm_owns(fd) || fds_recognize(fd)))
-        return softkvm_ioctl(fd, request, arg);
+        return kvm_ioctl(fd, request, arg);
     return REAL(ioctl)(fd, request, arg);
 }
 

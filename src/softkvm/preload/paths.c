@@ -26,6 +26,7 @@ static bool is_kvm(const char *path)
 
 static int open_kvm(int flags)
 {
+    shim_internal_signals();
     int fd = softkvm_open();
     if (fd >= 0 && !(flags & O_CLOEXEC))
         fcntl(fd, F_SETFD, 0);

@@ -6,6 +6,7 @@
  * Which calls those are:
  * - paths.c: opening /dev/kvm, and looking whether it is there.
  * - descriptors.c: ioctls of type KVMIO, and whatever ends or copies a descriptor. mmap() needs nothing: a vCPU's descriptor is a memfd.
+ *   Also pthread_cancel(), for threads that are inside such an ioctl.
  * - signals.c: handlers, so that they run on an alternate stack and end KVM_RUN, and masks, so that softkvm's own traps stay open.
  *
  * softkvm itself is linked into this library, and its calls come here too.
@@ -27,5 +28,8 @@
 
 typedef void shim_fn(void);
 shim_fn *shim_real(const char *name); /* ends the program when there is none */
+
+/* ---- signals.c ---- */
+void shim_internal_signals(void); /* before the first guest runs: the C library's handlers get an alternate stack too */
 
 #endif

@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/syscall.h>
 
 #include "base/util.h"
 #include "softkvm/api/hosting.h"
@@ -148,6 +149,56 @@ SHIM __sighandler_t __sysv_signal(int sig, __sighandler_t handler)
 SHIM __sighandler_t sysv_signal(int sig, __sighandler_t handler)
 {
     return set_simply(sig, handler, (int)(SA_RESETHAND | SA_NODEFER));
+}
+
+/* ---- the C library's own signals ---- */
+
+/*
+ * glibc installs handlers of its own for the first two real-time signals (pthread_cancel, setuid in all threads), without SA_ONSTACK and past
+ * sigaction(). The one appears with the first thread, the other with the first cancellation; so both are made to appear, and get the flag.
+ */
+#define FIRST_INTERNAL 32
+#define LAST_INTERNAL  33
+
+struct kernel_sigaction {
+    uintptr_t handler;
+    unsigned long flags;
+    uintptr_t restorer;
+    uint64_t mask;
+};
+
+static void *sleeper(void *arg)
+{
+    for (;;)
+        pause();
+    return arg;
+}
+
+static void provoke_handlers(void)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, sleeper, NULL))
+        return;
+    REAL(pthread_cancel)(thread);
+    pthread_join(thread, NULL);
+}
+
+static void put_on_stack(void)
+{
+    provoke_handlers();
+    for (int sig = FIRST_INTERNAL; sig <= LAST_INTERNAL; sig++) {
+        struct kernel_sigaction k;
+        if (syscall(SYS_rt_sigaction, sig, NULL, &k, sizeof k.mask) || k.handler == (uintptr_t)SIG_DFL || k.handler == (uintptr_t)SIG_IGN)
+            continue;
+        k.flags |= SA_ONSTACK;
+        syscall(SYS_rt_sigaction, sig, &k, NULL, sizeof k.mask);
+    }
+}
+
+void shim_internal_signals(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, put_on_stack);
 }
 
 /* ---- masks ---- */
