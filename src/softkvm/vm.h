@@ -46,6 +46,7 @@ struct softkvm_vm {
     bool split_irqchip;
     uint64_t x2apic_api;      /* KVM_X2APIC_API_* flags, from KVM_ENABLE_CAP(KVM_CAP_X2APIC_API) */
     unsigned bsp_id;          /* KVM_SET_BOOT_CPU_ID */
+    bool platform_info_hidden; /* KVM_CAP_MSR_PLATFORM_INFO: a guest's RDMSR of it raises #GP */
     uint64_t tss_addr, identity_map_addr;
     int64_t kvmclock_offset;  /* ns: guest kvmclock = CLOCK_BOOTTIME-like host clock + offset */
     uint64_t wall_base;

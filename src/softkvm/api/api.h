@@ -70,6 +70,9 @@ int system_ioctl(uint32_t request, void *arg);
 int api_check_extension(const struct softkvm_vm *vm, uintptr_t cap); /* vm: NULL on the system descriptor */
 uint64_t api_supported_xcr0(void);
 
+/* ---- cpuid_table.c ---- */
+uint64_t cpuid_offered_xcr0(void); /* what KVM_GET_SUPPORTED_CPUID shows of xstate_supported() */
+
 /* ---- vm.c ---- */
 int vm_create(void);                        /* a new descriptor, or -errno */
 int vm_ioctl(struct softkvm_vm *vm, uint32_t request, void *arg);
@@ -181,6 +184,9 @@ int state_set_debugregs(struct vcpu *v, void *arg);
 int state_translate(struct vcpu *v, void *arg);
 int state_get_lapic(struct vcpu *v, void *arg);
 int state_set_lapic(struct vcpu *v, void *arg);
+int state_has_attr(struct vcpu *v, void *arg); /* KVM_HAS_DEVICE_ATTR and its kin, on a vCPU */
+int state_get_attr(struct vcpu *v, void *arg);
+int state_set_attr(struct vcpu *v, void *arg);
 int state_get_tsc_khz(struct vcpu *v, void *arg);
 int state_set_tsc_khz(struct vcpu *v, void *arg);
 bool state_tsc_khz_ok(uint32_t khz); /* can softkvm give this frequency? There is no scaling */
@@ -225,6 +231,8 @@ struct vm_api {
     pthread_mutex_t slots_mutex;   /* one change of slots, one look at dirty bitmaps, at a time */
     bool manual_dirty_log, dirty_initially_set; /* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
     bool exception_payload, triple_fault_event; /* capabilities that user space has enabled */
+    unsigned max_vcpu_id;          /* from KVM_CAP_MAX_VCPU_ID; 0: not set */
+    uint32_t nr_mmu_pages;
     uint64_t tsc_base;             /* host TSC at the VM's creation: guest TSCs start at 0 there, in step */
     uint32_t tsc_khz;              /* for vCPUs to come */
     struct pause_gate gate;

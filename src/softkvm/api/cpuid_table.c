@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "softkvm/api/api.h"
 #include "softkvm/api/hosting.h"
 #include "softkvm/x86/cpu.h"
 #include "softkvm/x86/fpu.h"
@@ -120,7 +121,7 @@ void cpuid_places_as_host(void)
 }
 
 /* PKRU's place in the XSAVE area is the engine's; with places_as_host it is there only if the host's is the same. */
-static uint64_t offered_xcr0(void)
+uint64_t cpuid_offered_xcr0(void)
 {
     uint64_t xcr0 = xstate_supported();
     uint32_t size, offset;
@@ -148,7 +149,8 @@ static void add_basic(struct table *t, bool avx)
     struct regs h1 = h.eax >= 1 ? host(7, 1) : (struct regs){0};
     add(t, 7, 0,
         (struct regs){2, (h.ebx & L7B_HOST & (avx ? ~0u : ~L7B_AVX)) | L7B_OWN | (fpu_fdp_exceptions_only() ? B(6) : 0),
-                      (h.ecx & L7C_HOST & (avx ? ~0u : ~L7C_AVX)) | (offered_xcr0() & XCR0_PKRU ? L7C_OWN : L7C_OWN & ~L7C_PKU), (h.edx & L7D_HOST) | L7D_OWN});
+                      (h.ecx & L7C_HOST & (avx ? ~0u : ~L7C_AVX)) | (cpuid_offered_xcr0() & XCR0_PKRU ? L7C_OWN : L7C_OWN & ~L7C_PKU),
+                      (h.edx & L7D_HOST) | L7D_OWN});
     add(t, 7, 1, (struct regs){.eax = h1.eax & L71A_HOST & (avx ? ~0u : ~L71A_AVX)});
     add(t, 7, 2, (struct regs){.edx = L72D_OWN});
 }
@@ -159,7 +161,7 @@ static void add_upper(struct table *t)
     add(t, 0xb, 0, (struct regs){0, 1, 0x100, 0});
     add(t, 0xb, 1, (struct regs){0, 1, 0x201, 0});
 
-    uint64_t xcr0 = offered_xcr0();
+    uint64_t xcr0 = cpuid_offered_xcr0();
     uint32_t size, offset, all = xstate_size(xcr0, false);
     add(t, 0xd, 0, (struct regs){(uint32_t)xcr0, all, all, (uint32_t)(xcr0 >> 32)});
     add(t, 0xd, 1, (struct regs){.eax = host(0xd, 1).eax & XSAVE_HOST, .ebx = xstate_size(xcr0, true)});

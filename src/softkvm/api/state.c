@@ -142,10 +142,10 @@ int state_get_sregs2(struct vcpu *v, void *arg)
     return 0;
 }
 
-/* CR4 bits that the guest's CPUID admits; before KVM_SET_CPUID2 all that the engine has. */
+/* CR4 bits that the guest's CPUID admits; before KVM_SET_CPUID2 all that is offered. */
 static uint64_t cr4_admitted(const struct vcpu *v)
 {
-    uint64_t mask = CR4_KNOWN;
+    uint64_t mask = cpuid_offered_xcr0() & XCR0_PKRU ? CR4_KNOWN : CR4_KNOWN & ~CR4_PKE;
     if (!v->cpuid_count)
         return mask;
     mask &= v->has.umip ? ~0ull : ~CR4_UMIP;
@@ -293,6 +293,40 @@ int state_get_lapic(struct vcpu *v, void *arg)
 int state_set_lapic(struct vcpu *v, void *arg)
 {
     return v->lapic ? lapic_set(v, arg) : -EINVAL;
+}
+
+/* ---- attributes: the TSC's offset is the only one ---- */
+
+int state_has_attr(struct vcpu *v, void *arg)
+{
+    (void)v;
+    const struct kvm_device_attr *a = arg;
+    return a->group == KVM_VCPU_TSC_CTRL && a->attr == KVM_VCPU_TSC_OFFSET ? 0 : -ENXIO;
+}
+
+static int attr_value(struct vcpu *v, const struct kvm_device_attr *a, int64_t **value)
+{
+    *value = (int64_t *)(uintptr_t)a->addr;
+    int err = state_has_attr(v, (void *)(uintptr_t)a);
+    return err ? err : api_check_arg(ARG_PTR, *value);
+}
+
+int state_get_attr(struct vcpu *v, void *arg)
+{
+    int64_t *value;
+    int err = attr_value(v, arg, &value);
+    if (!err)
+        *value = v->tsc_offset;
+    return err;
+}
+
+int state_set_attr(struct vcpu *v, void *arg)
+{
+    int64_t *value;
+    int err = attr_value(v, arg, &value);
+    if (!err)
+        msr_set_tsc_offset(v, *value);
+    return err;
 }
 
 int state_get_tsc_khz(struct vcpu *v, void *arg)

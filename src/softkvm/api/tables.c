@@ -88,13 +88,26 @@ int tables_emulated_cpuid(void *arg)
     return 0;
 }
 
+/* Is this the vCPU's table, but for what its state decides? */
+static bool same_table(const struct vcpu *v, const struct kvm_cpuid_entry2 *entries, unsigned n)
+{
+    if (n != v->cpuid_count)
+        return false;
+    for (unsigned i = 0; i < n; i++) {
+        struct kvm_cpuid_entry2 is = v->cpuid[i], new = entries[i];
+        cpuid_patch(v, &is);
+        cpuid_patch(v, &new);
+        if (memcmp(&is, &new, sizeof(is)))
+            return false;
+    }
+    return true;
+}
+
 /* After the first KVM_RUN the table may only be set to what it is: the guest has seen it. */
 static int set_table(struct vcpu *v, const struct kvm_cpuid_entry2 *entries, unsigned n)
 {
-    if (v->api->ran) {
-        bool same = n == v->cpuid_count && (n == 0 || !memcmp(entries, v->cpuid, n * sizeof(entries[0])));
-        return same ? 0 : -EINVAL;
-    }
+    if (v->api->ran)
+        return same_table(v, entries, n) ? 0 : -EINVAL;
     return cpuid_set(v, entries, n);
 }
 
@@ -125,8 +138,10 @@ int tables_get_cpuid2(struct vcpu *v, void *arg)
     struct kvm_cpuid2 *c = arg;
     if (c->nent < v->cpuid_count)
         return -E2BIG;
-    if (v->cpuid_count)
-        memcpy(c->entries, v->cpuid, v->cpuid_count * sizeof(c->entries[0]));
+    for (unsigned i = 0; i < v->cpuid_count; i++) {
+        c->entries[i] = v->cpuid[i];
+        cpuid_patch(v, &c->entries[i]);
+    }
     c->nent = v->cpuid_count;
     return 0;
 }

@@ -128,7 +128,8 @@ static void publish(struct softkvm_vm *vm, struct vcpu *v)
 static int check_id(struct softkvm_vm *vm, uintptr_t id)
 {
     unsigned n = atomic_load(&vm->nvcpus);
-    if (id >= SOFTKVM_MAX_VCPUS || n >= SOFTKVM_MAX_VCPUS)
+    unsigned limit = vm->api->max_vcpu_id ? vm->api->max_vcpu_id : SOFTKVM_MAX_VCPUS;
+    if (id >= limit || n >= SOFTKVM_MAX_VCPUS)
         return -EINVAL;
     for (unsigned i = 0; i < n; i++)
         if (atomic_load(&vm->vcpus[i])->id == id)
@@ -234,6 +235,9 @@ static const struct vcpu_ioctl ioctls[] = {
     {KVM_SET_VCPU_EVENTS, ARG_PTR, events_set},
     {KVM_GET_DEBUGREGS, ARG_PTR, state_get_debugregs},
     {KVM_SET_DEBUGREGS, ARG_PTR, state_set_debugregs},
+    {KVM_HAS_DEVICE_ATTR, ARG_PTR, state_has_attr},
+    {KVM_GET_DEVICE_ATTR, ARG_PTR, state_get_attr},
+    {KVM_SET_DEVICE_ATTR, ARG_PTR, state_set_attr},
     {KVM_GET_TSC_KHZ, ARG_VALUE, state_get_tsc_khz},
     {KVM_SET_TSC_KHZ, ARG_VALUE, state_set_tsc_khz},
     {KVM_KVMCLOCK_CTRL, ARG_VALUE, kvmclock_ctrl},

@@ -280,6 +280,19 @@ static int enable_dirty_protect(struct softkvm_vm *vm, uint64_t flags)
     return 0;
 }
 
+static int limit_vcpu_id(struct softkvm_vm *vm, uint64_t limit)
+{
+    if (limit == 0 || limit > SOFTKVM_MAX_VCPUS)
+        return -EINVAL;
+    pthread_mutex_lock(&vm->lock);
+    bool settled = atomic_load(&vm->nvcpus) || (vm->api->max_vcpu_id && vm->api->max_vcpu_id != limit);
+    int err = settled ? -EINVAL : 0;
+    if (!err)
+        vm->api->max_vcpu_id = (unsigned)limit;
+    pthread_mutex_unlock(&vm->lock);
+    return err;
+}
+
 static int enable_cap(struct softkvm_vm *vm, void *arg)
 {
     const struct kvm_enable_cap *c = arg;
@@ -295,6 +308,11 @@ static int enable_cap(struct softkvm_vm *vm, void *arg)
             return -EINVAL;
         vm->x2apic_api |= c->args[0];
         return 0;
+    case KVM_CAP_MAX_VCPU_ID:
+        return limit_vcpu_id(vm, c->args[0]);
+    case KVM_CAP_MSR_PLATFORM_INFO:
+        vm->platform_info_hidden = !c->args[0];
+        return 0;
     case KVM_CAP_EXCEPTION_PAYLOAD:
         vm->api->exception_payload = c->args[0];
         return 0;
@@ -304,6 +322,22 @@ static int enable_cap(struct softkvm_vm *vm, void *arg)
     default:
         return -EINVAL;
     }
+}
+
+/* A bound for KVM's shadow page tables, of which there are none: kept for who asks. */
+static int set_nr_mmu_pages(struct softkvm_vm *vm, void *arg)
+{
+    enum { KVM_MIN_ALLOC_MMU_PAGES = 64 };
+    if ((uintptr_t)arg < KVM_MIN_ALLOC_MMU_PAGES)
+        return -EINVAL;
+    vm->api->nr_mmu_pages = (uint32_t)(uintptr_t)arg;
+    return 0;
+}
+
+static int get_nr_mmu_pages(struct softkvm_vm *vm, void *arg)
+{
+    (void)arg;
+    return (int)vm->api->nr_mmu_pages;
 }
 
 static int check_extension(struct softkvm_vm *vm, void *arg)
@@ -322,6 +356,8 @@ static const struct vm_ioctl ioctls[] = {
     {KVM_CLEAR_DIRTY_LOG, ARG_PTR, memslot_dirty_clear},
     {KVM_REGISTER_COALESCED_MMIO, ARG_PTR, coalesced_register},
     {KVM_UNREGISTER_COALESCED_MMIO, ARG_PTR, coalesced_unregister},
+    {KVM_SET_NR_MMU_PAGES, ARG_VALUE, set_nr_mmu_pages},
+    {KVM_GET_NR_MMU_PAGES, ARG_VALUE, get_nr_mmu_pages},
     {KVM_SET_TSS_ADDR, ARG_VALUE, set_tss_addr},
     {KVM_SET_IDENTITY_MAP_ADDR, ARG_PTR, set_identity_map_addr},
     {KVM_CREATE_IRQCHIP, ARG_VALUE, create_irqchip},

@@ -462,6 +462,7 @@ void cr8_write(struct vcpu *v, uint64_t val);
 /* MSRs: return 0, or -1 when the guest gets #GP(0). `host` = through KVM_SET_MSRS/KVM_GET_MSRS, which may write what a guest may not. */
 int msr_read(struct vcpu *v, uint32_t index, uint64_t *val, bool host);
 int msr_write(struct vcpu *v, uint32_t index, uint64_t val, bool host);
+void msr_set_tsc_offset(struct vcpu *v, int64_t offset); /* guest TSC = host TSC + offset */
 void msr_reset(struct vcpu *v); /* power-up values; the caller calls it at creation (INIT leaves MSRs alone, SDM vol. 3, table 9-1) */
 extern const uint32_t msr_list[];     /* KVM_GET_MSR_INDEX_LIST */
 extern const unsigned msr_list_count;
@@ -470,6 +471,8 @@ extern const unsigned msr_feature_list_count;
 int msr_feature_read(uint32_t index, uint64_t *val); /* KVM_GET_MSRS on the system descriptor: 0, or -1 */
 /* Executes CPUID for (leaf, subleaf) on the vCPU's table, dynamic bits (OSXSAVE, APIC enable, XSAVE size) patched in. */
 void cpuid_query(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4] /* eax ebx ecx edx */);
+/* An entry's registers with what the vCPU's state decides of them: OSXSAVE, OSPKE, the APIC, the size of the XSAVE area. */
+void cpuid_patch(const struct vcpu *v, struct kvm_cpuid_entry2 *e);
 /* Fills `entries` (room for *count) with what softkvm can give on this host; sets *count. Returns 0 or -E2BIG. */
 int cpuid_supported(struct kvm_cpuid_entry2 *entries, unsigned *count);
 /* Takes a table (copied); sets v->has and v->guest_xcr0_mask. 0 or -ENOMEM/-EINVAL. */

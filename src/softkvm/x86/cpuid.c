@@ -38,19 +38,18 @@ static uint32_t clamp_leaf(const struct vcpu *v, uint32_t leaf)
     return basic->eax;
 }
 
-static void patch(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+void cpuid_patch(const struct vcpu *v, struct kvm_cpuid_entry2 *e)
 {
-    enum { EAX, EBX, ECX, EDX };
-    if (leaf == 1) {
-        out[ECX] = (out[ECX] & ~BIT(27)) | (v->cr4 & CR4_OSXSAVE ? BIT(27) : 0);
+    if (e->function == 1) {
+        e->ecx = (e->ecx & ~BIT(27)) | (v->cr4 & CR4_OSXSAVE ? BIT(27) : 0);
         if (!(v->apic_base & APIC_BASE_EN))
-            out[EDX] &= ~BIT(9);
-    } else if (leaf == 7 && subleaf == 0) {
-        out[ECX] = (out[ECX] & ~BIT(4)) | (v->cr4 & CR4_PKE ? BIT(4) : 0);
-    } else if (leaf == 0xd && subleaf == 0 && out[EAX]) {
-        out[EBX] = xstate_size(v->xcr0, false);
-    } else if (leaf == 0xd && subleaf == 1 && (out[EAX] & (BIT(1) | BIT(3)))) {
-        out[EBX] = xstate_size(v->xcr0 | v->msr.xss, true);
+            e->edx &= ~BIT(9);
+    } else if (e->function == 7 && e->index == 0) {
+        e->ecx = (e->ecx & ~BIT(4)) | (v->cr4 & CR4_PKE ? BIT(4) : 0);
+    } else if (e->function == 0xd && e->index == 0 && e->eax) {
+        e->ebx = xstate_size(v->xcr0, false);
+    } else if (e->function == 0xd && e->index == 1 && (e->eax & (BIT(1) | BIT(3)))) {
+        e->ebx = xstate_size(v->xcr0 | v->msr.xss, true);
     }
 }
 
@@ -63,11 +62,12 @@ void cpuid_query(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4
     }
     out[0] = out[1] = out[2] = out[3] = 0;
     if (e) {
-        out[0] = e->eax;
-        out[1] = e->ebx;
-        out[2] = e->ecx;
-        out[3] = e->edx;
-        patch(v, leaf, subleaf, out);
+        struct kvm_cpuid_entry2 now = *e;
+        cpuid_patch(v, &now);
+        out[0] = now.eax;
+        out[1] = now.ebx;
+        out[2] = now.ecx;
+        out[3] = now.edx;
     } else if ((leaf == 0xb || leaf == 0x1f) && (e = find(v, leaf, 1)) != NULL) {
         /* Beyond the topology's levels: the level number is echoed and the x2APIC ID is still there. */
         out[2] = subleaf & 0xff;

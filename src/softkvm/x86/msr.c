@@ -44,7 +44,7 @@ uint64_t guest_tsc(const struct vcpu *v)
 }
 
 /* Other vCPUs' threads read it when they synchronize. */
-static void set_tsc_offset(struct vcpu *v, int64_t offset)
+void msr_set_tsc_offset(struct vcpu *v, int64_t offset)
 {
     __atomic_store_n(&v->tsc_offset, offset, __ATOMIC_RELAXED);
     fpu_put(v);
@@ -73,12 +73,12 @@ static int64_t synchronized_offset(struct vcpu *v, uint64_t tsc)
 static void write_tsc(struct vcpu *v, uint64_t val, bool host)
 {
     if (host) {
-        set_tsc_offset(v, synchronized_offset(v, val));
+        msr_set_tsc_offset(v, synchronized_offset(v, val));
         return;
     }
     int64_t offset = (int64_t)(val - __builtin_ia32_rdtsc());
     v->msr.tsc_adjust += (uint64_t)offset - (uint64_t)v->tsc_offset; /* SDM vol. 3, 17.17.3 */
-    set_tsc_offset(v, offset);
+    msr_set_tsc_offset(v, offset);
 }
 
 static void write_tsc_adjust(struct vcpu *v, uint64_t val, bool host)
@@ -86,7 +86,7 @@ static void write_tsc_adjust(struct vcpu *v, uint64_t val, bool host)
     uint64_t delta = val - v->msr.tsc_adjust;
     v->msr.tsc_adjust = val;
     if (!host)
-        set_tsc_offset(v, (int64_t)((uint64_t)v->tsc_offset + delta));
+        msr_set_tsc_offset(v, (int64_t)((uint64_t)v->tsc_offset + delta));
 }
 
 /* ---- EFER, SDM vol. 3, 2.2.1 ---- */
@@ -360,6 +360,7 @@ int msr_read(struct vcpu *v, uint32_t index, uint64_t *val, bool host)
         if (!host && !(cpuid_reg(v, 7, 0, GPR_EDX) & BIT(29)))
             return -1;
         break;
+    case MSR_PLATFORM_INFO: *val = v->msr.platform_info; return host || !v->vm->platform_info_hidden ? 0 : -1;
     case MSR_MCG_CAP: *val = v->msr.mcg_cap; return 0;
     case MSR_MCG_CTL: *val = v->msr.mcg_ctl; return host || (v->msr.mcg_cap & MCG_CTL_P) ? 0 : -1;
     default: break;

@@ -340,6 +340,30 @@ static void mp_state_without_lapic(void)
     FAILS(g->vcpu[1], KVM_SET_LAPIC, &l, EINVAL);
 }
 
+static void attributes(void)
+{
+    struct guest *g = guest_new(1, 0);
+    int64_t offset = -1;
+    struct kvm_device_attr a = {.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&offset};
+    OK(g->vcpu[0], KVM_HAS_DEVICE_ATTR, &a);
+    offset = 123456789;
+    OK(g->vcpu[0], KVM_SET_DEVICE_ATTR, &a);
+    offset = 0;
+    OK(g->vcpu[0], KVM_GET_DEVICE_ATTR, &a);
+    CHECK_EQ(offset, 123456789);
+    guest_long(g, 0, 0x10000, CODE(0x0f, 0x31, 0xf4)); /* rdtsc; hlt */
+    uint64_t before = __builtin_ia32_rdtsc() + 123456789;
+    RUN(g, 0, KVM_EXIT_HLT);
+    struct kvm_regs r = guest_regs(g, 0);
+    uint64_t now = r.rdx << 32 | r.rax;
+    CHECK(now - before < __builtin_ia32_rdtsc() + 123456789 - before);
+    a.addr = 8;
+    FAILS(g->vcpu[0], KVM_GET_DEVICE_ATTR, &a, EFAULT);
+    a.attr = 7;
+    FAILS(g->vcpu[0], KVM_HAS_DEVICE_ATTR, &a, ENXIO);
+    FAILS(g->vcpu[0], KVM_SET_DEVICE_ATTR, &a, ENXIO);
+}
+
 static void boot_cpu(void)
 {
     struct guest *g = guest_new(0, GUEST_IRQCHIP);
@@ -394,6 +418,7 @@ const struct test tests[] = {
     {"mp_state", mp_state, NULL},
     {"mp_state without lapic", mp_state_without_lapic, NULL},
     {"boot cpu", boot_cpu, NULL},
+    {"attributes", attributes, "a software-only /dev/kvm has no offset of the TSC"},
     {"translate", translate, NULL},
     {"interrupt with a chip", interrupt_with_chip, NULL},
     {NULL, NULL, NULL},

@@ -108,8 +108,8 @@ static void absences(void)
     for (unsigned i = 0; i < ARRAY_SIZE(vcpu); i++)
         FAILS(g->vcpu[0], vcpu[i], g->ram, EINVAL);
     FAILS(g->vcpu[0], KVM_SMI, 0, ENOTTY);
-    static const unsigned long vm[] = {KVM_CREATE_DEVICE,     KVM_X86_SET_MSR_FILTER, KVM_XEN_HVM_CONFIG,
-                                       KVM_RESET_DIRTY_RINGS, KVM_GET_STATS_FD,       KVM_SET_NR_MMU_PAGES};
+    static const unsigned long vm[] = {KVM_CREATE_DEVICE, KVM_X86_SET_MSR_FILTER, KVM_XEN_HVM_CONFIG, KVM_RESET_DIRTY_RINGS,
+                                       KVM_GET_STATS_FD};
     for (unsigned i = 0; i < ARRAY_SIZE(vm); i++)
         FAILS(g->vm, vm[i], g->ram, ENOTTY);
     struct kvm_enable_cap cap = {.cap = KVM_CAP_DIRTY_LOG_RING, .args = {4096}};
@@ -178,6 +178,74 @@ static void cpuid_after_run(void)
     OK(g->vcpu[0], KVM_SET_CPUID2, &c);
     c.head.nent--;
     FAILS(g->vcpu[0], KVM_SET_CPUID2, &c, EINVAL);
+    c.head.nent++;
+    c.e[1].eax ^= 1;
+    FAILS(g->vcpu[0], KVM_SET_CPUID2, &c, EINVAL);
+}
+
+/* The table that is read has what follows from the vCPU's state, and is still the same table when it is set again. */
+static void cpuid_follows_state(void)
+{
+    struct guest *g = guest_new(1, GUEST_CPUID);
+    static struct {
+        struct kvm_cpuid2 head;
+        struct kvm_cpuid_entry2 e[256];
+    } c;
+    /* mov eax,cr4; or eax,1<<18; mov cr4,eax; hlt */
+    guest_real(g, 0, 0x1000, CODE(0x0f, 0x20, 0xe0, 0x66, 0x0d, 0x00, 0x00, 0x04, 0x00, 0x0f, 0x22, 0xe0, 0xf4));
+    for (unsigned i = 0; i < 2; i++) {
+        c.head.nent = 256;
+        OK(g->vcpu[0], KVM_GET_CPUID2, &c);
+        unsigned n = 0;
+        while (n < c.head.nent && c.e[n].function != 1)
+            n++;
+        CHECK(n < c.head.nent);
+        CHECK_EQ(c.e[n].ecx >> 27 & 1, i); /* OSXSAVE */
+        if (i == 0)
+            RUN(g, 0, KVM_EXIT_HLT);
+        OK(g->vcpu[0], KVM_SET_CPUID2, &c);
+    }
+}
+
+static void limits(void)
+{
+    struct guest *g = guest_new(0, 0);
+    FAILS(g->vm, KVM_SET_NR_MMU_PAGES, 63, EINVAL);
+    OK(g->vm, KVM_SET_NR_MMU_PAGES, 64);
+    if (!be->real) /* later kernels than 6.2 have no such request */
+        CHECK_EQ(OK(g->vm, KVM_GET_NR_MMU_PAGES, 0), 64);
+    struct kvm_enable_cap cap = {.cap = KVM_CAP_MAX_VCPU_ID, .args = {1u << 30}};
+    FAILS(g->vm, KVM_ENABLE_CAP, &cap, EINVAL);
+    cap.args[0] = 2;
+    OK(g->vm, KVM_ENABLE_CAP, &cap);
+    OK(g->vm, KVM_ENABLE_CAP, &cap);
+    cap.args[0] = 3;
+    FAILS(g->vm, KVM_ENABLE_CAP, &cap, EINVAL);
+    FAILS(g->vm, KVM_CREATE_VCPU, 2, EINVAL);
+    int fd = OK(g->vm, KVM_CREATE_VCPU, 1);
+    CHECK_EQ(be->close(fd), 0);
+}
+
+/* KVM_CAP_MSR_PLATFORM_INFO decides whether a guest may read the MSR; user space always may. */
+static void platform_info(void)
+{
+    enum { MSR_PLATFORM_INFO = 0xce };
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry e;
+    } m = {.head.nmsrs = 1, .e = {.index = MSR_PLATFORM_INFO, .data = 0xab00}};
+    for (unsigned hidden = 0; hidden < 2; hidden++) {
+        struct guest *g = guest_new(1, GUEST_CPUID);
+        struct kvm_enable_cap cap = {.cap = KVM_CAP_MSR_PLATFORM_INFO, .args = {!hidden}};
+        OK(g->vm, KVM_ENABLE_CAP, &cap);
+        CHECK_EQ(OK(g->vcpu[0], KVM_SET_MSRS, &m), 1);
+        /* mov ecx,0xce; rdmsr; hlt. The IDT is empty: #GP ends in a triple fault. */
+        guest_long(g, 0, 0x10000, CODE(0xb9, 0xce, 0x00, 0x00, 0x00, 0x0f, 0x32, 0xf4));
+        RUN(g, 0, hidden ? KVM_EXIT_SHUTDOWN : KVM_EXIT_HLT);
+        if (!hidden)
+            CHECK_EQ(guest_regs(g, 0).rax, 0xab00);
+        guest_free(g);
+    }
 }
 
 static void msr_lists(void)
@@ -497,6 +565,9 @@ const struct test tests[] = {
     {"absences", absences, "the kernel has more than softkvm"},
     {"cpuid tables", cpuid_tables, NULL},
     {"cpuid after run", cpuid_after_run, NULL},
+    {"cpuid follows state", cpuid_follows_state, NULL},
+    {"limits", limits, NULL},
+    {"platform info", platform_info, NULL},
     {"msr lists", msr_lists, NULL},
     {"msr round trip", msr_round_trip, NULL},
     {"msrs", msrs, NULL},
