@@ -1,7 +1,7 @@
 # With -cpu host QEMU hands on all that softkvm has, its split interrupt controller works, and a file comes through its virtio network.
 sh "dd if=/dev/urandom of=$TMP/down bs=1M count=8 status=none"
 bg "python3 $SRC/tests/guest/peer.py $TMP $PORT 2>/dev/null"
-prog "exec $BUILD/src/softkvm/preload/softkvm qemu-system-x86_64 -accel kvm -cpu host -M q35,kernel-irqchip=split -m 256M -smp 2 -nographic -no-reboot -nic user,model=virtio-net-pci -kernel $KERNEL -initrd $INITRD -append 'console=ttyS0 panic=-1 quiet'"
+prog "exec $SRC/tests/compat/no-kvm.sh $BUILD/src/softkvm/preload/softkvm qemu-system-x86_64 -accel kvm -cpu host -M q35,kernel-irqchip=split -m 256M -smp 2 -nographic -no-reboot -nic user,model=virtio-net-pci -kernel $KERNEL -initrd $INITRD -append 'console=ttyS0 panic=-1 quiet'"
 expect 120 "~ # "
 send "dmesg | grep -c -i -E 'BUG:|Oops|WARNING:|unsynchronized|soft lockup|rcu.*stall|misordered'\n"
 expect 60 "\n0"

@@ -1,5 +1,5 @@
-# QEMU's -accel kvm runs on softkvm: SeaBIOS, Debian's kernel, a shell, programs, and a clean end.
-prog "exec $BUILD/src/softkvm/preload/softkvm qemu-system-x86_64 -accel kvm -M q35 -m 256M -smp $CPUS -nographic -no-reboot -nic none -kernel $KERNEL -initrd $INITRD -append 'console=ttyS0 panic=-1 quiet'"
+# QEMU's -accel kvm runs on softkvm, on a machine without /dev/kvm: SeaBIOS, Debian's kernel, a shell, programs, and a clean end.
+prog "exec $SRC/tests/compat/no-kvm.sh $BUILD/src/softkvm/preload/softkvm qemu-system-x86_64 -accel kvm -M q35 -m 256M -smp $CPUS -nographic -no-reboot -nic none -kernel $KERNEL -initrd $INITRD -append 'console=ttyS0 panic=-1 quiet'"
 expect 60 "SeaBIOS"
 expect 280 "~ # "
 send "grep -c ^processor /proc/cpuinfo\n"
