@@ -75,7 +75,7 @@ static bool add_random(struct block *b, const uint16_t *rows, unsigned nrows)
 static void add_pattern(struct block *b)
 {
     static const struct {
-        uint8_t len, code[12];
+        uint8_t len, code[20];
     } patterns[] = {
         {6, {0xe8, 0, 0, 0, 0, 0x58}},                            /* call +0; pop rax */
         {2, {0x50, 0x59}},                                        /* push rax; pop rcx */
@@ -85,8 +85,15 @@ static void add_pattern(struct block *b)
         {9, {0x55, 0x48, 0x89, 0xe5, 0x6a, 0x05, 0xc9, 0x90, 0x90}}, /* push rbp; mov rbp, rsp; push 5; leave */
         {3, {0x48, 0xff, 0xc0}},                                  /* inc rax */
         {9, {0x31, 0xc9, 0xb1, 3, 0xff, 0xc9, 0x75, 0xfc, 0x90}}, /* xor ecx, ecx; mov cl, 3; 1: dec ecx; jnz 1b */
+        /* lea rdx, [rip+9]; mov [rsp-8], rdx; call [rsp-8], whose push overwrites it; nop */
+        {17, {0x48, 0x8d, 0x15, 9, 0, 0, 0, 0x48, 0x89, 0x54, 0x24, 0xf8, 0xff, 0x54, 0x24, 0xf8, 0x90}},
+        /* mov rdx, non-canonical; then jmp rdx; call rdx; push rdx and ret */
+        {12, {0x48, 0xba, 0, 0, 0, 0, 0, 0x80, 0, 0, 0xff, 0xe2}},
+        {12, {0x48, 0xba, 0, 0, 0, 0, 0, 0x80, 0, 0, 0xff, 0xd2}},
+        {12, {0x48, 0xba, 1, 2, 3, 4, 5, 6, 7, 8, 0x52, 0xc3}},
     };
-    unsigned n = (unsigned)rng_below(ARRAY_SIZE(patterns));
+    const unsigned faulting = 3;
+    unsigned n = (unsigned)rng_below(ARRAY_SIZE(patterns) - (chance(10) ? 0 : faulting));
     add(b, patterns[n].code, patterns[n].len);
 }
 

@@ -15,13 +15,14 @@
  * Blocks
  * - A block is keyed by the guest-physical address of its first byte and by the mode (bt_key()), lies in one page, and does not know its
  *   linear address: v->bt.page holds that of its page, set by whoever enters the page.
- * - Jumps within a page are linked directly. All others look up v->bt.jump, which is dropped with the TLB.
+ * - Jumps within a page are linked directly. All others look up v->bt.jump, which is dropped with the TLB; what is not there, the interpreter executes.
  * - A page that holds blocks has its bit in bt->code_pages: the MMU gives it no write tag, so each store to it comes to bt_code_write(), which
  *   drops the blocks that it hits. Stores of the VMM (DMA) do not come there: the first fetch from a page after a TLB flush
  *   compares the blocks' bytes with memory. A guest that lets a device write code must flush before it runs that, as remapping does.
  * - Blocks are dropped with all other vCPUs held (vm_exclusive_begin); memory of dropped blocks is reused when the whole cache is.
  *
- * Interrupting: each way round a loop stores to v->bt.poll; bt_poke() makes that page read-only, and the fault leads out.
+ * Interrupting: each way round a loop stores to v->bt.poll, and each branch by lookup to v->bt.page, which lies there too; bt_poke() makes that page
+ * read-only, and the fault leads out. The VMM's own stores to v->bt.page just make it writable again, so the requests are looked at behind them.
  */
 #ifndef LODGE_SOFTKVM_X86_BT_H
 #define LODGE_SOFTKVM_X86_BT_H
@@ -41,12 +42,15 @@ struct bt;
 
 enum { BT_KERNEL, BT_USER, BT_RINGS };
 
-/* Where `rip` was last found: three arrays, so that one scaled index serves. */
+/* Where `rip` was last found. */
 struct bt_jumps {
-    uint64_t rip[BT_JUMP_SIZE]; /* BT_NO_RIP: empty */
-    uint64_t page[BT_JUMP_SIZE];
-    uint64_t host[BT_JUMP_SIZE];
+    struct {
+        uint64_t rip; /* BT_NO_RIP: empty */
+        uint64_t host;
+    } e[BT_JUMP_SIZE];
 };
+/* The entry of a linear address: e[(rip & BT_JUMP_MASK) / 2]. Bit 0 is left out, since translated code scales by 8. */
+#define BT_JUMP_MASK (2u * BT_JUMP_SIZE - 2)
 #define BT_NO_RIP (1ull << 62) /* not canonical: no rip equals it */
 
 struct bt_xpage { /* a page that code is fetched from */
@@ -57,13 +61,14 @@ struct bt_xpage { /* a page that code is fetched from */
 
 /* The translator's part of struct vcpu. */
 struct bt_cpu {
-    uint8_t poll[4096] __attribute__((aligned(4096)));
-    uint64_t page;          /* linear address of the page that the running block lies in */
-    uint64_t target;        /* rip wanted by a lookup */
-    uint64_t jump_to;       /* host address: of entry and lookup */
+    union {
+        uint8_t poll[4096] __attribute__((aligned(4096)));
+        uint64_t page;      /* linear address of the page that the running block lies in */
+    };
+    uint64_t jump_to;       /* host address to enter at */
     uint64_t host_rsp;
     uint64_t self;          /* this vcpu's address */
-    uint64_t scratch[2];    /* call targets across the push of the return address */
+    uint64_t scratch[2];    /* of translated code, within one instruction */
     uint32_t flags;         /* arithmetic flags as AX has them (op.h), while they are not in the host's */
     uint32_t exit_kind;     /* enum bt_exit */
     uint32_t exit_insn;     /* bt_step(): block number << 8 | instruction */
@@ -86,8 +91,9 @@ struct bt_cpu {
 };
 
 #define BT_TABLE_PAGES (1ull << 36)
+#define BT_POLL_AT     64 /* offset of the polls of loops in bt.poll */
 
-enum bt_exit { BT_EXIT_LOOKUP, BT_EXIT_LINK, BT_EXIT_STEP, BT_EXIT_POLL };
+enum bt_exit { BT_EXIT_LINK, BT_EXIT_STEP, BT_EXIT_POLL };
 
 /* ---- for the API: creation and end. Called with libc allowed. ---- */
 /* Makes the VM's code cache of `bytes`; 0 or -errno (-EOPNOTSUPP: this host lacks FSGSBASE or BMI2). */

@@ -139,7 +139,7 @@ static void drop(struct bt *bt, struct bt_block *b)
 
 void bt_jumps_clear(struct vcpu *v, unsigned ring)
 {
-    uint64_t *p = v->bt.jump[ring].rip, n = BT_JUMP_SIZE;
+    uint64_t *p = &v->bt.jump[ring].e[0].rip, n = sizeof v->bt.jump[ring] / 8;
     __asm__ volatile("rep stosq" : "+D"(p), "+c"(n) : "a"(BT_NO_RIP) : "memory");
     bytes_fill(v->bt.code_filter[ring], 0, sizeof v->bt.code_filter[ring]);
 }

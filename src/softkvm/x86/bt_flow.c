@@ -1,32 +1,117 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The stack and control flow.
+ *
+ * A branch to a place that is not known, or that lies in another page, looks its target up where it stands: bt.jump has the linear address and the host's
+ * side by side. So the host's branch predictor sees one jump for each of the guest's. Until the target is found nothing is committed; when it is not, the
+ * interpreter executes the whole branch, with all its faults.
+ *
+ * Such a jump arrives at the block's `entry` bytes before its code, with RAX displaced and the flags in bt.flags: they are only brought back where they
+ * may be read.
  */
 #include "softkvm/x86/bt_xlat.h"
 
-void xlat_lookup_jump(struct xlat *x)
+/* ---- branches by lookup ---- */
+
+/* Saves the flags, and takes RAX; those of the registers `needed` stay as they are. */
+static void branch_begin(struct xlat *x, unsigned needed)
 {
     xlat_x87_note(x);
-    e_jump_to(&x->e, x->bt->rw + x->bt->thunk.lookup[x->key & BT_KEY_USER ? BT_USER : BT_KERNEL]);
+    xlat_bring_back(x, needed);
+    xlat_displace(x, RAX);
+    xlat_flags_save(x);
+    if (needed & BIT_OF(RAX))
+        e_load(&x->e, RAX, GPR_OFF(RAX));
 }
 
-/* Leaves for the linear address page + off. Nothing is displaced. `here`: offset of the jump itself. */
-void xlat_goto(struct xlat *x, int32_t off, unsigned here)
+/* op reg, gs:[rax*8 + off] */
+static void e_indexed(struct emit *e, unsigned op, unsigned reg, size_t off)
+{
+    e8(e, 0x65);
+    e8(e, 0x48 | (reg >> 3) << 2);
+    e8(e, op);
+    e8(e, (reg & 7) << 3 | 4);
+    e8(e, 0xc5);
+    e32(e, (uint32_t)off);
+}
+
+static size_t jump_off(const struct xlat *x, size_t field)
+{
+    return BT_OFF(jump) + (x->key & BT_KEY_USER ? BT_USER : BT_KERNEL) * sizeof(struct bt_jumps) + field;
+}
+
+/*
+ * Finds the linear address in `t`, or leaves by `miss`; rax = index of its entry. The store to bt.page is the poll of these branches, and the
+ * last thing that may fault: bt_trap() finds the way out by the displacement 11 bytes before it.
+ */
+static void branch_probe(struct xlat *x, unsigned t, struct aside *miss)
 {
     struct emit *e = &x->e;
-    xlat_x87_note(x);
+    e_mov(e, RAX, t);
+    e8(e, 0x25); /* and eax, mask */
+    e32(e, BT_JUMP_MASK);
+    e_indexed(e, 0x3b, t, jump_off(x, offsetof(struct bt_jumps, e[0].rip))); /* cmp t, ... */
+    xlat_from(miss, e_jump(e, CC_NZ));
+    e8(e, 0x48 | t >> 3); /* and t, ~0xfff */
+    e8(e, 0x81);
+    e8(e, 0xe0 | (t & 7));
+    e32(e, (uint32_t)PAGE_MASK);
+    e_store(e, t, BT_OFF(page));
+}
+
+static void branch_jump(struct xlat *x)
+{
+    struct emit *e = &x->e;
+    e_indexed(e, 0x8b, RAX, jump_off(x, offsetof(struct bt_jumps, e[0].host)));
+    xlat_bring_back(x, 0xffff & ~BIT_OF(RAX));
+    e8(e, 0xff); /* jmp rax */
+    e8(e, 0xe0);
+}
+
+void xlat_entry(struct xlat *x)
+{
+    if (x->flags_live[0])
+        xlat_flags_restore(x);
+    e_load(&x->e, RAX, GPR_OFF(RAX));
+}
+
+static void page_offset(struct xlat *x, unsigned reg, int32_t off)
+{
+    e_load(&x->e, reg, BT_OFF(page));
+    e_lea(&x->e, reg, reg, REG_NONE, 0, off);
+}
+
+static struct aside *branch_aside(struct xlat *x, unsigned kind, unsigned k)
+{
+    struct aside *a = xlat_aside(x, kind, k);
+    a->flags_saved = true;
+    return a;
+}
+
+/* Instruction k goes to another page; behind the block's last one k is x->n. */
+static void goto_page(struct xlat *x, int32_t off, unsigned k)
+{
+    branch_begin(x, 0);
+    unsigned t = xlat_scratch(x, MIN(k, x->n - 1), BIT_OF(RAX));
+    struct aside *miss = branch_aside(x, k < x->n ? ASIDE_SLOW : ASIDE_LEAVE, k);
+    miss->target = off;
+    page_offset(x, t, off);
+    branch_probe(x, t, miss);
+    branch_jump(x);
+}
+
+void xlat_goto(struct xlat *x, int32_t off, unsigned k)
+{
+    struct emit *e = &x->e;
     if (off < 0 || off >= (int32_t)PAGE_SIZE) {
-        e_store(e, RAX, GPR_OFF(RAX));
-        e_load(e, RAX, BT_OFF(page));
-        e_lea(e, RAX, RAX, REG_NONE, 0, off);
-        e_store(e, RAX, BT_OFF(target));
-        e_load(e, RAX, GPR_OFF(RAX));
-        xlat_lookup_jump(x);
+        goto_page(x, off, k);
         return;
     }
-    if ((unsigned)off <= here) {
+    xlat_x87_note(x);
+    xlat_bring_back(x, 0xffff);
+    if (k < x->n && (unsigned)off <= x->page_off + x->at[k]) {
         e_store_imm32(e, BT_OFF(exit_off), (uint32_t)off);
-        e_store32(e, RAX, BT_OFF(poll));
+        e_store32(e, RAX, BT_OFF(poll) + BT_POLL_AT);
     }
     while ((emit_off(e) + 1) & 3)
         e8(e, 0x90);
@@ -38,6 +123,8 @@ void xlat_goto(struct xlat *x, int32_t off, unsigned here)
     e_store_imm32(e, BT_OFF(exit_link), x->b->number << 8 | x->nlinks++);
     e_jump_to(e, x->bt->rw + x->bt->thunk.exit_link);
 }
+
+/* ---- the stack ---- */
 
 /* s1, s2 for the eight bytes at rsp + disp. */
 static void stack_access(struct xlat *x, struct access *a, int8_t disp)
@@ -100,48 +187,104 @@ void xlat_leave(struct xlat *x, unsigned k)
     xlat_written(x, BIT_OF(RSP) | BIT_OF(RBP));
 }
 
+/* ---- calls and returns ---- */
+
+static void store_at(struct emit *e, unsigned op, unsigned reg, unsigned base) /* op [base], reg: RAX..RDI, base not RSP */
+{
+    e8(e, op);
+    e8(e, 0x40 | reg << 3 | base);
+    e8(e, 0);
+}
+
+/* rax + returned register = host address of the word below the stack; returns what leaves when there is none. */
+static struct aside *check_push(struct xlat *x, unsigned k, unsigned h)
+{
+    struct access a = {.k = k, .s1 = h, .s2 = RAX, .size = 8, .write = true, .flags_live = true};
+    e_lea8(&x->e, h, RSP, -8);
+    struct aside *slow = xlat_check(x, &a);
+    e_lea(&x->e, h, h, RAX, 0, 0);
+    return slow;
+}
+
 void xlat_ret(struct xlat *x, const struct insn *i, unsigned k)
 {
-    struct access a = {.k = k, .size = 8, .flags_live = true};
-    stack_access(x, &a, 0);
-    emit_mov_mem(x, 0x8b, a.s1, &a);
-    e_store(&x->e, a.s1, BT_OFF(target));
+    branch_begin(x, 0);
+    unsigned t = xlat_scratch(x, k, BIT_OF(RAX));
+    struct access a = {.k = k, .s1 = t, .s2 = RAX, .size = 8, .flags_live = true};
+    e_mov(&x->e, t, RSP);
+    struct aside *slow = xlat_check(x, &a);
+    emit_mov_mem(x, 0x8b, t, &a);
+    branch_probe(x, t, slow);
     move_rsp(x, 8 + (int32_t)(i->nops ? (uint16_t)i->imm : 0));
-    xlat_bring_back(x, 0xffff);
-    xlat_lookup_jump(x);
+    branch_jump(x);
 }
 
-void xlat_push_return(struct xlat *x, unsigned k)
-{
-    struct emit *e = &x->e;
-    struct access a = {.k = k, .size = 8, .write = true, .flags_live = true, .avoid = BIT_OF(RBP)};
-    stack_access(x, &a, -8);
-    e_lea(e, a.s1, a.s1, a.s2, 0, 0);
-    e_load(e, a.s2, BT_OFF(page));
-    e_lea(e, a.s2, a.s2, REG_NONE, 0, xlat_next_off(x, k));
-    e8(e, 0x48); /* mov [s1], s2 */
-    e8(e, 0x89);
-    e8(e, 0x40 | a.s2 << 3 | a.s1);
-    e8(e, 0);
-    move_rsp(x, -8);
-}
-
-/* bt.target = the branch's operand. */
-void xlat_indirect_target(struct xlat *x, const struct insn *i, unsigned k)
+/* t = the branch's target. */
+static void branch_target(struct xlat *x, const struct insn *i, unsigned k, unsigned t)
 {
     const struct operand *o = &i->ops[0];
-    if (o->kind == OPK_GPR) {
-        xlat_bring_back(x, BIT_OF(o->reg));
-        e_store(&x->e, o->reg, BT_OFF(target));
+    if (o->kind == OPK_MEM) {
+        struct access a = {.k = k, .s1 = t, .s2 = RAX, .size = 8, .flags_live = true};
+        xlat_address(x, i, t);
+        xlat_check(x, &a);
+        emit_mov_mem(x, 0x8b, t, &a);
+    } else if (o->kind == OPK_GPR) {
+        e_mov(&x->e, t, o->reg);
+    } else {
+        page_offset(x, t, xlat_next_off(x, k) + (int32_t)i->imm);
+    }
+}
+
+static unsigned target_regs(const struct insn *i)
+{
+    return i->ops[0].kind == OPK_GPR ? BIT_OF(i->ops[0].reg) : i->ops[0].kind == OPK_MEM ? xlat_address_regs(i) : 0;
+}
+
+void xlat_jmp_ind(struct xlat *x, const struct insn *i, unsigned k)
+{
+    branch_begin(x, target_regs(i));
+    unsigned t = xlat_scratch(x, k, BIT_OF(RAX));
+    branch_target(x, i, k, t);
+    branch_probe(x, t, branch_aside(x, ASIDE_SLOW, k));
+    branch_jump(x);
+}
+
+/* The push is done last, since the operand may be what it overwrites; it does not fault then, for its place has been read. */
+static void call_lookup(struct xlat *x, const struct insn *i, unsigned k)
+{
+    struct emit *e = &x->e;
+    branch_begin(x, target_regs(i));
+    unsigned t = xlat_scratch(x, k, BIT_OF(RAX)), h = xlat_scratch(x, k, BIT_OF(RAX) | BIT_OF(t) | BIT_OF(RBP));
+    branch_target(x, i, k, t);
+    struct aside *slow = check_push(x, k, h);
+    page_offset(x, RAX, xlat_next_off(x, k));
+    e_store(e, RAX, BT_OFF(scratch[0]));
+    store_at(e, 0x84, RAX, h); /* test [h], al */
+    branch_probe(x, t, slow);
+    e_load(e, t, BT_OFF(scratch[0]));
+    e8(e, 0x48);
+    store_at(e, 0x89, t, h);
+    move_rsp(x, -8);
+    branch_jump(x);
+}
+
+void xlat_call(struct xlat *x, const struct insn *i, unsigned k)
+{
+    struct emit *e = &x->e;
+    int32_t off = xlat_next_off(x, k) + (int32_t)i->imm;
+    if (i->ops[0].kind == OPK_GPR || i->ops[0].kind == OPK_MEM || off < 0 || off >= (int32_t)PAGE_SIZE) {
+        call_lookup(x, i, k);
         return;
     }
-    struct access a = {.k = k, .size = 8, .flags_live = true, .address = xlat_address_regs(i)};
-    xlat_access_begin(x, &a, xlat_address_regs(i));
-    xlat_address(x, i, a.s1);
-    xlat_check(x, &a);
-    xlat_flags_back(x, &a);
-    emit_mov_mem(x, 0x8b, a.s1, &a);
-    e_store(&x->e, a.s1, BT_OFF(target));
+    branch_begin(x, 0);
+    unsigned h = xlat_scratch(x, k, BIT_OF(RAX) | BIT_OF(RBP));
+    check_push(x, k, h);
+    page_offset(x, RAX, xlat_next_off(x, k));
+    e8(e, 0x48);
+    store_at(e, 0x89, RAX, h);
+    move_rsp(x, -8);
+    xlat_flags_restore(x);
+    xlat_goto(x, off, k);
 }
 
 void xlat_jcc(struct xlat *x, const struct insn *i, unsigned k)

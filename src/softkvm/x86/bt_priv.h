@@ -37,6 +37,7 @@ struct bt_block {
     uint64_t gpa;
     uint32_t key, number;
     uint32_t code, code_len; /* offset and bytes in the code region */
+    uint8_t entry;           /* bytes before `code` where a lookup enters: RAX is displaced and the flags are in bt.flags */
     uint8_t ninsns, nlinks;
     uint16_t nbytes;
     bool dead;
@@ -72,8 +73,7 @@ struct bt {
     struct bt_block *hash[1 << BT_HASH_BITS];
     struct bt_page *pages[1 << 12];
     struct {
-        uint32_t enter, exit_insn, exit_insn_flags, exit_link, exit_lookup, exit_poll, exit_poll_lookup;
-        uint32_t lookup[BT_RINGS], lookup_end[BT_RINGS];
+        uint32_t enter, exit_insn, exit_insn_flags, exit_link, exit_poll;
     } thunk; /* code offsets */
 };
 #define BT_GPA_MAX BIT64(46)

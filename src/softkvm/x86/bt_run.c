@@ -126,7 +126,7 @@ static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)
 {
     unsigned ring = ring_of(v);
     struct bt_jumps *j = &v->bt.jump[ring];
-    unsigned n = v->rip >> 1 & (BT_JUMP_SIZE - 1);
+    unsigned n = (v->rip & BT_JUMP_MASK) / 2;
     struct bt_block *b = find(v, v->rip);
     *block = b;
     if (!b)
@@ -135,9 +135,8 @@ static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)
     v->bt.page = v->rip & PAGE_MASK;
     uint64_t bit;
     *bt_filter_word(&v->bt, ring, v->rip, &bit) |= bit;
-    j->page[n] = v->rip & PAGE_MASK;
-    j->host[n] = (uint64_t)(uintptr_t)host;
-    j->rip[n] = v->rip;
+    j->e[n].host = (uint64_t)(uintptr_t)host - b->entry;
+    j->e[n].rip = v->rip;
     return host;
 }
 
@@ -166,11 +165,11 @@ static void run_code(struct vcpu *v, const uint8_t *host)
 static const uint8_t *known_jump(struct vcpu *v)
 {
     const struct bt_jumps *j = &v->bt.jump[ring_of(v)];
-    unsigned n = v->rip >> 1 & (BT_JUMP_SIZE - 1);
-    if (j->rip[n] != v->rip || (v->rflags & FL_RF) || v->io_done)
+    unsigned n = (v->rip & BT_JUMP_MASK) / 2;
+    if (j->e[n].rip != v->rip || (v->rflags & FL_RF) || v->io_done)
         return NULL;
-    v->bt.page = j->page[n];
-    return (const uint8_t *)(uintptr_t)j->host[n];
+    v->bt.page = v->rip & PAGE_MASK;
+    return (const uint8_t *)(uintptr_t)j->e[n].host; /* all registers are in their homes: bt_flow.c's way in will do */
 }
 
 /* One instruction by the interpreter; returns the place in translated code to go on at, if it is known. */
@@ -183,6 +182,7 @@ static const uint8_t *interpret_one(struct vcpu *v, uint32_t at)
     uint64_t start = page + (b->gpa & (PAGE_SIZE - 1));
     v->rip = start + b->insns[k].at;
     v->bt.stats.interps++;
+    v->bt.stats.lookups += k + 1u >= b->ninsns;
     interp_execute(v);
     if (unlikely(cpu_interrupted(v) || !usable(v)))
         return NULL;
@@ -200,6 +200,8 @@ const uint8_t *bt_step(struct vcpu *v)
 {
     flags_put(v, v->bt.flags);
     const uint8_t *host = interpret_one(v, v->bt.exit_insn);
+    if (unlikely(cpu_interrupted(v))) /* again: the store to v->bt.page may have eaten the poke */
+        host = NULL;
     if (host)
         prepare(v);
     v->bt.flags = flags_to_ax(v->rflags); /* run_code() puts them, too */
@@ -227,10 +229,6 @@ static const uint8_t *follow_link(struct vcpu *v, uint32_t at)
 static const uint8_t *left(struct vcpu *v)
 {
     switch ((enum bt_exit)v->bt.exit_kind) {
-    case BT_EXIT_LOOKUP:
-        v->rip = v->bt.target;
-        v->bt.stats.lookups++;
-        return NULL;
     case BT_EXIT_LINK:
         v->rip = v->bt.page + (uint64_t)(int64_t)v->bt.exit_off;
         return cpu_interrupted(v) ? NULL : follow_link(v, v->bt.exit_link);
@@ -276,7 +274,7 @@ int bt_loop(struct vcpu *v)
             interp_execute(v);
             continue;
         }
-        while (host) {
+        while (host && likely(!cpu_interrupted(v))) {
             run_code(v, host);
             host = left(v);
         }
@@ -332,22 +330,30 @@ static uint32_t slow_exit(struct bt *bt, uint32_t off)
     return b->insns[k].slow ? b->code + b->insns[k].slow : 0;
 }
 
+/* A store to the poll page at code offset `off`. */
+static uint32_t poll_exit(struct bt *bt, uint32_t off, uint64_t at)
+{
+    if (at >= BT_POLL_AT)
+        return bt->thunk.exit_poll;
+    int32_t miss = *(const int32_t *)(const void *)(bt->rx + off - 11); /* bt_flow.c, branch_probe() */
+    return off - 7 + (uint32_t)miss;
+}
+
 uint64_t bt_trap(uint64_t pc, uint64_t addr)
 {
     struct vcpu *v = current;
     if (!v)
         return 0;
     struct bt *bt = v->vm->bt;
-    uint64_t off = pc - (uint64_t)(uintptr_t)bt->rx;
-    if (off >= bt->size)
-        return 0;
-    if (addr - (uint64_t)(uintptr_t)v->bt.poll < PAGE_SIZE) {
+    uint64_t off = pc - (uint64_t)(uintptr_t)bt->rx, at = addr - (uint64_t)(uintptr_t)v->bt.poll;
+    uint32_t to;
+    if (at < PAGE_SIZE) {
         bt_mprotect(v->bt.poll, PAGE_SIZE, PROT_READ | PROT_WRITE);
-        bool lookup = false;
-        for (unsigned ring = 0; ring < BT_RINGS; ring++)
-            lookup |= off >= bt->thunk.lookup[ring] && off < bt->thunk.lookup_end[ring];
-        return (uint64_t)(uintptr_t)bt->rx + (lookup ? bt->thunk.exit_poll_lookup : bt->thunk.exit_poll);
+        if (off >= bt->size)
+            return pc;
+        to = poll_exit(bt, (uint32_t)off, at);
+    } else {
+        to = off < bt->size ? slow_exit(bt, (uint32_t)off) : 0;
     }
-    uint32_t slow = slow_exit(bt, (uint32_t)off);
-    return slow ? (uint64_t)(uintptr_t)bt->rx + slow : 0;
+    return to ? (uint64_t)(uintptr_t)bt->rx + to : 0;
 }

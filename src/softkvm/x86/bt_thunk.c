@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The code around the blocks: the way in, the ways out, and the lookup of a jump's target. Emitted once for each VM, since the offsets of struct vcpu
+ * The code around the blocks: the way in, and the ways out. Emitted once for each VM, since the offsets of struct vcpu
  * are known here and nowhere else.
  */
 #include "softkvm/x86/bt_priv.h"
@@ -95,53 +95,6 @@ static void emit_step(struct emit *e, bool flags)
     emit_return(e);
 }
 
-/* Jumps to the block of bt.target, without touching a flag: the comparison is `target - rip` by NOT and LEA, the branch is JRCXZ. */
-static void emit_lookup(struct bt *bt, struct emit *e, unsigned ring)
-{
-    size_t jumps = BT_OFF(jump) + ring * sizeof(struct bt_jumps);
-    mark(bt, e, &bt->thunk.lookup[ring]);
-    e_store(e, RAX, GPR_OFF(RAX));
-    e_store(e, RCX, GPR_OFF(RCX));
-    e_store(e, RDX, GPR_OFF(RDX));
-    e_load(e, RDX, BT_OFF(target));
-    /* pext rax, rdx, mask in rax: the index */
-    e8(e, 0xb8); /* mov eax, mask */
-    e32(e, (BT_JUMP_SIZE - 1) << 1);
-    static const uint8_t pext[] = {0xc4, 0xe2, 0xea, 0xf5, 0xc0}; /* pext rax, rdx, rax */
-    for (unsigned i = 0; i < sizeof pext; i++)
-        e8(e, pext[i]);
-#define INDEXED(field)                                                                                                                     \
-    do { /* mov rcx, gs:[rax*8 + field] */                                                                                                 \
-        static const uint8_t op[] = {0x65, 0x48, 0x8b, 0x0c, 0xc5};                                                                        \
-        for (unsigned i = 0; i < sizeof op; i++)                                                                                           \
-            e8(e, op[i]);                                                                                                                  \
-        e32(e, (uint32_t)(jumps + offsetof(struct bt_jumps, field)));                                                                      \
-    } while (0)
-    INDEXED(rip);
-    e8(e, 0x48); /* not rcx */
-    e8(e, 0xf7);
-    e8(e, 0xd1);
-    e_lea(e, RCX, RCX, RDX, 0, 1);
-    e8(e, 0xe3); /* jrcxz +hit */
-    uint8_t *hit = e->p++;
-    e_load(e, RAX, GPR_OFF(RAX));
-    e_load(e, RCX, GPR_OFF(RCX));
-    e_load(e, RDX, GPR_OFF(RDX));
-    e_jump_to(e, bt->rw + bt->thunk.exit_lookup);
-    *hit = (uint8_t)(e->p - (hit + 1));
-    e_store32(e, RAX, BT_OFF(poll));
-    INDEXED(page);
-    e_store(e, RCX, BT_OFF(page));
-    INDEXED(host);
-    e_store(e, RCX, BT_OFF(jump_to));
-    e_load(e, RAX, GPR_OFF(RAX));
-    e_load(e, RCX, GPR_OFF(RCX));
-    e_load(e, RDX, GPR_OFF(RDX));
-    e_jump_gs(e, BT_OFF(jump_to));
-    bt->thunk.lookup_end[ring] = emit_off(e);
-#undef INDEXED
-}
-
 void bt_emit_thunks(struct bt *bt)
 {
     struct emit e = {bt->rw + 64, bt->rw, bt->rw + bt->size};
@@ -152,16 +105,8 @@ void bt_emit_thunks(struct bt *bt)
     emit_step(&e, false);
     mark(bt, &e, &bt->thunk.exit_link);
     emit_leave(&e, BT_EXIT_LINK, true);
-    mark(bt, &e, &bt->thunk.exit_poll_lookup);
-    e_load(&e, RAX, GPR_OFF(RAX));
-    e_load(&e, RCX, GPR_OFF(RCX));
-    e_load(&e, RDX, GPR_OFF(RDX));
-    mark(bt, &e, &bt->thunk.exit_lookup);
-    emit_leave(&e, BT_EXIT_LOOKUP, true);
     mark(bt, &e, &bt->thunk.exit_poll);
     emit_leave(&e, BT_EXIT_POLL, true);
-    for (unsigned ring = 0; ring < BT_RINGS; ring++)
-        emit_lookup(bt, &e, ring);
     mark(bt, &e, &bt->start);
     bt->used = bt->start;
 }

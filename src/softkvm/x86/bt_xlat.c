@@ -305,6 +305,16 @@ static void emit_aside_cross(struct xlat *x, struct aside *a)
     e_jump_to(e, a->back);
 }
 
+/* The block at the next page's start is not known. */
+static void emit_aside_leave(struct xlat *x, struct aside *a)
+{
+    x->displaced = a->displaced;
+    xlat_flags_restore(x);
+    xlat_bring_back(x, 0xffff);
+    e_store_imm32(&x->e, BT_OFF(exit_off), (uint32_t)a->target);
+    e_jump_to(&x->e, x->bt->rw + x->bt->thunk.exit_poll);
+}
+
 static void emit_asides(struct xlat *x)
 {
     /* Crossings jump to slow exits, so these come last. */
@@ -319,11 +329,12 @@ static void emit_asides(struct xlat *x)
                 emit_aside_slow(x, a);
             } else if (a->kind == ASIDE_CROSS) {
                 emit_aside_cross(x, a);
+            } else if (a->kind == ASIDE_LEAVE) {
+                emit_aside_leave(x, a);
             } else {
-                x->displaced = a->displaced;
                 x->x87 = a->x87;
-                xlat_bring_back(x, 0xffff);
-                xlat_goto(x, a->target, x->page_off + x->at[a->insn]);
+                x->displaced = x->home = a->displaced;
+                xlat_goto(x, a->target, a->insn);
             }
         }
 }
@@ -393,26 +404,10 @@ static void xlat_insn(struct xlat *x, unsigned k)
     case HOW_FLDCW: xlat_fldcw(x, i, k); break;
     case HOW_JCC: xlat_jcc(x, i, k); break;
     case HOW_RET: xlat_ret(x, i, k); break;
-    case HOW_JMP:
-        xlat_bring_back(x, 0xffff);
-        xlat_goto(x, xlat_next_off(x, k) + (int32_t)i->imm, x->page_off + x->at[k]);
-        break;
+    case HOW_JMP: xlat_goto(x, xlat_next_off(x, k) + (int32_t)i->imm, k); break;
+    case HOW_JMP_IND: xlat_jmp_ind(x, i, k); break;
     case HOW_CALL:
-        xlat_push_return(x, k);
-        xlat_bring_back(x, 0xffff);
-        xlat_goto(x, xlat_next_off(x, k) + (int32_t)i->imm, x->page_off + x->at[k]);
-        break;
-    case HOW_JMP_IND:
-        xlat_indirect_target(x, i, k);
-        xlat_bring_back(x, 0xffff);
-        xlat_lookup_jump(x);
-        break;
-    case HOW_CALL_IND:
-        xlat_indirect_target(x, i, k);
-        xlat_push_return(x, k);
-        xlat_bring_back(x, 0xffff);
-        xlat_lookup_jump(x);
-        break;
+    case HOW_CALL_IND: xlat_call(x, i, k); break;
     case HOW_INTERP:
     case HOW_END: xlat_interp(x, k); break;
     }
@@ -458,15 +453,17 @@ struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, u
     if (!b)
         return NULL;
     x->e = (struct emit){bt->rw + ALIGN_UP(bt->used, 16u), bt->rw, bt->rw + bt->size};
-    *b = (struct bt_block){.gpa = gpa, .key = key, .number = bt->nblocks, .code = emit_off(&x->e), .nbytes = (uint16_t)nbytes};
+    *b = (struct bt_block){.gpa = gpa, .key = key, .number = bt->nblocks, .nbytes = (uint16_t)nbytes};
     flags_liveness(x);
     register_uses(x);
+    uint32_t entry = emit_off(&x->e);
+    xlat_entry(x);
+    b->code = emit_off(&x->e);
+    b->entry = (uint8_t)(b->code - entry);
     for (unsigned k = 0; k < x->n; k++)
         xlat_insn(x, k);
-    if (!ends_block((enum how)x->how[x->n - 1])) {
-        xlat_bring_back(x, 0xffff);
-        xlat_goto(x, xlat_next_off(x, x->n - 1), x->page_off);
-    }
+    if (!ends_block((enum how)x->how[x->n - 1]))
+        xlat_goto(x, xlat_next_off(x, x->n - 1), x->n);
     emit_asides(x);
     b->code_len = emit_off(&x->e) - b->code;
     if (!keep(x, bytes))

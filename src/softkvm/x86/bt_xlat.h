@@ -15,14 +15,14 @@ enum trait { T_PLAIN = 1, T_KILLS = 2, T_RAX_R = 4, T_RAX_W = 8, T_RDX_R = 16, T
 
 /* An exit out of the block's straight line, emitted behind it. */
 struct aside {
-    enum { ASIDE_SLOW, ASIDE_CROSS, ASIDE_TAKEN } kind;
+    enum { ASIDE_SLOW, ASIDE_CROSS, ASIDE_TAKEN, ASIDE_LEAVE } kind;
     uint8_t *from[3];   /* displacements of the jumps to it */
     uint8_t nfrom, insn, size, s1, flags_saved;
     uint8_t *back;      /* ASIDE_CROSS: where it goes on */
     unsigned slow;      /* ASIDE_CROSS: index of the instruction's ASIDE_SLOW */
     uint16_t displaced;
     uint32_t x87;       /* the block's `x87` there */
-    int32_t target;     /* ASIDE_TAKEN: offset from the page */
+    int32_t target;     /* ASIDE_TAKEN, ASIDE_LEAVE: offset from the page */
 };
 
 struct xlat {
@@ -94,14 +94,15 @@ void xlat_x87_note(struct xlat *x); /* in front of each exit */
 void xlat_fldcw(struct xlat *x, const struct insn *i, unsigned k);
 
 /* ---- bt_flow.c ---- */
-void xlat_lookup_jump(struct xlat *x);
-void xlat_goto(struct xlat *x, int32_t off, unsigned here);
+void xlat_entry(struct xlat *x); /* what lies before the block's code, for those who come by a lookup */
+/* Goes to the linear address page + off. k: the instruction that does, x->n behind the last one. */
+void xlat_goto(struct xlat *x, int32_t off, unsigned k);
 void xlat_push(struct xlat *x, const struct insn *i, unsigned k);
 void xlat_pop(struct xlat *x, const struct insn *i, unsigned k);
 void xlat_leave(struct xlat *x, unsigned k);
 void xlat_ret(struct xlat *x, const struct insn *i, unsigned k);
-void xlat_push_return(struct xlat *x, unsigned k);
-void xlat_indirect_target(struct xlat *x, const struct insn *i, unsigned k); /* bt.target = the branch's operand */
+void xlat_call(struct xlat *x, const struct insn *i, unsigned k);
+void xlat_jmp_ind(struct xlat *x, const struct insn *i, unsigned k);
 void xlat_jcc(struct xlat *x, const struct insn *i, unsigned k);
 
 #endif
