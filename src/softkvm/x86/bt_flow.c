@@ -135,14 +135,13 @@ static void stack_access(struct xlat *x, struct access *a, int8_t disp)
     xlat_flags_back(x, a);
 }
 
-static void move_rsp(struct xlat *x, int32_t by)
+void xlat_move_rsp(struct xlat *x, int32_t by)
 {
     e_lea(&x->e, RSP, RSP, REG_NONE, 0, by);
     xlat_written(x, BIT_OF(RSP));
 }
 
-/* REX.W op reg, [s1 + s2] */
-static void emit_mov_mem(struct xlat *x, unsigned op, unsigned reg, const struct access *a)
+void xlat_mov_mem(struct xlat *x, unsigned op, unsigned reg, const struct access *a)
 {
     e8(&x->e, 0x48 | (reg >> 3) << 2);
     e8(&x->e, op);
@@ -157,12 +156,12 @@ void xlat_push(struct xlat *x, const struct insn *i, unsigned k)
     xlat_bring_back(x, keep);
     stack_access(x, &a, -8);
     if (reg) {
-        emit_mov_mem(x, 0x89, r, &a);
+        xlat_mov_mem(x, 0x89, r, &a);
     } else {
-        emit_mov_mem(x, 0xc7, 0, &a);
+        xlat_mov_mem(x, 0xc7, 0, &a);
         e32(&x->e, (uint32_t)i->imm);
     }
-    move_rsp(x, -8);
+    xlat_move_rsp(x, -8);
 }
 
 void xlat_pop(struct xlat *x, const struct insn *i, unsigned k)
@@ -170,9 +169,10 @@ void xlat_pop(struct xlat *x, const struct insn *i, unsigned k)
     unsigned r = i->ops[0].reg;
     struct access a = {.k = k, .size = 8, .flags_live = x->flags_live[k], .avoid = BIT_OF(r)};
     stack_access(x, &a, 0);
-    emit_mov_mem(x, 0x8b, r, &a);
+    xlat_mov_mem(x, 0x8b, r, &a);
     xlat_written(x, BIT_OF(r));
-    move_rsp(x, 8);
+    if (r != RSP)
+        xlat_move_rsp(x, 8);
 }
 
 void xlat_leave(struct xlat *x, unsigned k)
@@ -182,7 +182,7 @@ void xlat_leave(struct xlat *x, unsigned k)
     e_mov(&x->e, a.s1, RBP);
     xlat_check(x, &a);
     xlat_flags_back(x, &a);
-    emit_mov_mem(x, 0x8b, RBP, &a); /* may fault: nothing has changed yet */
+    xlat_mov_mem(x, 0x8b, RBP, &a); /* may fault: nothing has changed yet */
     e_lea(&x->e, RSP, a.s1, REG_NONE, 0, 8);
     xlat_written(x, BIT_OF(RSP) | BIT_OF(RBP));
 }
@@ -213,9 +213,9 @@ void xlat_ret(struct xlat *x, const struct insn *i, unsigned k)
     struct access a = {.k = k, .s1 = t, .s2 = RAX, .size = 8, .flags_live = true};
     e_mov(&x->e, t, RSP);
     struct aside *slow = xlat_check(x, &a);
-    emit_mov_mem(x, 0x8b, t, &a);
+    xlat_mov_mem(x, 0x8b, t, &a);
     branch_probe(x, t, slow);
-    move_rsp(x, 8 + (int32_t)(i->nops ? (uint16_t)i->imm : 0));
+    xlat_move_rsp(x, 8 + (int32_t)(i->nops ? (uint16_t)i->imm : 0));
     branch_jump(x);
 }
 
@@ -227,7 +227,7 @@ static void branch_target(struct xlat *x, const struct insn *i, unsigned k, unsi
         struct access a = {.k = k, .s1 = t, .s2 = RAX, .size = 8, .flags_live = true};
         xlat_address(x, i, t);
         xlat_check(x, &a);
-        emit_mov_mem(x, 0x8b, t, &a);
+        xlat_mov_mem(x, 0x8b, t, &a);
     } else if (o->kind == OPK_GPR) {
         e_mov(&x->e, t, o->reg);
     } else {
@@ -264,7 +264,7 @@ static void call_lookup(struct xlat *x, const struct insn *i, unsigned k)
     e_load(e, t, BT_OFF(scratch[0]));
     e8(e, 0x48);
     store_at(e, 0x89, t, h);
-    move_rsp(x, -8);
+    xlat_move_rsp(x, -8);
     branch_jump(x);
 }
 
@@ -282,7 +282,7 @@ void xlat_call(struct xlat *x, const struct insn *i, unsigned k)
     page_offset(x, RAX, xlat_next_off(x, k));
     e8(e, 0x48);
     store_at(e, 0x89, RAX, h);
-    move_rsp(x, -8);
+    xlat_move_rsp(x, -8);
     xlat_flags_restore(x);
     xlat_goto(x, off, k);
 }

@@ -78,7 +78,15 @@ struct bt {
 };
 #define BT_GPA_MAX BIT64(46)
 
-enum bt_key { BT_KEY_USER = 1, BT_KEY_SSE = 2, BT_KEY_AVX = 4, BT_KEY_X87 = 8 };
+enum bt_key {
+    BT_KEY_USER = 1,
+    BT_KEY_SSE = 2,
+    BT_KEY_AVX = 4,
+    BT_KEY_X87 = 8,
+    BT_KEY_TSD = 16, /* CR4.TSD */
+    BT_KEY_RDTSCP = 32, /* CPUID has it */
+    BT_KEY_FSGSBASE = 64, /* CR4.FSGSBASE */
+};
 
 /* ---- bt_xlat.c ---- */
 /* Translates from `src` (gpa's bytes in host memory, `avail` of them up to the page's end). NULL when the first instruction cannot be part of a

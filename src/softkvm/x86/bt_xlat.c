@@ -131,7 +131,7 @@ static enum how classify(const struct insn *i, uint32_t key)
     case OP_serialize: return HOW_SKIP; /* code is always seen at once */
     case OP_lea: return i->base == REG_RIP && i->opsize == 2 ? HOW_INTERP : HOW_LEA;
     case OP_push: return near64 && o->kind != OPK_MEM ? HOW_PUSH : HOW_INTERP;
-    case OP_pop: return near64 && o->kind == OPK_GPR && o->reg != RSP ? HOW_POP : HOW_INTERP;
+    case OP_pop: return near64 && o->kind == OPK_GPR ? HOW_POP : HOW_INTERP;
     case OP_leave: return near64 ? HOW_LEAVE : HOW_INTERP;
     case OP_jcc: return near64 ? HOW_JCC : HOW_END;
     case OP_jmp: return near64 ? HOW_JMP : HOW_END;
@@ -143,6 +143,8 @@ static enum how classify(const struct insn *i, uint32_t key)
     }
     if (i->desc->flags & ISA_BRANCH)
         return HOW_END;
+    if (xlat_sys_here(i, key))
+        return HOW_SYS;
     return plain_or_interp(i, key);
 }
 
@@ -161,10 +163,16 @@ static unsigned decode_block(struct xlat *x, const uint8_t *src, unsigned avail)
         unsigned have = MIN(avail - at, 16u);
         for (unsigned k = 0; k < have; k++)
             bytes[k] = *(const volatile uint8_t *)(src + at + k);
-        if (insn_decode(bytes, have, CODE64, i) != DECODE_OK)
+        x->at[x->n] = (uint8_t)at;
+        enum decode_result r = insn_decode(bytes, have, CODE64, i);
+        if (r == DECODE_MORE) { /* it goes on in the next page */
+            *i = (struct insn){.len = (uint8_t)have, .base = REG_NONE, .index = REG_NONE};
+            x->how[x->n++] = HOW_END;
+            return avail;
+        }
+        if (r != DECODE_OK)
             break;
         insn_specialise(i);
-        x->at[x->n] = (uint8_t)at;
         x->how[x->n] = (uint8_t)classify(i, x->key);
         at += i->len;
         if (ends_block((enum how)x->how[x->n++]))
@@ -188,7 +196,9 @@ static void register_uses(struct xlat *x)
     for (unsigned k = 0; k < x->n; k++) {
         const struct insn *i = &x->insns[k];
         unsigned reads = 0xffff, writes = 0;
-        if (x->how[k] != HOW_INTERP)
+        if (x->how[k] == HOW_SYS)
+            xlat_sys_use(i, &reads, &writes);
+        else if (x->how[k] != HOW_INTERP && x->how[k] != HOW_END)
             xlat_reg_use(i, xlat_traits(i), &reads, &writes);
         x->reads[k] = (uint16_t)(reads | xlat_address_regs(i));
         x->writes[k] = (uint16_t)writes;
@@ -201,8 +211,10 @@ static void flags_liveness(struct xlat *x)
     for (unsigned k = x->n; k-- > 0;) {
         const struct insn *i = &x->insns[k];
         enum how h = (enum how)x->how[k];
-        if (h == HOW_INTERP || h == HOW_JCC || h == HOW_END)
+        if (h == HOW_INTERP || h == HOW_JCC || h == HOW_END || (h == HOW_SYS && i->op == OP_pushf))
             live = true;
+        else if (h == HOW_SYS && i->op == OP_popf)
+            live = false;
         else if (h == HOW_PLAIN && (i->desc->flags & ISA_RFLAGS))
             live = true;
         else if (h == HOW_PLAIN && (xlat_traits(i) & T_KILLS))
@@ -381,7 +393,7 @@ static void xlat_lea(struct xlat *x, const struct insn *i, unsigned k)
     xlat_written(x, BIT_OF(dst));
 }
 
-static void xlat_interp(struct xlat *x, unsigned k)
+void xlat_interp(struct xlat *x, unsigned k)
 {
     xlat_bring_back(x, 0xffff);
     emit_exit_insn(x, k, false);
@@ -404,6 +416,7 @@ static void xlat_insn(struct xlat *x, unsigned k)
     case HOW_FLDCW: xlat_fldcw(x, i, k); break;
     case HOW_JCC: xlat_jcc(x, i, k); break;
     case HOW_RET: xlat_ret(x, i, k); break;
+    case HOW_SYS: xlat_sys(x, i, k); break;
     case HOW_JMP: xlat_goto(x, xlat_next_off(x, k) + (int32_t)i->imm, k); break;
     case HOW_JMP_IND: xlat_jmp_ind(x, i, k); break;
     case HOW_CALL:
@@ -447,7 +460,7 @@ struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, u
     x->key = key;
     x->page_off = gpa & (PAGE_SIZE - 1);
     unsigned nbytes = decode_block(x, bytes, avail);
-    if (x->n == 0 || (x->n == 1 && (x->how[0] == HOW_INTERP || x->how[0] == HOW_END)))
+    if (x->n == 0)
         return NULL;
     struct bt_block *b = x->b = bt_alloc(bt, sizeof *b);
     if (!b)

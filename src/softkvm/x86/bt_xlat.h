@@ -8,7 +8,7 @@
 #define BIT_OF(r)   (1u << (r))
 #define SCRATCHABLE (BIT_OF(RAX) | BIT_OF(RCX) | BIT_OF(RDX) | BIT_OF(RBX) | BIT_OF(RBP) | BIT_OF(RSI) | BIT_OF(RDI))
 
-enum how { HOW_INTERP, HOW_PLAIN, HOW_LEA, HOW_SKIP, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_FLDCW, HOW_JCC, HOW_JMP, HOW_CALL, HOW_JMP_IND, HOW_CALL_IND, HOW_RET, HOW_END };
+enum how { HOW_INTERP, HOW_PLAIN, HOW_LEA, HOW_SKIP, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_FLDCW, HOW_JCC, HOW_JMP, HOW_CALL, HOW_JMP_IND, HOW_CALL_IND, HOW_RET, HOW_SYS, HOW_END };
 
 /* What a plain operation uses beyond its operands, and what it does to the flags. */
 enum trait { T_PLAIN = 1, T_KILLS = 2, T_RAX_R = 4, T_RAX_W = 8, T_RDX_R = 16, T_RDX_W = 32, T_RCX_R = 64, T_RBX_R = 128, T_RCX_W = 256, T_TRAPS = 512 };
@@ -16,7 +16,7 @@ enum trait { T_PLAIN = 1, T_KILLS = 2, T_RAX_R = 4, T_RAX_W = 8, T_RDX_R = 16, T
 /* An exit out of the block's straight line, emitted behind it. */
 struct aside {
     enum { ASIDE_SLOW, ASIDE_CROSS, ASIDE_TAKEN, ASIDE_LEAVE } kind;
-    uint8_t *from[3];   /* displacements of the jumps to it */
+    uint8_t *from[5];   /* displacements of the jumps to it */
     uint8_t nfrom, insn, size, s1, flags_saved;
     uint8_t *back;      /* ASIDE_CROSS: where it goes on */
     unsigned slow;      /* ASIDE_CROSS: index of the instruction's ASIDE_SLOW */
@@ -67,6 +67,7 @@ void xlat_displace(struct xlat *x, unsigned r);
 /* Displaces the register that is needed last, none of `avoid`. */
 unsigned xlat_scratch(struct xlat *x, unsigned k, unsigned avoid);
 struct aside *xlat_aside(struct xlat *x, unsigned kind, unsigned k);
+void xlat_interp(struct xlat *x, unsigned k); /* leaves instruction k to bt_step() */
 static inline void xlat_from(struct aside *a, uint8_t *jump)
 {
     a->from[a->nfrom++] = jump;
@@ -93,7 +94,14 @@ void xlat_x87_ran(struct xlat *x, const struct insn *i, unsigned k, unsigned s1)
 void xlat_x87_note(struct xlat *x); /* in front of each exit */
 void xlat_fldcw(struct xlat *x, const struct insn *i, unsigned k);
 
+/* ---- bt_sys.c ---- */
+bool xlat_sys_here(const struct insn *i, uint32_t key);
+void xlat_sys_use(const struct insn *i, unsigned *reads, unsigned *writes); /* general registers, rsp left out */
+void xlat_sys(struct xlat *x, const struct insn *i, unsigned k);
+
 /* ---- bt_flow.c ---- */
+void xlat_move_rsp(struct xlat *x, int32_t by);
+void xlat_mov_mem(struct xlat *x, unsigned op, unsigned reg, const struct access *a); /* REX.W op reg, [s1 + s2] */
 void xlat_entry(struct xlat *x); /* what lies before the block's code, for those who come by a lookup */
 /* Goes to the linear address page + off. k: the instruction that does, x->n behind the last one. */
 void xlat_goto(struct xlat *x, int32_t off, unsigned k);
