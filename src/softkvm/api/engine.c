@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The translator's memory: the code cache of a VM, twice mapped, and the page tables of its vCPUs. SOFTKVM_ENGINE=interp|bt chooses the engine.
+ * The translator's memory: the code cache of a VM, twice mapped, and the page tables of its vCPUs. SOFTKVM_ENGINE=interp|bt chooses
+ * the engine.
  */
 #include <errno.h>
 #include <string.h>
@@ -10,9 +11,9 @@
 #include "softkvm/api/api.h"
 #include "softkvm/x86/bt_priv.h"
 
-#define ARENA_SIZE    (64 * MIB)
-#define HWCAP2_FSGS   2
-#define TABLE_BYTES   (BT_TABLE_PAGES * sizeof(uint64_t))
+#define ARENA_SIZE  (64 * MIB)
+#define HWCAP2_FSGS 2
+#define TABLE_BYTES (BT_TABLE_PAGES * sizeof(uint64_t))
 
 static void *reserve(uint64_t bytes)
 {
@@ -87,6 +88,24 @@ void bt_destroy(struct softkvm_vm *vm)
     vm->bt = NULL;
 }
 
+/* What a vCPU reserves besides its tables. None of it is resident before it is used. */
+static const struct {
+    size_t where; /* of the pointer in struct bt_cpu */
+    uint64_t bytes;
+} maps[] = {
+    {offsetof(struct bt_cpu, logged[BT_LOCAL]), BT_TABLE_PAGES / 8},
+    {offsetof(struct bt_cpu, logged[BT_GLOBAL]), BT_TABLE_PAGES / 8},
+    {offsetof(struct bt_cpu, known_code), BT_TABLE_PAGES / 8},
+    {offsetof(struct bt_cpu, large), BT_TABLE_PAGES / 512 / 8},
+    {offsetof(struct bt_cpu, giant), BT_TABLE_PAGES / (512 * 512) / 8},
+    {offsetof(struct bt_cpu, writers), BT_GPA_MAX / PAGE_SIZE * sizeof(struct bt_writer)},
+};
+
+static void **map_of(struct bt_cpu *c, unsigned n)
+{
+    return (void **)(void *)((uint8_t *)c + maps[n].where);
+}
+
 void bt_cpu_free(struct vcpu *v)
 {
     for (unsigned ring = 0; ring < BT_RINGS; ring++)
@@ -94,6 +113,24 @@ void bt_cpu_free(struct vcpu *v)
             unmap(v->bt.table[ring][acc], TABLE_BYTES);
             v->bt.table[ring][acc] = NULL;
         }
+    for (unsigned n = 0; n < ARRAY_SIZE(maps); n++) {
+        unmap(*map_of(&v->bt, n), maps[n].bytes);
+        *map_of(&v->bt, n) = NULL;
+    }
+}
+
+static bool reserve_all(struct bt_cpu *c)
+{
+    for (unsigned ring = 0; ring < BT_RINGS; ring++)
+        for (unsigned acc = MEM_R; acc <= MEM_W; acc++) {
+            if (!(c->table[ring][acc] = reserve(TABLE_BYTES)))
+                return false;
+            c->index[ring][acc] = (uint64_t)(uintptr_t)c->table[ring][acc] / 8;
+        }
+    for (unsigned n = 0; n < ARRAY_SIZE(maps); n++)
+        if (!(*map_of(c, n) = reserve(maps[n].bytes)))
+            return false;
+    return true;
 }
 
 void bt_cpu_init(struct vcpu *v)
@@ -101,15 +138,10 @@ void bt_cpu_init(struct vcpu *v)
     struct bt_cpu *c = &v->bt;
     if (!v->vm->bt)
         return;
-    for (unsigned ring = 0; ring < BT_RINGS; ring++)
-        for (unsigned acc = MEM_R; acc <= MEM_W; acc++) {
-            c->table[ring][acc] = reserve(TABLE_BYTES);
-            if (!c->table[ring][acc]) {
-                bt_cpu_free(v);
-                return;
-            }
-            c->index[ring][acc] = (uint64_t)(uintptr_t)c->table[ring][acc] / 8;
-        }
+    if (!reserve_all(c)) {
+        bt_cpu_free(v);
+        return;
+    }
     c->self = (uint64_t)(uintptr_t)v;
     c->on = true;
     bt_tlb_flush(v);

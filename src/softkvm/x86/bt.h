@@ -39,6 +39,8 @@ struct bt;
 #define BT_JUMP_SIZE (1 << BT_JUMP_BITS)
 #define BT_FILL_LOG  16384
 #define BT_XPAGES    1024
+#define BT_SPACES    8    /* address spaces kept besides the current one */
+#define BT_SPACE_MAX 2048 /* pages kept of each */
 
 enum { BT_KERNEL, BT_USER, BT_RINGS };
 
@@ -54,10 +56,38 @@ struct bt_jumps {
 #define BT_NO_RIP (1ull << 62) /* not canonical: no rip equals it */
 
 struct bt_xpage { /* a page that code is fetched from */
-    uint64_t la, gpa;
-    bool global;
+    uint64_t tag; /* linear page address | bt_cpu.code_tag */
+    uint64_t gpa;
+    bool global, verified; /* verified: its blocks have been compared with its bytes */
     const uint8_t *host;
 };
+
+enum { BT_LOCAL, BT_GLOBAL }; /* does a page survive a write of CR3? */
+
+struct bt_log { /* linear pages that have entries, each once */
+    unsigned count; /* > BT_FILL_LOG: too many to tell */
+    uint64_t page[BT_FILL_LOG];
+};
+
+/* The linear pages through which a guest page can be written, one in each half of the address space. */
+struct bt_writer {
+    _Atomic uint64_t la[2]; /* page address | BT_WRITER_SET, | BT_WRITER_MANY when there may be more of them */
+};
+#define BT_WRITER_SET  1u
+#define BT_WRITER_MANY 2u
+
+/* An address space that is not current: the entries of its pages, and its code's tag. */
+struct bt_space {
+    bool valid;
+    uint16_t pcid;
+    unsigned count;
+    uint64_t used, code_tag;
+    struct bt_saved {
+        uint64_t page; /* number | permissions << BT_SAVED_SHIFT: bit ring * 2 + access */
+        uint64_t delta;
+    } saved[BT_SPACE_MAX];
+};
+#define BT_SAVED_SHIFT 40
 
 /* The translator's part of struct vcpu. */
 struct bt_cpu {
@@ -80,11 +110,19 @@ struct bt_cpu {
     uint64_t saved_gs;
     uint64_t *table[BT_RINGS][2]; /* [ring][MEM_R or MEM_W]: host minus linear address by linear page, 0 none; BT_TABLE_PAGES entries */
     uint64_t index[BT_RINGS][2];  /* the same divided by 8, as translated code adds it */
-    unsigned log_count;     /* > BT_FILL_LOG: too many to tell */
-    uint64_t log[BT_FILL_LOG]; /* linear pages that have entries; BT_LOG_GLOBAL: they survive a write of CR3 */
-    uint64_t code_filter[BT_RINGS][8]; /* Bloom filter of the linear pages that `jump` knows */
-    bool kernel_local;      /* kernel code was run from a page that is not global */
-    bool user_code;         /* user code was run */
+    struct bt_log log[2];         /* BT_LOCAL, BT_GLOBAL */
+    uint64_t *logged[2];          /* bit maps: linear pages that are in the log */
+    uint64_t *large;              /* bit map: 2 MiB of linear addresses that a large page filled entries of */
+    uint64_t *giant;              /* the same for 1 GiB */
+    uint64_t *known_code;         /* bit map: linear pages that `jump` may know */
+    struct bt_writer *writers;    /* by guest page below BT_GPA_MAX */
+    bool local_high;              /* a page of the upper half is in the local log */
+    bool kernel_local;            /* kernel code was run from a page that is not global */
+    bool user_code;               /* user code was run */
+    uint64_t code_tag[BT_RINGS];  /* of the xpages that are valid: 1 to PAGE_SIZE - 1 */
+    uint64_t last_tag;
+    uint64_t uses;                /* counts switches of address spaces */
+    struct bt_space space[BT_SPACES];
     struct bt_xpage xpage[BT_RINGS][BT_XPAGES];
     struct bt_jumps jump[BT_RINGS];
     struct { uint64_t lookups, links, interps, translated, invalidated, flushes, polls; } stats;
@@ -117,11 +155,26 @@ void bt_end(struct vcpu *v);
 uint64_t bt_trap(uint64_t pc, uint64_t addr);
 
 /* ---- for the MMU ---- */
-void bt_tlb_fill(struct vcpu *v, unsigned mmu_idx, uint64_t la, uintptr_t host_page, bool read, bool write, bool global);
+struct bt_fill {
+    uint64_t la, gpa; /* of a page */
+    uint8_t *host;
+    uint8_t ring, shift; /* shift: of the guest's page */
+    bool read, write, global;
+};
+void bt_tlb_fill(struct vcpu *v, const struct bt_fill *f);
+void bt_tlb_fill_code(struct vcpu *v, const struct bt_fill *f);
+/* The host address of code at la, or NULL when its page is not known. */
+const uint8_t *bt_tlb_code(struct vcpu *v, unsigned ring, uint64_t la);
 void bt_tlb_flush(struct vcpu *v);
-void bt_tlb_flush_address_space(struct vcpu *v); /* all but global pages */
-void bt_tlb_flush_range(struct vcpu *v, uint64_t la, unsigned shift); /* the entries within the 2^shift bytes around la */
-void bt_tlb_unwrite(struct vcpu *v, uintptr_t host_page); /* no linear page leads to this host page for writing any more */
+void bt_tlb_flush_address_space(struct vcpu *v); /* all but global pages, of the current address space */
+void bt_tlb_flush_page(struct vcpu *v, uint64_t la, unsigned large_shift); /* and all of a large page (4 or 2 MiB) that it lies in */
+/* Address spaces by PCID: a write of CR3 leaves one and enters another; INVPCID forgets one that is not current (bt_space.c). */
+void bt_tlb_switch(struct vcpu *v, unsigned from, unsigned to, bool keep);
+void bt_tlb_forget(struct vcpu *v, unsigned pcid);
+void bt_tlb_forget_all(struct vcpu *v);
+/* No linear page of this vCPU leads to the guest page for writing any more. It is held, or the caller's own. */
+void bt_tlb_unwrite(struct vcpu *v, uint64_t gpa, const uint8_t *host);
+bool bt_tlb_may_write(struct vcpu *v, uint64_t gpa); /* could one? Any thread, once bt_is_code(gpa) */
 bool bt_is_code(const struct vcpu *v, uint64_t gpa);
 void bt_code_write(struct vcpu *v, uint64_t gpa, unsigned n); /* after the bytes have been stored */
 

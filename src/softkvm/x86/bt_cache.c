@@ -2,9 +2,9 @@
 /*
  * The code cache: blocks by physical address and mode, pages that hold them, links between them, and how all of that goes away.
  *
- * Host code and bookkeeping are only ever appended. A dropped block leaves the tables, and the jumps that lead to it lead to their exits again; its
- * memory comes back when the cache is full and everything is dropped. So a vCPU may at any time still be inside a dropped block; it is held
- * at an instruction's boundary while the block is dropped, and bt_loop() does not go back into it.
+ * Host code and bookkeeping are only ever appended. A dropped block leaves the tables, and the jumps that lead to it lead to their
+ * exits again; its memory comes back when the cache is full and everything is dropped. So a vCPU may at any time still be inside a
+ * dropped block; it is held at an instruction's boundary while the block is dropped, and bt_loop() does not go back into it.
  */
 #include "softkvm/x86/bt_priv.h"
 #include "softkvm/x86/mem.h"
@@ -141,7 +141,6 @@ void bt_jumps_clear(struct vcpu *v, unsigned ring)
 {
     uint64_t *p = &v->bt.jump[ring].e[0].rip, n = sizeof v->bt.jump[ring] / 8;
     __asm__ volatile("rep stosq" : "+D"(p), "+c"(n) : "a"(BT_NO_RIP) : "memory");
-    bytes_fill(v->bt.code_filter[ring], 0, sizeof v->bt.code_filter[ring]);
 }
 
 static void all_jumps_clear(struct softkvm_vm *vm)
@@ -232,16 +231,24 @@ bool bt_is_code(const struct vcpu *v, uint64_t gpa)
     return bt && gpa < BT_GPA_MAX && (atomic_load_explicit(&bt->code_pages[page / 64], memory_order_acquire) & BIT64(page % 64));
 }
 
+/* Takes everybody's write permission away, at the price of those who have it. */
 void bt_page_protect(struct vcpu *v, uint64_t gpa)
 {
     struct bt *bt = v->vm->bt;
     uint64_t page = gpa >> 12;
     if (bt_is_code(v, gpa))
         return;
-    vm_exclusive_begin(v);
-    atomic_fetch_or(&bt->code_pages[page / 64], BIT64(page % 64));
+    gpa &= PAGE_MASK;
+    atomic_fetch_or(&bt->code_pages[page / 64], BIT64(page % 64)); /* from here on nobody gets it anew */
+    mmu_unwrite_page(v, gpa);
+    bool others = false;
     for (unsigned i = 0, n = atomic_load(&v->vm->nvcpus); i < n; i++)
-        mmu_unwrite_page(atomic_load(&v->vm->vcpus[i]), gpa & PAGE_MASK);
+        others |= atomic_load(&v->vm->vcpus[i]) != v && mmu_may_write_page(atomic_load(&v->vm->vcpus[i]), gpa);
+    if (!others)
+        return;
+    vm_exclusive_begin(v);
+    for (unsigned i = 0, n = atomic_load(&v->vm->nvcpus); i < n; i++)
+        mmu_unwrite_page(atomic_load(&v->vm->vcpus[i]), gpa);
     vm_exclusive_end(v);
 }
 

@@ -112,19 +112,44 @@ void bt_page_verify(struct vcpu *v, uint64_t gpa, const uint8_t *host);
 /* Marks a page as code and takes everybody's write permission away. */
 void bt_page_protect(struct vcpu *v, uint64_t gpa);
 
-/* ---- bt_run.c, bt_tlb.c ---- */
+/* ---- bt_run.c ---- */
 /* Called from translated code, the guest's state being in *v: interprets the instruction bt.exit_insn. Returns where to go on, NULL for bt_loop(). */
 const uint8_t *bt_step(struct vcpu *v);
-static inline struct bt_xpage *bt_xpage_of(struct vcpu *v, unsigned ring, uint64_t la)
+
+/* ---- bt_tlb.c, bt_space.c ---- */
+/* The valid page of code at la, or NULL. */
+static inline struct bt_xpage *bt_xpage_find(struct vcpu *v, unsigned ring, uint64_t la)
 {
-    return &v->bt.xpage[ring][la >> 12 & (BT_XPAGES - 1)];
+    struct bt_xpage *x = &v->bt.xpage[ring][la >> 12 & (BT_XPAGES - 1)];
+    return likely(x->tag == ((la & PAGE_MASK) | v->bt.code_tag[ring])) ? x : NULL;
 }
-static inline uint64_t *bt_filter_word(struct bt_cpu *c, unsigned ring, uint64_t la, uint64_t *bit)
+static inline uint64_t bt_table_index(uint64_t la)
 {
-    uint64_t h = (la >> 12) * 0x9e3779b97f4a7c15ull >> 55;
-    *bit = BIT64(h % 64);
-    return &c->code_filter[ring][h / 64];
+    return la >> 12 & (BT_TABLE_PAGES - 1);
 }
+static inline uint64_t bt_page_la(uint64_t page)
+{
+    return (uint64_t)((int64_t)(page << 28) >> 16);
+}
+static inline void bt_bit_set(uint64_t *map, uint64_t n)
+{
+    map[n / 64] |= BIT64(n % 64);
+}
+static inline bool bt_bit(const uint64_t *map, uint64_t n)
+{
+    return map[n / 64] >> (n % 64) & 1;
+}
+/* `jump` may know targets in la's page from now on. */
+static inline void bt_known_code(struct vcpu *v, uint64_t la)
+{
+    bt_bit_set(v->bt.known_code, bt_table_index(la));
+}
+/* Code of this ring is known by a fresh tag from now on. */
+void bt_code_forget(struct vcpu *v, unsigned ring);
+void bt_tlb_log(struct bt_cpu *c, unsigned which, uint64_t page);
+void bt_tlb_clear_page(struct bt_cpu *c, uint64_t page);
+/* Notes that the guest page, at `host`, can be written through la. Before that is so. */
+void bt_tlb_note_writer(struct vcpu *v, uint64_t gpa, uint64_t la, const uint8_t *host);
 /* libc may not be called while the guest's state is live (cpu.h). */
 static inline long bt_syscall3(long n, void *p, unsigned long len, long x)
 {

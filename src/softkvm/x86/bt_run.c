@@ -60,18 +60,18 @@ static unsigned ring_of(const struct vcpu *v)
 
 static struct bt_xpage *code_page(struct vcpu *v, uint64_t rip)
 {
-    struct bt_xpage *x = bt_xpage_of(v, ring_of(v), rip);
-    if (likely(x->la == (rip & PAGE_MASK)))
-        return x;
-    uint64_t gpa;
-    bool global;
-    const uint8_t *host = mmu_code_page(v, rip, &gpa, &global);
-    if (!host)
-        return NULL;
-    bt_page_verify(v, gpa, host);
-    *x = (struct bt_xpage){rip & PAGE_MASK, gpa & PAGE_MASK, global, host};
-    v->bt.kernel_local |= v->cpl == 0 && !global;
-    v->bt.user_code |= v->cpl == 3;
+    unsigned ring = ring_of(v);
+    struct bt_xpage *x = bt_xpage_find(v, ring, rip);
+    if (unlikely(!x)) {
+        mmu_fetch_page(v, rip);
+        x = bt_xpage_find(v, ring, rip);
+    }
+    if (x && unlikely(!x->verified)) {
+        bt_page_verify(v, x->gpa, x->host);
+        x->verified = true;
+        v->bt.kernel_local |= ring == BT_KERNEL && !x->global;
+        v->bt.user_code |= ring == BT_USER;
+    }
     return x;
 }
 
@@ -134,8 +134,7 @@ static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)
         return NULL;
     const uint8_t *host = v->vm->bt->rx + b->code;
     v->bt.page = v->rip & PAGE_MASK;
-    uint64_t bit;
-    *bt_filter_word(&v->bt, ring, v->rip, &bit) |= bit;
+    bt_known_code(v, v->rip);
     j->e[n].host = (uint64_t)(uintptr_t)host - b->entry;
     j->e[n].rip = v->rip;
     return host;

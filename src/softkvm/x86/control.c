@@ -65,7 +65,9 @@ void cr3_write(struct vcpu *v, uint64_t val)
         if (v->paging && (v->cr4 & CR4_PAE) && !mmu_load_pdptrs(v, val))
             cpu_gp(v, 0);
     }
-    if (!keep || val != v->cr3)
+    if (v->cr4 & CR4_PCIDE)
+        mmu_switch_space(v, v->cr3 & 0xfff, val & 0xfff, keep);
+    else
         mmu_flush_address_space(v);
     v->cr3 = val;
 }
@@ -332,14 +334,18 @@ void op_invpcid(struct vcpu *v, const struct insn *i)
         cpu_gp(v, 0);
     if (type == INV_ADDRESS && !is_canonical(la))
         cpu_gp(v, 0);
-    if (type <= INV_PCID && (v->cr4 & CR4_PCIDE) && pcid != (v->cr3 & 0xfff))
-        return; /* nothing of another PCID is ever cached */
+    if (type <= INV_PCID && (v->cr4 & CR4_PCIDE) && pcid != (v->cr3 & 0xfff)) {
+        mmu_flush_pcid(v, (unsigned)pcid);
+        return;
+    }
     if (type == INV_ADDRESS)
         mmu_flush_page(v, la);
     else if (type == INV_ALL)
         mmu_flush_all(v);
     else
         mmu_flush_address_space(v);
+    if (type == INV_ALL_BUT_GLOBAL)
+        bt_tlb_forget_all(v);
 }
 
 /* Caches are the host's and always coherent: nothing to write back. */

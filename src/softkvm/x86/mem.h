@@ -4,7 +4,8 @@
  *
  * The fast path is one compare of the page address with the TLB's tag for the kind of access; everything else (miss, page crossing, MMIO,
  * watchpoint, alignment check, non-canonical address) goes to mmu.c. A non-canonical address can never match a tag, so it needs no test of
- * its own: mmu.c turns it into #GP(0), or #SS(0) for a stack segment.
+ * its own: mmu.c turns it into #GP(0), or #SS(0) for a stack segment. On a vCPU that translates, the translator's tables (bt.h) are the TLB for ordinary
+ * data; they have no tags, so there the test is made.
  *
  * All functions raise the guest's exception themselves and do not return then. A write that can fault changes nothing before it faults:
  * both pages of a crossing write are translated first.
@@ -66,12 +67,15 @@ void mmu_probe(struct vcpu *v, uint64_t la, unsigned n, enum mem_access acc, enu
 
 void mmu_init(struct vcpu *v);                          /* before the first access */
 void mmu_flush_all(struct vcpu *v);                     /* everything, global too */
-void mmu_flush_address_space(struct vcpu *v);           /* a write of CR3: all but global entries */
+void mmu_flush_address_space(struct vcpu *v);           /* a write of CR3 without PCIDs: all but global entries */
+void mmu_switch_space(struct vcpu *v, unsigned from, unsigned to, bool keep); /* the same with PCIDs; keep: those of `to` stay valid */
+void mmu_flush_pcid(struct vcpu *v, unsigned pcid);     /* all but global entries, of a PCID that is not current */
 void mmu_flush_page(struct vcpu *v, uint64_t la);       /* INVLPG */
-/* The page of code at la, by address and by host memory (NULL: not RAM); raises the fault of a fetch. */
-const uint8_t *mmu_code_page(struct vcpu *v, uint64_t la, uint64_t *gpa, bool *global);
+/* Fills the entry for a fetch from la, unless that is not RAM; raises its fault. */
+void mmu_fetch_page(struct vcpu *v, uint64_t la);
 /* Nobody may write this guest page through the TLBs of `v` without coming to mmu.c first. `v` is held, or the caller's own. */
 void mmu_unwrite_page(struct vcpu *v, uint64_t gpa);
+bool mmu_may_write_page(struct vcpu *v, uint64_t gpa); /* is there anything to do for that? Any thread, once bt_is_code(gpa) */
 /* KVM_TRANSLATE and debuggers: no side effects. Returns false when not mapped. */
 bool mmu_translate_debug(struct vcpu *v, uint64_t la, uint64_t *gpa, bool *writable, bool *user);
 /* Loads pdptr[] from CR3 (PAE without long mode); false when a reserved bit is set (-> #GP). */
@@ -93,10 +97,14 @@ static inline uint64_t seg_linear(struct vcpu *v, int seg, uint64_t off, unsigne
 /* ---- linear accesses ---- */
 static inline void *mmu_host_fast(struct vcpu *v, uint64_t la, unsigned size, enum mem_access acc, enum mmu_index idx)
 {
+    if (unlikely((la & (PAGE_SIZE - 1)) + size > PAGE_SIZE))
+        return NULL;
+    if (v->bt.on && idx <= MMU_USER && acc != MEM_X) { /* the translator's tables are the TLB; BT_KERNEL, BT_USER */
+        uint64_t delta = v->bt.table[idx][acc][la >> 12 & (BT_TABLE_PAGES - 1)];
+        return likely(delta && is_canonical(la)) ? (void *)(uintptr_t)(la + delta) : NULL;
+    }
     struct tlb_entry *e = &v->tlb[idx][(la >> 12) & (TLB_SIZE - 1)];
-    if (likely(e->tag[acc] == (la & PAGE_MASK) && (la & (PAGE_SIZE - 1)) + size <= PAGE_SIZE))
-        return (void *)(uintptr_t)(la + e->addend);
-    return NULL;
+    return likely(e->tag[acc] == (la & PAGE_MASK)) ? (void *)(uintptr_t)(la + e->addend) : NULL;
 }
 
 static inline uint64_t mmu_read(struct vcpu *v, uint64_t la, unsigned size, enum mmu_index idx, int seg)

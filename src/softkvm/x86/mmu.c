@@ -2,9 +2,10 @@
 /*
  * The software TLB's slow side: misses, page crossings, MMIO, watchpoints, alignment checks, faults.
  *
- * translate() is the one place where permissions are decided. It fills a TLB entry with a tag for exactly those kinds of access that
- * need no further look: a write tag only once D is set, the slot is writable and its dirty bit is set. Everything that is not plain RAM never gets a tag, so
- * it always comes back here. CR0.WP, CR4.SMEP/SMAP/PKE, EFER.NX and PKRU are baked into the tags: whoever changes one of them flushes.
+ * translate() is the one place where permissions are decided. It fills a TLB entry with a tag for exactly those kinds of access
+ * that need no further look: a write tag only once D is set, the slot is writable and its dirty bit is set. Everything that is not
+ * plain RAM never gets a tag, so it always comes back here. CR0.WP, CR4.SMEP/SMAP/PKE, EFER.NX and PKRU are baked into the tags:
+ * whoever changes one of them flushes.
  */
 #include "softkvm/vm.h"
 #include "softkvm/x86/debug.h"
@@ -15,9 +16,8 @@
 
 /* Where one page's part of an access goes. */
 struct target {
-    uint8_t *host;  /* NULL: MMIO at gpa */
+    uint8_t *host; /* NULL: MMIO at gpa */
     uint64_t gpa;
-    bool global;
     bool code; /* translated code was made from the page: stores must be told to the translator */
 };
 
@@ -91,21 +91,68 @@ static void log_entry(struct vcpu *v, unsigned n, bool global)
 }
 
 /* The pages around one of a large page, for the translator: the walk has the same result for all of them. */
-static void fill_neighbours(struct vcpu *v, uint64_t la, enum mmu_index idx, const struct walk *w, const struct memslot *slot, bool read, bool write)
+static void fill_neighbours(struct vcpu *v, struct bt_fill f, const struct memslot *slot)
 {
-    uint64_t first = la & ~(NEIGHBOURS * PAGE_SIZE - 1), gpa = w->gpa - (la - first);
-    if (!v->bt.on || gpa < slot->gpa || gpa + NEIGHBOURS * PAGE_SIZE > slot->gpa + slot->size)
+    uint64_t la = f.la, first = la & ~(NEIGHBOURS * PAGE_SIZE - 1), gpa = f.gpa - (la - first);
+    if (gpa < slot->gpa || gpa + NEIGHBOURS * PAGE_SIZE > slot->gpa + slot->size)
         return;
-    const uint8_t *host = slot->hva + (gpa - slot->gpa);
-    for (uint64_t at = 0; at < NEIGHBOURS * PAGE_SIZE; at += PAGE_SIZE)
-        if (first + at != (la & PAGE_MASK))
-            bt_tlb_fill(v, idx, first + at, (uintptr_t)host + at, read, write && !slot->dirty && !bt_is_code(v, gpa + at), w->global);
+    f.write &= !slot->dirty;
+    for (uint64_t at = 0; at < NEIGHBOURS * PAGE_SIZE; at += PAGE_SIZE) {
+        if (first + at == la)
+            continue;
+        f.la = first + at;
+        f.gpa = gpa + at;
+        f.host = slot->hva + (f.gpa - slot->gpa);
+        bt_tlb_fill(v, &f);
+    }
 }
 
-static void fill(struct vcpu *v, uint64_t la, enum mmu_index idx, enum mem_access acc, const struct walk *w, const struct memslot *slot, uint8_t *host)
+/* Which accesses need no further look, beyond the one that the walk was made for? The other kind of data access comes for free
+ * where it is known to be allowed. A page of code may be written, but that is looked at each time. */
+static void allowed(struct vcpu *v, enum mmu_index idx, enum mem_access acc, const struct walk *w, const struct memslot *slot,
+                    bool ok[3])
+{
+    ok[MEM_X] = acc == MEM_X;
+    ok[MEM_R] = acc == MEM_R || (acc == MEM_W && !permit(v, w, &(struct permit_ctx){MEM_R, idx}));
+    ok[MEM_W] = acc == MEM_W || (acc == MEM_R && w->dirty && !(slot->flags & KVM_MEM_READONLY) && !slot->dirty &&
+                                 !permit(v, w, &(struct permit_ctx){MEM_W, idx}));
+    ok[MEM_W] &= !bt_is_code(v, w->gpa);
+}
+
+/* For the translator's tables. */
+static void fill_tables(struct vcpu *v, uint64_t la, enum mmu_index idx, const bool ok[3], const struct walk *w,
+                        const struct memslot *slot, uint8_t *host)
+{
+    struct bt_fill f = {
+        .la = la & PAGE_MASK,
+        .gpa = w->gpa & PAGE_MASK,
+        .host = host - (la & (PAGE_SIZE - 1)),
+        .ring = idx, /* BT_KERNEL, BT_USER */
+        .shift = w->shift,
+        .read = ok[MEM_R],
+        .write = ok[MEM_W],
+        .global = w->global,
+    };
+    if (ok[MEM_X]) {
+        bt_tlb_fill_code(v, &f);
+        return;
+    }
+    bt_tlb_fill(v, &f);
+    if (w->shift > 12)
+        fill_neighbours(v, f, slot);
+}
+
+static void fill(struct vcpu *v, uint64_t la, enum mmu_index idx, enum mem_access acc, const struct walk *w,
+                 const struct memslot *slot, uint8_t *host)
 {
     struct tlb_entry *e = &v->tlb[idx][(la >> 12) & (TLB_SIZE - 1)];
     uint64_t page = la & PAGE_MASK;
+    bool ok[3];
+    allowed(v, idx, acc, w, slot, ok);
+    if (v->bt.on && idx <= MMU_USER) {
+        fill_tables(v, la, idx, ok, w, slot, host);
+        return;
+    }
     if (e->tag[0] != page && e->tag[1] != page && e->tag[2] != page)
         e->tag[MEM_R] = e->tag[MEM_W] = e->tag[MEM_X] = ~0ull;
     e->addend = (uintptr_t)host - la;
@@ -114,18 +161,12 @@ static void fill(struct vcpu *v, uint64_t la, enum mmu_index idx, enum mem_acces
         v->tlb_large |= large_bit(la);
         v->tlb_giant |= w->shift == 30;
     }
-    e->tag[acc] = page;
-    /* The other kind of data access comes for free where it is known to be allowed. */
-    if (acc == MEM_W && !permit(v, w, &(struct permit_ctx){MEM_R, idx}))
-        e->tag[MEM_R] = page;
+    for (unsigned kind = MEM_R; kind <= MEM_X; kind++)
+        if (ok[kind])
+            e->tag[kind] = page;
+    atomic_thread_fence(memory_order_seq_cst); /* bt_page_protect() on another vCPU: one of us sees the other */
     if (bt_is_code(v, w->gpa))
         e->tag[MEM_W] = ~0ull;
-    else if (acc == MEM_R && w->dirty && !(slot->flags & KVM_MEM_READONLY) && !slot->dirty && !permit(v, w, &(struct permit_ctx){MEM_W, idx}))
-        e->tag[MEM_W] = page;
-    if (acc != MEM_X)
-        bt_tlb_fill(v, idx, la, (uintptr_t)host & PAGE_MASK, e->tag[MEM_R] == page, e->tag[MEM_W] == page, w->global);
-    if (acc != MEM_X && w->shift > 12)
-        fill_neighbours(v, la, idx, w, slot, e->tag[MEM_R] == page, e->tag[MEM_W] == page);
 }
 
 /* Translates one page's part; raises the guest's fault. Fills the TLB when the page is plain RAM for this access. */
@@ -148,12 +189,12 @@ static struct target translate(struct vcpu *v, uint64_t la, enum mem_access acc,
         memslot_mark_dirty(slot, w.gpa);
     if (idx != MMU_USER_AC && (acc == MEM_X || !v->watch_active))
         fill(v, la, idx, acc, &w, slot, host);
-    return (struct target){host, w.gpa, w.global, acc == MEM_W && bt_is_code(v, w.gpa)};
+    return (struct target){host, w.gpa, acc == MEM_W && bt_is_code(v, w.gpa)};
 }
 
 static struct target target_of(struct vcpu *v, uint64_t la, enum mem_access acc, enum mmu_index idx, int seg)
 {
-    uint8_t *host = mmu_host_fast(v, la, 1, acc, idx);
+    uint8_t *host = acc == MEM_X && v->bt.on ? (uint8_t *)(uintptr_t)bt_tlb_code(v, idx, la) : mmu_host_fast(v, la, 1, acc, idx);
     return host ? (struct target){.host = host} : translate(v, la, acc, idx, seg);
 }
 
@@ -270,12 +311,9 @@ void *mmu_host_slow(struct vcpu *v, uint64_t la, enum mem_access acc, enum mmu_i
     return (v->watch_active && acc != MEM_X) || t.code ? NULL : t.host;
 }
 
-const uint8_t *mmu_code_page(struct vcpu *v, uint64_t la, uint64_t *gpa, bool *global)
+void mmu_fetch_page(struct vcpu *v, uint64_t la)
 {
-    struct target t = translate(v, la, MEM_X, v->cpl == 3 ? MMU_USER : MMU_KERNEL, SEG_CS); /* a fault reports the very address */
-    *gpa = t.gpa & PAGE_MASK;
-    *global = t.global;
-    return t.host ? t.host - (la & (PAGE_SIZE - 1)) : NULL;
+    translate(v, la, MEM_X, v->cpl == 3 ? MMU_USER : MMU_KERNEL, SEG_CS); /* a fault reports the very address */
 }
 
 void mmu_probe(struct vcpu *v, uint64_t la, unsigned n, enum mem_access acc, enum mmu_index idx, int seg)
@@ -287,12 +325,19 @@ void mmu_unwrite_page(struct vcpu *v, uint64_t gpa)
 {
     const struct memslot *slot = vm_slot(v->vm, gpa);
     const uint8_t *host = slot ? slot->hva + (gpa - slot->gpa) : NULL;
-    for (unsigned n = 0; host && n < MMU_COUNT * TLB_SIZE; n++) {
-        struct tlb_entry *e = tlb_at(v, n);
+    bool logged = v->tlb_log_count <= TLB_LOG_MAX;
+    unsigned entries = logged ? v->tlb_log_count : MMU_COUNT * TLB_SIZE;
+    for (unsigned n = 0; host && n < entries; n++) {
+        struct tlb_entry *e = tlb_at(v, logged ? v->tlb_log[n] : n);
         if (e->tag[MEM_W] != ~0ull && e->tag[MEM_W] + e->addend == (uintptr_t)host)
             e->tag[MEM_W] = ~0ull;
     }
-    bt_tlb_unwrite(v, (uintptr_t)host);
+    bt_tlb_unwrite(v, gpa, host);
+}
+
+bool mmu_may_write_page(struct vcpu *v, uint64_t gpa)
+{
+    return *(volatile unsigned *)&v->tlb_log_count || bt_tlb_may_write(v, gpa);
 }
 
 static void clear_entry(struct tlb_entry *e)
@@ -313,7 +358,7 @@ static void flush_filled(struct vcpu *v, uint64_t la, unsigned shift)
     }
 }
 
-void mmu_flush_all(struct vcpu *v)
+static void flush_tlb(struct vcpu *v)
 {
     bool logged = v->tlb_log_count <= TLB_LOG_MAX;
     unsigned n = logged ? v->tlb_log_count : MMU_COUNT * TLB_SIZE;
@@ -326,14 +371,20 @@ void mmu_flush_all(struct vcpu *v)
     v->tlb_large = 0;
     v->tlb_giant = false;
     v->fetch_page = ~0ull;
-    bt_tlb_flush(v);
     STAT_ADD(v, tlb_flushes, 1);
 }
 
-void mmu_flush_address_space(struct vcpu *v)
+void mmu_flush_all(struct vcpu *v)
+{
+    flush_tlb(v);
+    bt_tlb_flush(v);
+}
+
+/* The interpreter's own TLB keeps nothing of another address space. */
+static void flush_tlb_local(struct vcpu *v)
 {
     if (v->tlb_log_count > TLB_LOG_MAX) {
-        mmu_flush_all(v);
+        flush_tlb(v);
         return;
     }
     unsigned kept = 0;
@@ -348,20 +399,38 @@ void mmu_flush_address_space(struct vcpu *v)
     }
     v->tlb_log_count = kept;
     v->fetch_page = ~0ull;
-    bt_tlb_flush_address_space(v);
     STAT_ADD(v, tlb_flushes, 1);
+}
+
+void mmu_flush_address_space(struct vcpu *v)
+{
+    flush_tlb_local(v);
+    bt_tlb_flush_address_space(v);
+}
+
+void mmu_switch_space(struct vcpu *v, unsigned from, unsigned to, bool keep)
+{
+    if (from == to && keep)
+        return;
+    flush_tlb_local(v);
+    bt_tlb_switch(v, from, to, keep);
+}
+
+void mmu_flush_pcid(struct vcpu *v, unsigned pcid)
+{
+    bt_tlb_forget(v, pcid);
 }
 
 void mmu_flush_page(struct vcpu *v, uint64_t la)
 {
-    unsigned shift = 12;
-    for (unsigned idx = 0; idx < MMU_COUNT; idx++)
+    unsigned shift = v->long_mode || (v->cr4 & CR4_PAE) ? 21 : 22;
+    for (unsigned idx = 0; idx < MMU_COUNT && v->tlb_log_count; idx++)
         clear_entry(&v->tlb[idx][(la >> 12) & (TLB_SIZE - 1)]);
     if (v->tlb_large & large_bit(la & ~(BIT64(22) - 1)) || v->tlb_large & large_bit(la | BIT64(21)))
-        flush_filled(v, la, shift = v->long_mode || (v->cr4 & CR4_PAE) ? 21 : 22);
+        flush_filled(v, la, shift);
     if (v->tlb_giant)
-        flush_filled(v, la, shift = 30);
-    bt_tlb_flush_range(v, la, shift);
+        flush_filled(v, la, 30);
+    bt_tlb_flush_page(v, la, shift);
     v->fetch_page = ~0ull;
 }
 
