@@ -60,6 +60,10 @@ uint64_t mmu_read_slow(struct vcpu *v, uint64_t la, unsigned size, enum mmu_inde
 void mmu_write_slow(struct vcpu *v, uint64_t la, unsigned size, uint64_t val, enum mmu_index idx, int seg);
 /* Fills the TLB for (la, access) or raises; returns the host address, or NULL when the page is MMIO, watched or read-only. */
 void *mmu_host_slow(struct vcpu *v, uint64_t la, enum mem_access acc, enum mmu_index idx, int seg);
+/* The same for a run of elements from la on, within its page. NULL too where each element needs a look. *code: MMU_NO_CODE, or the GPA of a destination
+ * that translated code was made from; bt_code_write() must hear of the stores then. */
+void *mmu_host_run(struct vcpu *v, uint64_t la, enum mem_access acc, enum mmu_index idx, int seg, uint64_t *code);
+#define MMU_NO_CODE (~0ull)
 void mmu_read_buf(struct vcpu *v, uint64_t la, void *buf, unsigned n, enum mmu_index idx, int seg);
 void mmu_write_buf(struct vcpu *v, uint64_t la, const void *buf, unsigned n, enum mmu_index idx, int seg);
 /* Raises the fault that a read (MEM_R) or write (MEM_W) of n bytes would raise. */

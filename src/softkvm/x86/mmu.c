@@ -311,6 +311,17 @@ void *mmu_host_slow(struct vcpu *v, uint64_t la, enum mem_access acc, enum mmu_i
     return (v->watch_active && acc != MEM_X) || t.code ? NULL : t.host;
 }
 
+void *mmu_host_run(struct vcpu *v, uint64_t la, enum mem_access acc, enum mmu_index idx, int seg, uint64_t *code)
+{
+    *code = MMU_NO_CODE;
+    if (idx == MMU_USER_AC || v->watch_active)
+        return NULL;
+    struct target t = target_of(v, la, acc, idx, seg);
+    if (t.code)
+        *code = t.gpa;
+    return t.host;
+}
+
 void mmu_fetch_page(struct vcpu *v, uint64_t la)
 {
     translate(v, la, MEM_X, v->cpl == 3 ? MMU_USER : MMU_KERNEL, SEG_CS); /* a fault reports the very address */

@@ -8,12 +8,12 @@
  * back later.
  *
  * Bulk: with DF clear, flat addresses and plain RAM behind both pages, as many elements as fit into the pages run as the host's own
- * repeated instruction on host addresses. The same element size makes overlapping moves come out the same.
+ * repeated instruction on host addresses. The same element size makes overlapping moves come out the same. Stores to code are told to the
+ * translator a page at a time.
  */
 #include "softkvm/x86/string_op.h"
 
-uint64_t string_host_run(struct vcpu *v, const struct insn *i, int seg, enum reg r, enum mem_access acc, uint64_t count,
-                         void **host)
+uint64_t string_host_run(struct vcpu *v, const struct insn *i, int seg, enum reg r, enum mem_access acc, uint64_t count, struct host_run *run)
 {
     unsigned size = i->ops[0].size;
     uint64_t off = reg_get(v, r, i->addrsize);
@@ -22,13 +22,16 @@ uint64_t string_host_run(struct vcpu *v, const struct insn *i, int seg, enum reg
     if (atomic_load_explicit(&v->requests, memory_order_relaxed) & REQ_STEP) /* each iteration traps */
         return 0;
     uint64_t la = v->code_mode == CODE64 && seg >= SEG_FS ? v->seg[seg].base + off : off;
-    *host = mmu_host_fast(v, la, size, acc, v->mmu_idx);
-    if (!*host)
-        return 0;
     uint64_t n = (PAGE_SIZE - (la & (PAGE_SIZE - 1))) / size;
     /* Offsets wrap at the address size: stay below that. */
     if (i->addrsize < 8)
         n = MIN(n, (size_mask(i->addrsize) - off) / size);
+    if (!n)
+        return 0;
+    run->host = mmu_host_fast(v, la, size, acc, v->mmu_idx);
+    run->code = MMU_NO_CODE;
+    if (!run->host && !(run->host = mmu_host_run(v, la, acc, v->mmu_idx, seg, &run->code)))
+        return 0;
     return MIN(n, count);
 }
 
@@ -90,11 +93,13 @@ void string_repeat(struct vcpu *v, const struct insn *i, step_fn *step)
 static struct step movs_step(struct vcpu *v, const struct insn *i, uint64_t count)
 {
     unsigned size = i->ops[0].size;
-    void *s, *d;
-    uint64_t n = string_host_run(v, i, i->seg, RSI, MEM_R, count, &s);
-    if (n > 1 && (n = string_host_run(v, i, SEG_ES, RDI, MEM_W, n, &d)) > 1) {
+    struct host_run from, to;
+    uint64_t n = string_host_run(v, i, i->seg, RSI, MEM_R, count, &from);
+    if (n && (n = string_host_run(v, i, SEG_ES, RDI, MEM_W, n, &to))) {
         uint64_t done = n;
+        void *s = from.host, *d = to.host;
         BY_SIZE(size, ASM_REP_MOVS, 0);
+        string_stored(v, &to, done * size);
         string_advance(v, i, RSI, done);
         string_advance(v, i, RDI, done);
         return (struct step){.done = done};
@@ -114,11 +119,13 @@ void op_movs(struct vcpu *v, const struct insn *i)
 static struct step stos_step(struct vcpu *v, const struct insn *i, uint64_t count)
 {
     unsigned size = i->ops[0].size;
-    void *d;
-    uint64_t n = string_host_run(v, i, SEG_ES, RDI, MEM_W, count, &d);
-    if (n > 1) {
+    struct host_run to;
+    uint64_t n = string_host_run(v, i, SEG_ES, RDI, MEM_W, count, &to);
+    if (n) {
         uint64_t done = n;
+        void *d = to.host;
         BY_SIZE(size, ASM_REP_STOS, 0);
+        string_stored(v, &to, done * size);
         string_advance(v, i, RDI, done);
         return (struct step){.done = done};
     }
@@ -172,10 +179,11 @@ static uint64_t compare(unsigned size, uint64_t a, uint64_t b)
 static struct step scas_step(struct vcpu *v, const struct insn *i, uint64_t count)
 {
     unsigned size = i->ops[0].size;
-    void *d;
-    uint64_t n = string_host_run(v, i, SEG_ES, RDI, MEM_R, count, &d), f;
+    struct host_run at;
+    uint64_t n = string_host_run(v, i, SEG_ES, RDI, MEM_R, count, &at), f;
     if (n > 1) {
         uint64_t all = n;
+        void *d = at.host;
         if (insn_has(i, PFX_REPNE))
             BY_SIZE(size, ASM_REP_SCAS, "repne");
         else
@@ -196,10 +204,12 @@ void op_scas(struct vcpu *v, const struct insn *i)
 static struct step cmps_step(struct vcpu *v, const struct insn *i, uint64_t count)
 {
     unsigned size = i->ops[0].size;
-    void *s, *d;
-    uint64_t n = string_host_run(v, i, i->seg, RSI, MEM_R, count, &s), f;
-    if (n > 1 && (n = string_host_run(v, i, SEG_ES, RDI, MEM_R, n, &d)) > 1) {
+    struct host_run first, second;
+    bool repeated = insn_has(i, PFX_REP | PFX_REPNE);
+    uint64_t n = repeated ? string_host_run(v, i, i->seg, RSI, MEM_R, count, &first) : 0, f;
+    if (n > 1 && (n = string_host_run(v, i, SEG_ES, RDI, MEM_R, n, &second)) > 1) {
         uint64_t all = n;
+        void *s = first.host, *d = second.host;
         if (insn_has(i, PFX_REPNE))
             BY_SIZE(size, ASM_REP_CMPS, "repne");
         else
@@ -209,7 +219,7 @@ static struct step cmps_step(struct vcpu *v, const struct insn *i, uint64_t coun
         return compared(i, all - n, f);
     }
     uint64_t a, b;
-    if (insn_has(i, PFX_REP | PFX_REPNE)) {
+    if (repeated) {
         a = mem_read(v, i->seg, reg_get(v, RSI, i->addrsize), size);
         b = mem_read(v, SEG_ES, reg_get(v, RDI, i->addrsize), size);
     } else { /* the other way round: it shows when both fault */

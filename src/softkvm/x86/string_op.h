@@ -18,10 +18,19 @@ typedef struct step step_fn(struct vcpu *v, const struct insn *i, uint64_t count
 /* Runs steps while the repeat prefix, RCX and the step itself say so; one step without a prefix. */
 void string_repeat(struct vcpu *v, const struct insn *i, step_fn *step);
 
-/* How many of `count` elements at seg:r can be had as plain host memory, ascending, without any check; 0 when not even one. Sets
- * *host. */
-uint64_t string_host_run(struct vcpu *v, const struct insn *i, int seg, enum reg r, enum mem_access acc, uint64_t count,
-                         void **host);
+struct host_run {
+    void *host;
+    uint64_t code; /* of mmu_host_run() */
+};
+/* How many of `count` elements at seg:r can be had as plain host memory, ascending, without a further check; 0 when not even one. Raises the fault of
+ * the first element. */
+uint64_t string_host_run(struct vcpu *v, const struct insn *i, int seg, enum reg r, enum mem_access acc, uint64_t count, struct host_run *run);
+/* `bytes` have been stored to a run. */
+static inline void string_stored(struct vcpu *v, const struct host_run *run, uint64_t bytes)
+{
+    if (unlikely(run->code != MMU_NO_CODE))
+        bt_code_write(v, run->code, (unsigned)bytes);
+}
 
 /* Moves a string pointer by n elements in DF's direction. */
 static inline void string_advance(struct vcpu *v, const struct insn *i, enum reg r, uint64_t n)
