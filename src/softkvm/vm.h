@@ -29,6 +29,7 @@ struct memslot {
     uint32_t flags;     /* KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY */
     uint64_t gpa, size; /* bytes, page aligned */
     uint8_t *hva;       /* user space's mapping; not owned */
+    bool alias;         /* another slot has some of the same memory, and one of the two can be written */
     _Atomic uint64_t *dirty; /* one bit a page while logging, else NULL; owned */
 };
 

@@ -20,5 +20,6 @@ int guestdebug_set(struct vcpu *v, void *arg)
     if (!(d->control & KVM_GUESTDBG_ENABLE))
         v->guest_debug.control = 0;
     debug_update(v);
+    cpu_request(v, REQ_TLB_FLUSH); /* the debugger has written breakpoints into the guest's memory, or taken them out */
     return 0;
 }

@@ -65,6 +65,22 @@ static bool overlaps(const struct slot_table *t, const struct memslot *s)
     return false;
 }
 
+static bool same_memory(const struct memslot *a, const struct memslot *b)
+{
+    uintptr_t x = (uintptr_t)a->hva, y = (uintptr_t)b->hva;
+    return x < y + b->size && y < x + a->size && !(a->flags & b->flags & KVM_MEM_READONLY);
+}
+
+static void find_aliases(struct slot_table *t)
+{
+    for (unsigned i = 0; i < t->count; i++)
+        t->slots[i].alias = false;
+    for (unsigned i = 0; i < t->count; i++)
+        for (unsigned j = 0; j < i; j++)
+            if (same_memory(&t->slots[i], &t->slots[j]))
+                t->slots[i].alias = t->slots[j].alias = true;
+}
+
 /* The table without slot `id`, with `add` (may be NULL) in its place in the order. */
 static struct slot_table *table_with(const struct slot_table *old, uint32_t id, const struct memslot *add)
 {
@@ -83,6 +99,7 @@ static struct slot_table *table_with(const struct slot_table *old, uint32_t id, 
     }
     if (add)
         t->slots[t->count++] = *add;
+    find_aliases(t);
     return t;
 }
 

@@ -19,6 +19,7 @@
  * - A page that holds blocks has its bit in bt->code_pages: the MMU gives it no write tag, so each store to it comes to bt_code_write(), which
  *   drops the blocks that it hits. Stores of the VMM (DMA) do not come there: the first fetch from a page after a TLB flush
  *   compares the blocks' bytes with memory. A guest that lets a device write code must flush before it runs that, as remapping does.
+ *   Memory that is in two slots, and not read-only in both, is not translated.
  * - Blocks are dropped with all other vCPUs held (vm_exclusive_begin); memory of dropped blocks is reused when the whole cache is.
  *
  * Interrupting: each way round a loop stores to v->bt.poll, and each branch by lookup to v->bt.page, which lies there too; bt_poke() makes that page

@@ -67,7 +67,11 @@ static struct bt_xpage *code_page(struct vcpu *v, uint64_t rip)
         x = bt_xpage_find(v, ring, rip);
     }
     if (x && unlikely(!x->verified)) {
-        bt_page_verify(v, x->gpa, x->host);
+        const struct memslot *slot = vm_slot(v->vm, x->gpa);
+        if (slot && slot->alias)
+            x->gpa = BT_GPA_MAX; /* stores at the other address would not be seen: interpreted */
+        else
+            bt_page_verify(v, x->gpa, x->host);
         x->verified = true;
         v->bt.kernel_local |= ring == BT_KERNEL && !x->global;
         v->bt.user_code |= ring == BT_USER;
