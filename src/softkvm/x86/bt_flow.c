@@ -148,8 +148,33 @@ void xlat_mov_mem(struct xlat *x, unsigned op, unsigned reg, const struct access
     xlat_modrm(&x->e, reg, a->s1, a->s2);
 }
 
+static void push_mem(struct xlat *x, const struct insn *i, unsigned k)
+{
+    struct access from = {.k = k, .size = 8, .flags_live = x->flags_live[k], .address = xlat_address_regs(i)}, to = from;
+    xlat_access_begin(x, &from, from.address);
+    to.write = true;
+    to.s1 = xlat_scratch(x, k, from.address | BIT_OF(from.s1) | BIT_OF(from.s2));
+    to.s2 = from.s2;
+    xlat_address(x, i, from.s1);
+    xlat_check(x, &from);
+    xlat_mov_mem(x, 0x8b, from.s1, &from);
+    e_lea8(&x->e, to.s1, RSP, -8);
+    xlat_check(x, &to);
+    if (to.flags_live) { /* from.s1 may be RAX */
+        e_store(&x->e, from.s1, BT_OFF(scratch[0]));
+        xlat_flags_back(x, &to);
+        e_load(&x->e, from.s1, BT_OFF(scratch[0]));
+    }
+    xlat_mov_mem(x, 0x89, from.s1, &to);
+    xlat_move_rsp(x, -8);
+}
+
 void xlat_push(struct xlat *x, const struct insn *i, unsigned k)
 {
+    if (i->ops[0].kind == OPK_MEM) {
+        push_mem(x, i, k);
+        return;
+    }
     bool reg = i->ops[0].kind == OPK_GPR;
     unsigned r = i->ops[0].reg, keep = reg ? BIT_OF(r) : 0;
     struct access a = {.k = k, .size = 8, .write = true, .flags_live = x->flags_live[k], .avoid = keep};

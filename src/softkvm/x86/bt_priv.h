@@ -12,7 +12,7 @@
 
 #define BT_MAX_INSNS  32
 #define BT_MAX_LINKS  (BT_MAX_INSNS + 2)
-#define BT_MAX_CODE   8192 /* bytes of host code that one block can take at most */
+#define BT_MAX_CODE   16384 /* bytes of host code that one block can take at most */
 #define BT_MAX_BLOCKS (1u << 20)
 #define BT_HASH_BITS  16
 

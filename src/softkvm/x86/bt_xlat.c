@@ -130,7 +130,7 @@ static enum how classify(const struct insn *i, uint32_t key)
     case OP_nop:
     case OP_serialize: return HOW_SKIP; /* code is always seen at once */
     case OP_lea: return i->base == REG_RIP && i->opsize == 2 ? HOW_INTERP : HOW_LEA;
-    case OP_push: return near64 && o->kind != OPK_MEM ? HOW_PUSH : HOW_INTERP;
+    case OP_push: return near64 && (o->kind != OPK_MEM || i->addrsize == 8) ? HOW_PUSH : HOW_INTERP;
     case OP_pop: return near64 && o->kind == OPK_GPR ? HOW_POP : HOW_INTERP;
     case OP_leave: return near64 ? HOW_LEAVE : HOW_INTERP;
     case OP_jcc: return near64 ? HOW_JCC : HOW_END;

@@ -42,7 +42,7 @@ struct xlat {
     struct bt_insn map[BT_MAX_INSNS];
     struct bt_link links[BT_MAX_LINKS];
     unsigned nlinks, nasides;
-    struct aside asides[3 * BT_MAX_INSNS];
+    struct aside asides[4 * BT_MAX_INSNS];
 };
 
 struct access {
