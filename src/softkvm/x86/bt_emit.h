@@ -156,4 +156,40 @@ static inline void e_flags_from_ax(struct emit *e)
     e8(e, 0x9e);
 }
 
+/* ---- arithmetic; all of it changes the flags ---- */
+enum { ALU_OR = 1, ALU_AND = 4, ALU_CMP = 7, ALU_TEST };
+/* op r, imm: 32 bits wide, or 64 with the immediate sign-extended */
+static inline void e_alu_imm(struct emit *e, bool wide, unsigned op, unsigned r, uint32_t imm)
+{
+    e8(e, 0x40 | (wide ? 8 : 0) | r >> 3);
+    e8(e, op == ALU_TEST ? 0xf7 : 0x81);
+    e8(e, 0xc0 | (op & 7) << 3 | (r & 7));
+    e32(e, imm);
+}
+/* op dword gs:[off], imm */
+static inline void e_alu_mem_imm(struct emit *e, unsigned op, size_t off, uint32_t imm)
+{
+    e8(e, 0x65);
+    e8(e, 0x81);
+    e8(e, op << 3 | 4);
+    e8(e, 0x25);
+    e32(e, (uint32_t)off);
+    e32(e, imm);
+}
+enum { SHIFT_SHL = 4, SHIFT_SHR, SHIFT_SAR = 7 };
+/* op r64, n */
+static inline void e_shift(struct emit *e, unsigned op, unsigned r, unsigned n)
+{
+    e8(e, 0x48 | r >> 3);
+    e8(e, 0xc1);
+    e8(e, 0xc0 | op << 3 | (r & 7));
+    e8(e, n);
+}
+static inline void e_not(struct emit *e, unsigned r)
+{
+    e8(e, 0x48 | r >> 3);
+    e8(e, 0xf7);
+    e8(e, 0xd0 | (r & 7));
+}
+
 #endif

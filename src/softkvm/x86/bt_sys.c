@@ -91,37 +91,6 @@ static void emit_load_narrow(struct emit *e, unsigned r, size_t off, unsigned si
     e32(e, (uint32_t)off);
 }
 
-/* and, or, xor... dword gs:[off], imm; `op`: its number among the arithmetic instructions */
-static void emit_change_imm(struct emit *e, unsigned op, size_t off, uint32_t imm)
-{
-    e8(e, 0x65);
-    e8(e, 0x81);
-    e8(e, op << 3 | 4);
-    e8(e, 0x25);
-    e32(e, (uint32_t)off);
-    e32(e, imm);
-}
-
-/* The same on a register, 32 bits wide, or 64 with the immediate sign-extended. */
-enum { ALU_OR = 1, ALU_AND = 4, ALU_TEST = 8 };
-static void emit_reg_imm(struct emit *e, bool wide, unsigned op, unsigned r, uint32_t imm)
-{
-    e8(e, 0x40 | (wide ? 8 : 0) | r >> 3);
-    e8(e, op == ALU_TEST ? 0xf7 : 0x81);
-    e8(e, 0xc0 | (op & 7) << 3 | (r & 7));
-    e32(e, imm);
-}
-
-/* shl, sar... r64, n */
-static void emit_shift(struct emit *e, unsigned op, unsigned r, unsigned n)
-{
-    e8(e, 0x48 | r >> 3);
-    e8(e, 0xc1);
-    e8(e, 0xc0 | op << 3 | (r & 7));
-    e8(e, n);
-}
-enum { SHIFT_SHL = 4, SHIFT_SHR, SHIFT_SAR = 7 };
-
 /* cmp byte gs:[off], 0 */
 static void emit_test_byte(struct emit *e, size_t off)
 {
@@ -138,7 +107,7 @@ static void change_flag(struct xlat *x, unsigned k, unsigned n, bool set)
 {
     struct emit *e = &x->e;
     if (!x->flags_live[k]) {
-        emit_change_imm(e, set ? ALU_OR : ALU_AND, RFLAGS_OFF, set ? 1u << n : ~(1u << n));
+        e_alu_mem_imm(e, set ? ALU_OR : ALU_AND, RFLAGS_OFF, set ? 1u << n : ~(1u << n));
         return;
     }
     unsigned s = xlat_scratch(x, k, 0);
@@ -176,12 +145,12 @@ static void xlat_sti(struct xlat *x, unsigned k)
 static void emit_flags_image(struct emit *e, unsigned s2, unsigned s3)
 {
     e_load(e, s2, RFLAGS_OFF);
-    emit_reg_imm(e, true, ALU_AND, s2, (uint32_t) ~(FL_ARITH | FL_RF | FL_VM));
+    e_alu_imm(e, true, ALU_AND, s2, (uint32_t) ~(FL_ARITH | FL_RF | FL_VM));
     emit_load_narrow(e, s3, BT_OFF(flags) + 1, 1);
-    emit_reg_imm(e, false, ALU_AND, s3, FL_ARITH & 0xff);
+    e_alu_imm(e, false, ALU_AND, s3, FL_ARITH & 0xff);
     e_rr(e, 0x09, s2, s3); /* or s2, s3 */
     emit_load_narrow(e, s3, BT_OFF(flags), 1);
-    emit_shift(e, SHIFT_SHL, s3, 11);
+    e_shift(e, SHIFT_SHL, s3, 11);
     e_rr(e, 0x09, s2, s3);
 }
 
@@ -216,7 +185,7 @@ static void xlat_popf(struct xlat *x, unsigned k)
     xlat_mov_mem(x, 0x8b, RAX, &a);
     e_load(e, a.s2, RFLAGS_OFF);
     e_rr(e, 0x31, a.s2, RAX); /* xor s2, rax */
-    emit_reg_imm(e, true, ALU_TEST, a.s2, (uint32_t) ~(FL_ARITH | (user ? 0 : FL_IF)));
+    e_alu_imm(e, true, ALU_TEST, a.s2, (uint32_t) ~(FL_ARITH | (user ? 0 : FL_IF)));
     xlat_from(slow, e_jump(e, CC_NZ));
     if (!user) {
         emit_test_byte(e, offsetof(struct vcpu, ev.waiting));
@@ -224,8 +193,8 @@ static void xlat_popf(struct xlat *x, unsigned k)
     }
     e_store(e, RAX, RFLAGS_OFF);
     e_mov(e, a.s2, RAX); /* AX = flags as op.h has them */
-    emit_shift(e, SHIFT_SHR, a.s2, 11);
-    emit_reg_imm(e, false, ALU_AND, a.s2, 1);
+    e_shift(e, SHIFT_SHR, a.s2, 11);
+    e_alu_imm(e, false, ALU_AND, a.s2, 1);
     e8(e, 0x88); /* mov ah, al */
     e8(e, 0xc4);
     e8(e, 0x40 | (a.s2 >> 3) << 2); /* mov al, s2 */
@@ -301,8 +270,8 @@ static void xlat_write_base(struct xlat *x, const struct insn *i, unsigned k)
     unsigned s = xlat_scratch(x, k, BIT_OF(r));
     struct aside *slow = xlat_aside(x, ASIDE_SLOW, k);
     e_mov(e, s, r);
-    emit_shift(e, SHIFT_SHL, s, 16);
-    emit_shift(e, SHIFT_SAR, s, 16);
+    e_shift(e, SHIFT_SHL, s, 16);
+    e_shift(e, SHIFT_SAR, s, 16);
     e_rr(e, 0x39, s, r);
     xlat_from(slow, e_jump(e, CC_NZ));
     e_store(e, r, SEG_OFF(seg, base));

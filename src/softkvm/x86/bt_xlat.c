@@ -145,6 +145,10 @@ static enum how classify(const struct insn *i, uint32_t key)
         return HOW_END;
     if (xlat_sys_here(i, key))
         return HOW_SYS;
+    if (xlat_string_here(i))
+        return HOW_STRING;
+    if (xlat_bits_here(i))
+        return HOW_BITS;
     return plain_or_interp(i, key);
 }
 
@@ -198,6 +202,8 @@ static void register_uses(struct xlat *x)
         unsigned reads = 0xffff, writes = 0;
         if (x->how[k] == HOW_SYS)
             xlat_sys_use(i, &reads, &writes);
+        else if (x->how[k] == HOW_STRING)
+            xlat_string_use(i, &reads, &writes);
         else if (x->how[k] != HOW_INTERP && x->how[k] != HOW_END)
             xlat_reg_use(i, xlat_traits(i), &reads, &writes);
         x->reads[k] = (uint16_t)(reads | xlat_address_regs(i));
@@ -417,6 +423,8 @@ static void xlat_insn(struct xlat *x, unsigned k)
     case HOW_JCC: xlat_jcc(x, i, k); break;
     case HOW_RET: xlat_ret(x, i, k); break;
     case HOW_SYS: xlat_sys(x, i, k); break;
+    case HOW_STRING: xlat_string(x, i, k); break;
+    case HOW_BITS: xlat_bits(x, i, k); break;
     case HOW_JMP: xlat_goto(x, xlat_next_off(x, k) + (int32_t)i->imm, k); break;
     case HOW_JMP_IND: xlat_jmp_ind(x, i, k); break;
     case HOW_CALL:

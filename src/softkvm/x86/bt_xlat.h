@@ -8,7 +8,7 @@
 #define BIT_OF(r)   (1u << (r))
 #define SCRATCHABLE (BIT_OF(RAX) | BIT_OF(RCX) | BIT_OF(RDX) | BIT_OF(RBX) | BIT_OF(RBP) | BIT_OF(RSI) | BIT_OF(RDI))
 
-enum how { HOW_INTERP, HOW_PLAIN, HOW_LEA, HOW_SKIP, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_FLDCW, HOW_JCC, HOW_JMP, HOW_CALL, HOW_JMP_IND, HOW_CALL_IND, HOW_RET, HOW_SYS, HOW_END };
+enum how { HOW_INTERP, HOW_PLAIN, HOW_LEA, HOW_SKIP, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_FLDCW, HOW_JCC, HOW_JMP, HOW_CALL, HOW_JMP_IND, HOW_CALL_IND, HOW_RET, HOW_SYS, HOW_STRING, HOW_BITS, HOW_END };
 
 /* What a plain operation uses beyond its operands, and what it does to the flags. */
 enum trait { T_PLAIN = 1, T_KILLS = 2, T_RAX_R = 4, T_RAX_W = 8, T_RDX_R = 16, T_RDX_W = 32, T_RCX_R = 64, T_RBX_R = 128, T_RCX_W = 256, T_TRAPS = 512 };
@@ -98,6 +98,13 @@ void xlat_fldcw(struct xlat *x, const struct insn *i, unsigned k);
 bool xlat_sys_here(const struct insn *i, uint32_t key);
 void xlat_sys_use(const struct insn *i, unsigned *reads, unsigned *writes); /* general registers, rsp left out */
 void xlat_sys(struct xlat *x, const struct insn *i, unsigned k);
+
+/* ---- bt_string.c ---- */
+bool xlat_string_here(const struct insn *i);
+void xlat_string_use(const struct insn *i, unsigned *reads, unsigned *writes);
+void xlat_string(struct xlat *x, const struct insn *i, unsigned k);
+bool xlat_bits_here(const struct insn *i);
+void xlat_bits(struct xlat *x, const struct insn *i, unsigned k);
 
 /* ---- bt_flow.c ---- */
 void xlat_move_rsp(struct xlat *x, int32_t by);

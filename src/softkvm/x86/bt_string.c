@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * MOVS and STOS, alone or repeated, within one page at each side and with DF clear: the host's own instruction on host addresses. And BT, BTS, BTR, BTC
+ * of a memory operand with a bit index in a register, which reaches beyond the operand. The other cases leave for the interpreter.
+ *
+ * The pointers hold host addresses while the instruction runs, so it must not fault: unlike other accesses these are checked for canonical addresses.
+ */
+#include "softkvm/x86/bt_xlat.h"
+#include "softkvm/x86/isa.h"
+#include "softkvm/x86/isa_ops.h"
+
+bool xlat_string_here(const struct insn *i)
+{
+    return (i->op == OP_movs || i->op == OP_stos) && i->addrsize == 8 && i->seg != SEG_FS && i->seg != SEG_GS && !insn_has(i, PFX_REPNE);
+}
+
+static unsigned string_regs(const struct insn *i)
+{
+    return BIT_OF(RDI) | BIT_OF(i->op == OP_movs ? RSI : RAX) | (insn_has(i, PFX_REP) ? BIT_OF(RCX) : 0);
+}
+
+void xlat_string_use(const struct insn *i, unsigned *reads, unsigned *writes)
+{
+    *reads = string_regs(i);
+    *writes = *reads & ~BIT_OF(RAX);
+}
+
+/* Leaves when an element, or RCX elements, from `r` on do not lie in one page; clobbers s. */
+static void check_room(struct xlat *x, const struct insn *i, unsigned s, unsigned r, struct aside *slow)
+{
+    struct emit *e = &x->e;
+    unsigned size = i->ops[0].size;
+    if (!insn_has(i, PFX_REP)) {
+        if (size == 1)
+            return;
+        e_mov(e, s, r);
+        e_alu_imm(e, false, ALU_AND, s, PAGE_SIZE - 1);
+        e_alu_imm(e, false, ALU_CMP, s, (uint32_t)PAGE_SIZE - size);
+        xlat_from(slow, e_jump(e, CC_A));
+        return;
+    }
+    e_mov(e, s, r);
+    e_not(e, s);
+    e_alu_imm(e, false, ALU_AND, s, PAGE_SIZE - 1);
+    e_lea(e, s, s, REG_NONE, 0, 1);
+    if (size > 1)
+        e_shift(e, SHIFT_SHR, s, (unsigned)__builtin_ctz(size));
+    e_rr(e, 0x39, RCX, s); /* cmp rcx, s */
+    xlat_from(slow, e_jump(e, CC_A));
+}
+
+/* One side: a->s2 becomes its distance to host memory. */
+static void check_side(struct xlat *x, const struct insn *i, struct access *a, unsigned r)
+{
+    struct emit *e = &x->e;
+    e_mov(e, a->s1, r);
+    e_shift(e, SHIFT_SHL, a->s1, 16);
+    e_shift(e, SHIFT_SAR, a->s1, 16);
+    struct aside *slow = xlat_check(x, a);
+    e_rr(e, 0x39, a->s1, r); /* cmp s1, r */
+    xlat_from(slow, e_jump(e, CC_NZ));
+    check_room(x, i, a->s1, r, slow);
+}
+
+static void check_direction(struct xlat *x, unsigned k)
+{
+    struct emit *e = &x->e;
+    struct aside *slow = xlat_aside(x, ASIDE_SLOW, k);
+    slow->flags_saved = x->flags_live[k];
+    e8(e, 0x65); /* test byte gs:[rflags + 1], DF */
+    e8(e, 0xf6);
+    e8(e, 0x04);
+    e8(e, 0x25);
+    e32(e, (uint32_t)offsetof(struct vcpu, rflags) + 1);
+    e8(e, FL_DF >> 8);
+    xlat_from(slow, e_jump(e, CC_NZ));
+}
+
+void xlat_string(struct xlat *x, const struct insn *i, unsigned k)
+{
+    struct emit *e = &x->e;
+    bool movs = i->op == OP_movs;
+    unsigned size = i->ops[0].size, regs = string_regs(i);
+    struct access d = {.k = k, .size = 1, .write = true, .flags_live = x->flags_live[k], .avoid = regs};
+    xlat_access_begin(x, &d, regs);
+    struct access s = {.k = k, .s1 = d.s1, .size = 1, .flags_live = d.flags_live};
+    if (movs)
+        s.s2 = xlat_scratch(x, k, regs | BIT_OF(d.s1) | BIT_OF(d.s2));
+    check_direction(x, k);
+    check_side(x, i, &d, RDI);
+    if (movs) {
+        check_side(x, i, &s, RSI);
+        e_lea(e, RSI, RSI, s.s2, 0, 0);
+    }
+    e_lea(e, RDI, RDI, d.s2, 0, 0);
+    if (insn_has(i, PFX_REP))
+        e8(e, 0xf3);
+    if (size == 2)
+        e8(e, 0x66);
+    if (size == 8)
+        e8(e, 0x48);
+    e8(e, i->opcode);
+    e_rr(e, 0x29, RDI, d.s2); /* sub */
+    if (movs)
+        e_rr(e, 0x29, RSI, s.s2);
+    xlat_flags_back(x, &d);
+    xlat_written(x, regs & ~BIT_OF(RAX));
+}
+
+/* ---- bit strings ---- */
+
+bool xlat_bits_here(const struct insn *i)
+{
+    bool op = i->op == OP_bt || i->op == OP_bts || i->op == OP_btr || i->op == OP_btc;
+    return op && i->ops[0].kind == OPK_MEM && i->ops[1].kind == OPK_GPR && i->addrsize == 8 && i->opsize != 2;
+}
+
+/* s = distance of the operand that the bit index asks for */
+static void bit_distance(struct emit *e, unsigned s, unsigned index, unsigned size)
+{
+    if (size == 8)
+        e_mov(e, s, index);
+    else
+        e_rr(e, 0x63, index, s); /* movsxd s, index */
+    e_shift(e, SHIFT_SAR, s, 3);
+    e_alu_imm(e, true, ALU_AND, s, -size);
+}
+
+void xlat_bits(struct xlat *x, const struct insn *i, unsigned k)
+{
+    struct emit *e = &x->e;
+    unsigned size = i->opsize, index = i->ops[1].reg, ea = xlat_address_regs(i), reads = BIT_OF(index);
+    xlat_bring_back(x, ea | reads);
+    struct access a = {.k = k, .size = size, .write = i->op != OP_bt, .flags_live = x->flags_live[k], .avoid = reads, .address = ea};
+    unsigned s3 = xlat_scratch(x, k, ea | reads | BIT_OF(RAX));
+    a.avoid |= BIT_OF(s3);
+    xlat_access_begin(x, &a, ea | reads);
+    bit_distance(e, s3, index, size);
+    xlat_address(x, i, a.s1);
+    e_lea(e, a.s1, a.s1, s3, 0, 0);
+    xlat_check(x, &a);
+    e_mov(e, s3, index);
+    e_alu_imm(e, false, ALU_AND, s3, size * 8 - 1);
+    xlat_flags_back(x, &a);
+    if (insn_has(i, PFX_LOCK))
+        e8(e, 0xf0);
+    if (size == 8)
+        e8(e, 0x48);
+    e8(e, 0x0f);
+    e8(e, i->opcode);
+    xlat_modrm(e, s3, a.s1, a.s2);
+}
