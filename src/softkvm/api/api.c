@@ -74,6 +74,7 @@ static const struct {
     {KVM_CAP_VCPU_ATTRIBUTES, 1},
     {KVM_CAP_SREGS2, 1},
     {KVM_CAP_X86_TRIPLE_FAULT_EVENT, 1},
+    {KVM_CAP_HALT_POLL, 1},
 };
 
 int api_check_extension(const struct softkvm_vm *vm, uintptr_t cap)

@@ -22,6 +22,8 @@
 #define API_RUN_PAGES 3 /* kvm_run, port I/O data, coalesced ring: KVM_GET_VCPU_MMAP_SIZE */
 #define API_RUN_SIZE  (API_RUN_PAGES * PAGE_SIZE)
 
+#define HALT_POLL_NS 200000u /* as KVM's module parameter halt_poll_ns */
+
 #define API_MAX_CPUID_ENTRIES 256 /* as KVM_MAX_CPUID_ENTRIES */
 #define API_MAX_MSR_ENTRIES   256 /* as MAX_IO_MSRS */
 #define API_MCE_BANKS         32
@@ -235,6 +237,7 @@ struct vm_api {
     uint32_t nr_mmu_pages;
     uint64_t tsc_base;             /* host TSC at the VM's creation: guest TSCs start at 0 there, in step */
     uint32_t tsc_khz;              /* for vCPUs to come */
+    _Atomic uint32_t halt_poll_ns; /* KVM_CAP_HALT_POLL: no wait polls longer */
     struct pause_gate gate;
     struct io_zones zones;
     struct irqfds irqfds;
@@ -249,6 +252,7 @@ struct vcpu_api {
 
     /* waiting, wait.c */
     _Atomic bool waiting;
+    uint32_t poll_ns; /* how long the next wait polls before it sleeps */
     struct sigmask sigmask;
 
     /* fds.c */

@@ -60,6 +60,7 @@ static struct softkvm_vm *vm_alloc(void)
     vm->api->refs = 1;
     vm->api->tsc_base = __rdtsc();
     vm->api->tsc_khz = (uint32_t)host_tsc_khz();
+    vm->api->halt_poll_ns = HALT_POLL_NS;
     pause_init(vm);
     zones_init(&vm->api->zones);
     irqfd_init(vm);
@@ -315,6 +316,11 @@ static int enable_cap(struct softkvm_vm *vm, void *arg)
         return 0;
     case KVM_CAP_EXCEPTION_PAYLOAD:
         vm->api->exception_payload = c->args[0];
+        return 0;
+    case KVM_CAP_HALT_POLL:
+        if (c->args[0] != (uint32_t)c->args[0])
+            return -EINVAL;
+        atomic_store(&vm->api->halt_poll_ns, (uint32_t)c->args[0]);
         return 0;
     case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
         vm->api->triple_fault_event = c->args[0];

@@ -22,7 +22,7 @@ static const uint16_t traits[OP_COUNT] = {
     P(cbw, T_RAX_R | T_RAX_W), P(cwd, T_RAX_R | T_RDX_R | T_RDX_W), P(lahf, T_RAX_R | T_RAX_W), P(sahf, T_RAX_R), P(movnti, 0), P(rol, 0), P(ror, 0), P(rcl, 0),
     P(rcr, 0), P(shl, 0), P(shr, 0), P(sar, 0), P(shld, 0), P(shrd, 0), P(bt, 0), P(bts, 0), P(btr, 0), P(btc, 0), P(popcnt, T_KILLS), P(tzcnt, 0), P(lzcnt, 0), P(bsf, 0),
     P(bsr, 0), P(crc32, 0), P(adcx, 0), P(adox, 0), P(andn, 0), P(blsr, 0), P(blsmsk, 0), P(blsi, 0), P(bextr, 0), P(bzhi, 0), P(pext, 0), P(pdep, 0), P(mulx, T_RDX_R),
-    P(shlx, 0), P(sarx, 0), P(shrx, 0), P(rorx, 0), P(cmpxchg, T_KILLS | T_RAX_R | T_RAX_W), P(xadd, T_KILLS), P(cmc, 0), P(clc, 0), P(stc, 0), P(pause, 0),
+    P(shlx, 0), P(sarx, 0), P(shrx, 0), P(rorx, 0), P(cmpxchg, T_KILLS | T_RAX_R | T_RAX_W), P(xadd, T_KILLS), P(cmc, 0), P(clc, 0), P(stc, 0),
     P(lfence, 0), P(mfence, 0), P(sfence, 0), P(imul, T_KILLS), P(mul, T_KILLS | T_RAX_R | T_RAX_W | T_RDX_R | T_RDX_W),
     P(div, T_RAX_R | T_RAX_W | T_RDX_R | T_RDX_W | T_TRAPS), P(idiv, T_RAX_R | T_RAX_W | T_RDX_R | T_RDX_W | T_TRAPS),
     P(cmpxchg8b, T_RAX_R | T_RAX_W | T_RDX_R | T_RDX_W | T_RCX_R | T_RBX_R), P(cmpxchg16b, T_RAX_R | T_RAX_W | T_RDX_R | T_RDX_W | T_RCX_R | T_RBX_R),

@@ -267,6 +267,9 @@ struct vcpu {
     int64_t tsc_offset; /* guest TSC = host TSC + offset (scaling is not offered) */
     uint32_t tsc_khz;
     struct {
+        uint64_t start, last; /* TSC of the first and the latest PAUSE of a loop */
+    } spin;
+    struct {
         uint64_t steal_due, steal_seen; /* ns: next look, and the thread's run delay at the last one */
         int steal_tid;
         long steal_switches; /* context switches of the thread, at the begin of the last KVM_RUN */

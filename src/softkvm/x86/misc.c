@@ -3,6 +3,8 @@
  * Moves and conversions, single flags, decimal adjustment, hints and fences, random numbers: instructions that need a few lines
  * each.
  */
+#include <sys/syscall.h>
+
 #include "softkvm/x86/op.h"
 
 /* ---- moves ---- */
@@ -196,10 +198,25 @@ void op_cldemote(struct vcpu *v, const struct insn *i)
     (void)v, (void)i;
 }
 
+/*
+ * A guest that spins waits for another vCPU, whose thread the host may have taken off the CPU in favour of this one. So who has done little but
+ * PAUSE for SPIN_US gives the CPU away for a moment.
+ */
+#define SPIN_US  10
+#define SPIN_GAP 1000 /* TSC ticks: with more between two PAUSEs they belong to two loops */
 void op_pause(struct vcpu *v, const struct insn *i)
 {
-    (void)v, (void)i;
+    (void)i;
     __asm__ volatile("pause");
+    uint64_t now = __builtin_ia32_rdtsc();
+    if (now - v->spin.last > SPIN_GAP)
+        v->spin.start = now;
+    v->spin.last = now;
+    if (now - v->spin.start < (uint64_t)v->tsc_khz * SPIN_US / 1000)
+        return;
+    long r; /* not libc's: the guest's vector state is live */
+    __asm__ volatile("syscall" : "=a"(r) : "a"(SYS_sched_yield) : "rcx", "r11", "memory");
+    v->spin.start = v->spin.last = __builtin_ia32_rdtsc();
 }
 
 void op_lfence(struct vcpu *v, const struct insn *i)

@@ -164,6 +164,59 @@ static void ipi_ping_pong(void)
     }
 }
 
+/* Two vCPUs that have one CPU of the host between them, and hand a word to each other with PAUSE loops: the one that spins gives way. */
+static void spinner_gives_way(void)
+{
+    struct guest *g = guest_new(2, GUEST_CPUID);
+    struct runner r[2];
+    cpu_set_t all, one;
+    CHECK(!sched_getaffinity(0, sizeof(all), &all));
+    CPU_ZERO(&one);
+    for (int cpu = 0; cpu < CPU_SETSIZE && !CPU_COUNT(&one); cpu++)
+        if (CPU_ISSET(cpu, &all))
+            CPU_SET(cpu, &one);
+    for (uint8_t i = 0; i < 2; i++) {
+        uint8_t other = !i;
+        /* mov ecx,10000; again: pause; cmp dword [0x3000],cpu; jne again; mov dword [0x3000],other; dec ecx; jnz again; hlt */
+        guest_long(g, i, 0x1000 + 0x100u * i,
+                   CODE(0xb9, 0x10, 0x27, 0, 0, 0xf3, 0x90, 0x83, 0x3c, 0x25, 0, 0x30, 0, 0, i, 0x75, 0xf4, 0xc7, 0x04, 0x25, 0, 0x30, 0, 0, other, 0, 0, 0,
+                        0xff, 0xc9, 0x75, 0xe5, 0xf4));
+        runner_start(&r[i], g, i);
+        CHECK(!pthread_setaffinity_np(r[i].thread, sizeof(one), &one));
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK(runner_done(&r[i], 5000)); /* 20,000 time slices take a minute */
+        CHECK_EQ(runner_join(&r[i]), KVM_EXIT_HLT);
+    }
+}
+
+/* A vCPU that waits for long does not poll for long. */
+static void idle_costs_nothing(void)
+{
+    struct guest *g = guest_new(1, GUEST_SPLIT | GUEST_CPUID);
+    guest_real(g, 0, 0x1000, CODE(0xfb, 0xf4, 0xeb, 0xfd));
+    memcpy(g->ram + 4 * 2, &(uint32_t){0x2000}, 4);
+    g->ram[0x2000] = 0xcf; /* NMI: iret */
+    struct kvm_msi nmi = {.address_lo = 0xfee00000, .data = 0x400};
+    struct runner r;
+    runner_start(&r, g, 0);
+    usleep(20000);
+    clockid_t clock;
+    struct timespec before, after;
+    CHECK(!pthread_getcpuclockid(r.thread, &clock));
+    CHECK(!clock_gettime(clock, &before));
+    for (unsigned i = 0; i < 50; i++) {
+        usleep(2000);
+        OK(g->vm, KVM_SIGNAL_MSI, &nmi);
+    }
+    CHECK(!clock_gettime(clock, &after));
+    CHECK((after.tv_sec - before.tv_sec) * 1000000000ll + after.tv_nsec - before.tv_nsec < 5000000);
+    __atomic_store_n(&g->run[0]->immediate_exit, 1, __ATOMIC_RELAXED);
+    OK(g->vm, KVM_SIGNAL_MSI, &nmi);
+    CHECK(runner_done(&r, 2000));
+    pthread_join(r.thread, NULL);
+}
+
 /* Who asks for a vCPU's state waits until its KVM_RUN is over. */
 struct asker {
     struct guest *g;
@@ -209,6 +262,8 @@ const struct test tests[] = {
     {"slots change under way", slots_under_way, EMULATED},
     {"dirty log under way", dirty_log_under_way, EMULATED},
     {"ipi ping-pong", ipi_ping_pong, NULL},
+    {"spinner gives way", spinner_gives_way, EMULATED},
+    {"idle costs nothing", idle_costs_nothing, "as with ioctl waits for run"},
     {"ioctl waits for run", ioctl_waits_for_run, "without a signal the kernel's vCPU does not look at immediate_exit"},
     {NULL, NULL, NULL},
 };
