@@ -150,10 +150,9 @@ static int build_vm(void)
 
 int guest_init(void)
 {
-    vcpu = aligned_alloc(_Alignof(struct vcpu), sizeof(*vcpu));
+    vcpu = bt_cpu_map();
     if (!vcpu || build_vm() || native_init())
         return -1;
-    memset(vcpu, 0, sizeof(*vcpu));
     vcpu->vm = &vm;
     vcpu->run = calloc(1, PAGE_SIZE);
     vcpu->api = calloc(1, sizeof(*vcpu->api));

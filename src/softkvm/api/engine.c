@@ -13,7 +13,6 @@
 
 #define ARENA_SIZE  (64 * MIB)
 #define HWCAP2_FSGS 2
-#define TABLE_BYTES (BT_TABLE_PAGES * sizeof(uint64_t))
 
 static void *reserve(uint64_t bytes)
 {
@@ -106,27 +105,38 @@ static void **map_of(struct bt_cpu *c, unsigned n)
     return (void **)(void *)((uint8_t *)c + maps[n].where);
 }
 
-void bt_cpu_free(struct vcpu *v)
+#define VCPU_BYTES (2 * BT_TABLE_BYTES + BT_USER_TABLE) /* with its tables */
+
+struct vcpu *bt_cpu_map(void)
 {
-    for (unsigned ring = 0; ring < BT_RINGS; ring++)
-        for (unsigned acc = MEM_R; acc <= MEM_W; acc++) {
-            unmap(v->bt.table[ring][acc], TABLE_BYTES);
-            v->bt.table[ring][acc] = NULL;
-        }
+    uint8_t *p = reserve(VCPU_BYTES);
+    struct vcpu *v = p ? (void *)(p + BT_TABLE_BYTES) : reserve(BT_USER_TABLE);
+    if (p) {
+        madvise(p, VCPU_BYTES, MADV_NOHUGEPAGE); /* entries lie far apart */
+        v->bt.has_tables = true;
+    }
+    return v;
+}
+
+static void free_maps(struct vcpu *v)
+{
     for (unsigned n = 0; n < ARRAY_SIZE(maps); n++) {
         unmap(*map_of(&v->bt, n), maps[n].bytes);
         *map_of(&v->bt, n) = NULL;
     }
 }
 
+void bt_cpu_unmap(struct vcpu *v)
+{
+    free_maps(v);
+    if (v->bt.has_tables)
+        munmap((uint8_t *)v - BT_TABLE_BYTES, VCPU_BYTES);
+    else
+        munmap(v, BT_USER_TABLE);
+}
+
 static bool reserve_all(struct bt_cpu *c)
 {
-    for (unsigned ring = 0; ring < BT_RINGS; ring++)
-        for (unsigned acc = MEM_R; acc <= MEM_W; acc++) {
-            if (!(c->table[ring][acc] = reserve(TABLE_BYTES)))
-                return false;
-            c->index[ring][acc] = (uint64_t)(uintptr_t)c->table[ring][acc] / 8;
-        }
     for (unsigned n = 0; n < ARRAY_SIZE(maps); n++)
         if (!(*map_of(c, n) = reserve(maps[n].bytes)))
             return false;
@@ -136,10 +146,10 @@ static bool reserve_all(struct bt_cpu *c)
 void bt_cpu_init(struct vcpu *v)
 {
     struct bt_cpu *c = &v->bt;
-    if (!v->vm->bt)
+    if (!v->vm->bt || !c->has_tables)
         return;
     if (!reserve_all(c)) {
-        bt_cpu_free(v);
+        free_maps(v);
         return;
     }
     c->self = (uint64_t)(uintptr_t)v;

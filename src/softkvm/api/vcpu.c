@@ -49,7 +49,6 @@ void vcpu_free(struct vcpu *v)
 {
     lapic_destroy(v);
     interp_free(v);
-    bt_cpu_free(v);
     if (v->run)
         munmap(v->run, API_RUN_SIZE);
     if (v->api)
@@ -57,7 +56,7 @@ void vcpu_free(struct vcpu *v)
     free(v->api);
     free(v->cpuid);
     pthread_mutex_destroy(&v->lock);
-    munmap(v, sizeof(*v));
+    bt_cpu_unmap(v);
 }
 
 /* The state after power-up, SDM vol. 3, table 9-1. */
@@ -83,8 +82,8 @@ static int power_up(struct vcpu *v)
 static int vcpu_alloc(struct softkvm_vm *vm, unsigned id, int fd, struct vcpu **out)
 {
     /* Fresh pages are zero, and those of the TLB are only touched when they are used. */
-    struct vcpu *v = mmap(NULL, sizeof(*v), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (v == MAP_FAILED)
+    struct vcpu *v = bt_cpu_map();
+    if (!v)
         return -ENOMEM;
     pthread_mutex_init(&v->lock, NULL);
     v->vm = vm;

@@ -9,8 +9,8 @@
  * So the kernel calls on_signal(), and that calls the program's handler. One word for each signal holds the program's handler and the flags
  * that differ; mask and other flags are the kernel's to keep. Thus sigaction() takes no lock and may be called from handlers.
  *
- * The handlers of SIGSEGV, SIGFPE and SIGILL stay softkvm's own once it runs; the program's are called for what is not softkvm's (x86/trap.c).
- * These three are never blocked: a trap in a thread that blocks it would end the process.
+ * The handlers of SIGSEGV, SIGBUS, SIGFPE and SIGILL stay softkvm's own once it runs; the program's are called for what is not softkvm's (x86/trap.c).
+ * These four are never blocked: a trap in a thread that blocks it would end the process.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -32,7 +32,7 @@
 
 static _Atomic uint64_t programs[SIGNALS]; /* what the program has installed; means something while the kernel has on_signal() */
 
-static const int traps[] = {SIGSEGV, SIGFPE, SIGILL};
+static const int traps[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 
 static void default_fpu(void)
 {

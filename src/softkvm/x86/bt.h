@@ -7,8 +7,9 @@
  *   handler of the process must run on an alternate stack), the arithmetic flags in the host's, the vector registers live (cpu.h). GS points
  *   to struct vcpu: `gs:[offset]` reaches everything else. The host's DF, TF and AC are clear; the guest's are in v->rflags.
  * - v->gpr[] are the registers' homes. Inside a block a register may be displaced: its value is in its home, the host register is scratch.
- *   At block boundaries nothing is displaced. Exits go through a stub that brings displaced registers back, so the state that an exit
- *   shows is exact, but for arithmetic flags that no instruction can read any more.
+ *   At block boundaries BT_SPARE (the two that compilers use least) are displaced and no others, so code between boundaries has two scratch
+ *   registers for nothing. Exits go through a stub that restores this, so the state that an exit shows is exact, but for arithmetic flags that no
+ *   instruction can read any more.
  * - Whatever the translator does not do itself (faults, MMIO, TLB misses, rare system instructions, x87) is one instruction of the interpreter:
  *   the code calls bt_step() with the instruction's number, and goes on where that says, behind the instruction or in another block.
  *
@@ -108,9 +109,8 @@ struct bt_cpu {
     uint32_t key;           /* the mode that `jump` holds blocks for */
     _Atomic bool running;   /* translated code may be running */
     bool on;                /* this vCPU translates */
+    bool has_tables;        /* bt_entry() may be used */
     uint64_t saved_gs;
-    uint64_t *table[BT_RINGS][2]; /* [ring][MEM_R or MEM_W]: host minus linear address by linear page, 0 none; BT_TABLE_PAGES entries */
-    uint64_t index[BT_RINGS][2];  /* the same divided by 8, as translated code adds it */
     struct bt_log log[2];         /* BT_LOCAL, BT_GLOBAL */
     uint64_t *logged[2];          /* bit maps: linear pages that are in the log */
     uint64_t *large;              /* bit map: 2 MiB of linear addresses that a large page filled entries of */
@@ -129,8 +129,13 @@ struct bt_cpu {
     struct { uint64_t lookups, links, interps, translated, invalidated, flushes, polls; } stats;
 };
 
+/*
+ * What stands in for the TLB: for each linear page two entries, for reads and for writes, each the distance from the linear address to the host's
+ * memory, or 0. The kernel's table ends where struct vcpu begins, the user's begins behind it (bt_entry()), so GS reaches both.
+ */
 #define BT_TABLE_PAGES (1ull << 36)
 #define BT_POLL_AT     64 /* offset of the polls of loops in bt.poll */
+#define BT_TABLE_BYTES (BT_TABLE_PAGES * 16)
 
 enum bt_exit { BT_EXIT_LINK, BT_EXIT_STEP, BT_EXIT_POLL };
 
@@ -140,9 +145,11 @@ int bt_create(struct softkvm_vm *vm, uint64_t bytes);
 void bt_destroy(struct softkvm_vm *vm);
 /* Gives the calling thread an alternate signal stack, unless it has one. 0 or -errno. */
 int bt_thread_init(void);
-/* Reserves the vCPU's tables (2 TiB of address space, not of memory). Where that cannot be had, the vCPU interprets. */
+/* Zeroed memory for a vCPU between its tables (2 TiB of address space, not of memory); where that cannot be had, without them. NULL: none. */
+struct vcpu *bt_cpu_map(void);
+void bt_cpu_unmap(struct vcpu *v);
+/* Lets the vCPU, whose `vm` is set, translate if it has tables and the VM has a cache. */
 void bt_cpu_init(struct vcpu *v);
-void bt_cpu_free(struct vcpu *v);
 
 /* ---- for the run loop ---- */
 /* Runs like the interpreter's run_loop(). Inside cpu_run()'s unwinding. */

@@ -53,22 +53,24 @@ static inline void e_store(struct emit *e, unsigned reg, size_t off)
 {
     e_gs(e, 0x89, reg, off);
 }
-/* mov gs:[off], eax..edi */
-static inline void e_store32(struct emit *e, unsigned reg, size_t off)
+static inline void e_gs32(struct emit *e, unsigned op, unsigned reg, size_t off)
 {
     e8(e, 0x65);
-    e8(e, 0x89);
-    e8(e, reg << 3 | 4);
+    if (reg >= 8)
+        e8(e, 0x44);
+    e8(e, op);
+    e8(e, (reg & 7) << 3 | 4);
     e8(e, 0x25);
     e32(e, (uint32_t)off);
 }
+/* mov gs:[off], eax..r15d and the reverse */
+static inline void e_store32(struct emit *e, unsigned reg, size_t off)
+{
+    e_gs32(e, 0x89, reg, off);
+}
 static inline void e_load32(struct emit *e, unsigned reg, size_t off)
 {
-    e8(e, 0x65);
-    e8(e, 0x8b);
-    e8(e, reg << 3 | 4);
-    e8(e, 0x25);
-    e32(e, (uint32_t)off);
+    e_gs32(e, 0x8b, reg, off);
 }
 /* mov dword gs:[off], imm */
 static inline void e_store_imm32(struct emit *e, size_t off, uint32_t imm)
@@ -91,26 +93,105 @@ static inline void e_mov(struct emit *e, unsigned dst, unsigned src)
 {
     e_rr(e, 0x89, dst, src);
 }
-/* lea dst, [base + index << scale + disp]; base and index may be REG_NONE */
+/* A memory operand; base and index may be REG_NONE. */
+struct place {
+    uint8_t base, index, scale;
+    int32_t disp;
+};
+static inline unsigned e_rex_of(unsigned reg, const struct place *m)
+{
+    return (reg >> 3 & 1) << 2 | (m->index == REG_NONE ? 0 : (m->index >> 3) << 1) | (m->base == REG_NONE ? 0 : m->base >> 3);
+}
+/* ModRM, SIB and displacement, as short as they can be. */
+static inline void e_modrm(struct emit *e, unsigned reg, const struct place *m)
+{
+    unsigned r = (reg & 7) << 3, base = m->base & 7, index = m->index == REG_NONE ? 4 : m->index & 7;
+    if (m->base == REG_NONE) {
+        e8(e, r | 4);
+        e8(e, (unsigned)m->scale << 6 | index << 3 | 5);
+        e32(e, (uint32_t)m->disp);
+        return;
+    }
+    unsigned mod = m->disp == 0 && base != 5 ? 0 : m->disp == (int8_t)m->disp ? 1 : 2;
+    if (m->index == REG_NONE && base != 4) {
+        e8(e, mod << 6 | r | base);
+    } else {
+        e8(e, mod << 6 | r | 4);
+        e8(e, (unsigned)m->scale << 6 | index << 3 | base);
+    }
+    if (mod == 1)
+        e8(e, (uint8_t)m->disp);
+    else if (mod == 2)
+        e32(e, (uint32_t)m->disp);
+}
+/* op reg, place; w: 8 for REX.W, 0 without */
+static inline void e_mem(struct emit *e, unsigned w, unsigned op, unsigned reg, const struct place *m)
+{
+    unsigned rex = w | e_rex_of(reg, m);
+    if (rex)
+        e8(e, 0x40 | rex);
+    e8(e, op);
+    e_modrm(e, reg, m);
+}
 static inline void e_lea(struct emit *e, unsigned dst, unsigned base, unsigned index, unsigned scale, int32_t disp)
 {
-    unsigned b = base == REG_NONE ? 5 : base, x = index == REG_NONE ? 4 : index;
-    e8(e, 0x48 | (dst >> 3) << 2 | (x >> 3) << 1 | (base == REG_NONE ? 0 : b >> 3));
-    e8(e, 0x8d);
-    unsigned mod = base == REG_NONE ? 0 : 2;
-    e8(e, mod << 6 | (dst & 7) << 3 | 4);
-    e8(e, scale << 6 | (x & 7) << 3 | (b & 7));
-    e32(e, (uint32_t)disp);
+    e_mem(e, 8, 0x8d, dst, &(struct place){(uint8_t)base, (uint8_t)index, (uint8_t)scale, disp});
 }
-/* mov dst, [base + disp8] and the reverse */
-static inline void e_lea8(struct emit *e, unsigned dst, unsigned base, int8_t disp)
+/* rorx dst, src, by: no flag is touched */
+static inline void e_rorx(struct emit *e, unsigned dst, unsigned src, unsigned by)
 {
-    e8(e, 0x48 | (dst >> 3) << 2 | base >> 3);
-    e8(e, 0x8d);
-    e8(e, 0x40 | (dst & 7) << 3 | (base & 7));
-    if ((base & 7) == 4)
-        e8(e, 0x24);
-    e8(e, (uint8_t)disp);
+    e8(e, 0xc4);
+    e8(e, (dst < 8 ? 0x80 : 0) | 0x40 | (src < 8 ? 0x20 : 0) | 3);
+    e8(e, 0xfb);
+    e8(e, 0xf0);
+    e8(e, 0xc0 | (dst & 7) << 3 | (src & 7));
+    e8(e, by);
+}
+/* test reg's low byte, imm */
+static inline void e_test8(struct emit *e, unsigned reg, unsigned imm)
+{
+    if (reg >= 4)
+        e8(e, 0x40 | reg >> 3);
+    if (reg == RAX) {
+        e8(e, 0xa8);
+    } else {
+        e8(e, 0xf6);
+        e8(e, 0xc0 | (reg & 7));
+    }
+    e8(e, imm);
+}
+/* op r32, imm32 of the group 81: ext is 4 for and, 7 for cmp */
+static inline void e_alu32(struct emit *e, unsigned ext, unsigned reg, uint32_t imm)
+{
+    if (reg >= 8)
+        e8(e, 0x41);
+    e8(e, 0x81);
+    e8(e, 0xc0 | ext << 3 | (reg & 7));
+    e32(e, imm);
+}
+/* mov dst32, src32 */
+static inline void e_mov32(struct emit *e, unsigned dst, unsigned src)
+{
+    if (dst >= 8 || src >= 8)
+        e8(e, 0x40 | (src >> 3) << 2 | dst >> 3);
+    e8(e, 0x89);
+    e8(e, 0xc0 | (src & 7) << 3 | (dst & 7));
+}
+/* mov r32, imm32 */
+static inline void e_mov_imm32(struct emit *e, unsigned reg, uint32_t imm)
+{
+    if (reg >= 8)
+        e8(e, 0x41);
+    e8(e, 0xb8 | (reg & 7));
+    e32(e, imm);
+}
+/* REX.W op reg, [constant], which lies `off` bytes into the code region */
+static inline void e_const(struct emit *e, unsigned op, unsigned reg, uint32_t off)
+{
+    e8(e, 0x48 | (reg >> 3) << 2);
+    e8(e, op);
+    e8(e, (reg & 7) << 3 | 5);
+    e32(e, off - (emit_off(e) + 4));
 }
 /* Emits a jump with a 32-bit displacement to be set later; returns the displacement's place. cc: 0..15, or -1 for jmp. */
 static inline uint8_t *e_jump(struct emit *e, int cc)

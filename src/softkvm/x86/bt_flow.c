@@ -20,8 +20,7 @@ static void branch_begin(struct xlat *x, unsigned needed)
     xlat_bring_back(x, needed);
     xlat_displace(x, RAX);
     xlat_flags_save(x);
-    if (needed & BIT_OF(RAX))
-        e_load(&x->e, RAX, GPR_OFF(RAX));
+    xlat_bring_back(x, needed & BIT_OF(RAX));
 }
 
 /* op reg, gs:[rax*8 + off] */
@@ -63,7 +62,8 @@ static void branch_jump(struct xlat *x)
 {
     struct emit *e = &x->e;
     e_indexed(e, 0x8b, RAX, jump_off(x, offsetof(struct bt_jumps, e[0].host)));
-    xlat_bring_back(x, 0xffff & ~BIT_OF(RAX));
+    x->displaced &= (uint16_t)~BIT_OF(RAX);
+    xlat_settle(x);
     e8(e, 0xff); /* jmp rax */
     e8(e, 0xe0);
 }
@@ -108,7 +108,7 @@ void xlat_goto(struct xlat *x, int32_t off, unsigned k)
         return;
     }
     xlat_x87_note(x);
-    xlat_bring_back(x, 0xffff);
+    xlat_settle(x);
     if (k < x->n && (unsigned)off <= x->page_off + x->at[k]) {
         e_store_imm32(e, BT_OFF(exit_off), (uint32_t)off);
         e_store32(e, RAX, BT_OFF(poll) + BT_POLL_AT);
@@ -126,13 +126,10 @@ void xlat_goto(struct xlat *x, int32_t off, unsigned k)
 
 /* ---- the stack ---- */
 
-/* s1, s2 for the eight bytes at rsp + disp. */
+/* The eight bytes at rsp + disp. */
 static void stack_access(struct xlat *x, struct access *a, int8_t disp)
 {
-    xlat_access_begin(x, a, 0);
-    e_lea8(&x->e, a->s1, RSP, disp);
-    xlat_check(x, a);
-    xlat_flags_back(x, a);
+    xlat_access(x, a, &(struct ea){RSP, REG_NONE, 0, SEG_SS, disp});
 }
 
 void xlat_move_rsp(struct xlat *x, int32_t by)
@@ -141,31 +138,18 @@ void xlat_move_rsp(struct xlat *x, int32_t by)
     xlat_written(x, BIT_OF(RSP));
 }
 
-void xlat_mov_mem(struct xlat *x, unsigned op, unsigned reg, const struct access *a)
-{
-    e8(&x->e, 0x48 | (reg >> 3) << 2);
-    e8(&x->e, op);
-    xlat_modrm(&x->e, reg, a->s1, a->s2);
-}
-
 static void push_mem(struct xlat *x, const struct insn *i, unsigned k)
 {
-    struct access from = {.k = k, .size = 8, .flags_live = x->flags_live[k], .address = xlat_address_regs(i)}, to = from;
-    xlat_access_begin(x, &from, from.address);
-    to.write = true;
-    to.s1 = xlat_scratch(x, k, from.address | BIT_OF(from.s1) | BIT_OF(from.s2));
-    to.s2 = from.s2;
-    xlat_address(x, i, from.s1);
-    xlat_check(x, &from);
-    xlat_mov_mem(x, 0x8b, from.s1, &from);
-    e_lea8(&x->e, to.s1, RSP, -8);
-    xlat_check(x, &to);
-    if (to.flags_live) { /* from.s1 may be RAX */
-        e_store(&x->e, from.s1, BT_OFF(scratch[0]));
-        xlat_flags_back(x, &to);
-        e_load(&x->e, from.s1, BT_OFF(scratch[0]));
-    }
-    xlat_mov_mem(x, 0x89, from.s1, &to);
+    struct access from = {.k = k, .size = 8, .want_s2 = true}, to = {.k = k, .size = 8, .write = true};
+    struct ea ea = xlat_ea(x, i);
+    xlat_flags_hold(x, &from);
+    xlat_access(x, &from, &ea);
+    xlat_op(x, 8, 0x8b, from.s2, &from);
+    to.flags_saved = from.flags_saved;
+    to.avoid = from.avoid | BIT_OF(from.s2);
+    stack_access(x, &to, -8);
+    xlat_op(x, 8, 0x89, from.s2, &to);
+    xlat_flags_release(x, &to);
     xlat_move_rsp(x, -8);
 }
 
@@ -181,9 +165,9 @@ void xlat_push(struct xlat *x, const struct insn *i, unsigned k)
     xlat_bring_back(x, keep);
     stack_access(x, &a, -8);
     if (reg) {
-        xlat_mov_mem(x, 0x89, r, &a);
+        xlat_op(x, 8, 0x89, r, &a);
     } else {
-        xlat_mov_mem(x, 0xc7, 0, &a);
+        xlat_op(x, 8, 0xc7, 0, &a);
         e32(&x->e, (uint32_t)i->imm);
     }
     xlat_move_rsp(x, -8);
@@ -194,7 +178,7 @@ void xlat_pop(struct xlat *x, const struct insn *i, unsigned k)
     unsigned r = i->ops[0].reg;
     struct access a = {.k = k, .size = 8, .flags_live = x->flags_live[k], .avoid = BIT_OF(r)};
     stack_access(x, &a, 0);
-    xlat_mov_mem(x, 0x8b, r, &a);
+    xlat_op(x, 8, 0x8b, r, &a);
     xlat_written(x, BIT_OF(r));
     if (r != RSP)
         xlat_move_rsp(x, 8);
@@ -203,43 +187,31 @@ void xlat_pop(struct xlat *x, const struct insn *i, unsigned k)
 void xlat_leave(struct xlat *x, unsigned k)
 {
     struct access a = {.k = k, .size = 8, .flags_live = x->flags_live[k], .avoid = BIT_OF(RBP)};
-    xlat_access_begin(x, &a, BIT_OF(RBP));
-    e_mov(&x->e, a.s1, RBP);
-    xlat_check(x, &a);
-    xlat_flags_back(x, &a);
-    xlat_mov_mem(x, 0x8b, RBP, &a); /* may fault: nothing has changed yet */
-    e_lea(&x->e, RSP, a.s1, REG_NONE, 0, 8);
+    xlat_access(x, &a, &(struct ea){RBP, REG_NONE, 0, SEG_SS, 0});
+    xlat_op(x, 8, 0x8b, a.s, &a); /* may fault: nothing has changed yet */
+    e_lea(&x->e, RSP, RBP, REG_NONE, 0, 8);
+    e_mov(&x->e, RBP, a.s);
     xlat_written(x, BIT_OF(RSP) | BIT_OF(RBP));
 }
 
 /* ---- calls and returns ---- */
 
-static void store_at(struct emit *e, unsigned op, unsigned reg, unsigned base) /* op [base], reg: RAX..RDI, base not RSP */
+/* The word that a call pushes; what `avoid` has and RAX, the flags being saved, are in use. */
+static struct access push_access(struct xlat *x, unsigned k, unsigned avoid)
 {
-    e8(e, op);
-    e8(e, 0x40 | reg << 3 | base);
-    e8(e, 0);
-}
-
-/* rax + returned register = host address of the word below the stack; returns what leaves when there is none. */
-static struct aside *check_push(struct xlat *x, unsigned k, unsigned h)
-{
-    struct access a = {.k = k, .s1 = h, .s2 = RAX, .size = 8, .write = true, .flags_live = true};
-    e_lea8(&x->e, h, RSP, -8);
-    struct aside *slow = xlat_check(x, &a);
-    e_lea(&x->e, h, h, RAX, 0, 0);
-    return slow;
+    struct access a = {.k = k, .size = 8, .write = true, .flags_saved = true, .avoid = avoid | BIT_OF(RAX)};
+    stack_access(x, &a, -8);
+    return a;
 }
 
 void xlat_ret(struct xlat *x, const struct insn *i, unsigned k)
 {
     branch_begin(x, 0);
     unsigned t = xlat_scratch(x, k, BIT_OF(RAX));
-    struct access a = {.k = k, .s1 = t, .s2 = RAX, .size = 8, .flags_live = true};
-    e_mov(&x->e, t, RSP);
-    struct aside *slow = xlat_check(x, &a);
-    xlat_mov_mem(x, 0x8b, t, &a);
-    branch_probe(x, t, slow);
+    struct access a = {.k = k, .size = 8, .flags_saved = true, .avoid = BIT_OF(RAX) | BIT_OF(t)};
+    stack_access(x, &a, 0);
+    xlat_op(x, 8, 0x8b, t, &a);
+    branch_probe(x, t, &x->asides[a.slow]);
     xlat_move_rsp(x, 8 + (int32_t)(i->nops ? (uint16_t)i->imm : 0));
     branch_jump(x);
 }
@@ -249,15 +221,16 @@ static void branch_target(struct xlat *x, const struct insn *i, unsigned k, unsi
 {
     const struct operand *o = &i->ops[0];
     if (o->kind == OPK_MEM) {
-        struct access a = {.k = k, .s1 = t, .s2 = RAX, .size = 8, .flags_live = true};
-        xlat_address(x, i, t);
-        xlat_check(x, &a);
-        xlat_mov_mem(x, 0x8b, t, &a);
+        struct access a = {.k = k, .size = 8, .flags_saved = true, .avoid = BIT_OF(RAX) | BIT_OF(t)};
+        struct ea ea = xlat_ea(x, i);
+        xlat_access(x, &a, &ea);
+        xlat_op(x, 8, 0x8b, t, &a);
     } else if (o->kind == OPK_GPR) {
         e_mov(&x->e, t, o->reg);
     } else {
         page_offset(x, t, xlat_next_off(x, k) + (int32_t)i->imm);
     }
+    xlat_displace(x, RAX); /* if it was needed: its value is still at home */
 }
 
 static unsigned target_regs(const struct insn *i)
@@ -268,7 +241,7 @@ static unsigned target_regs(const struct insn *i)
 void xlat_jmp_ind(struct xlat *x, const struct insn *i, unsigned k)
 {
     branch_begin(x, target_regs(i));
-    unsigned t = xlat_scratch(x, k, BIT_OF(RAX));
+    unsigned t = xlat_scratch(x, k, BIT_OF(RAX) | target_regs(i));
     branch_target(x, i, k, t);
     branch_probe(x, t, branch_aside(x, ASIDE_SLOW, k));
     branch_jump(x);
@@ -279,34 +252,30 @@ static void call_lookup(struct xlat *x, const struct insn *i, unsigned k)
 {
     struct emit *e = &x->e;
     branch_begin(x, target_regs(i));
-    unsigned t = xlat_scratch(x, k, BIT_OF(RAX)), h = xlat_scratch(x, k, BIT_OF(RAX) | BIT_OF(t) | BIT_OF(RBP));
+    unsigned t = xlat_scratch(x, k, BIT_OF(RAX) | target_regs(i));
     branch_target(x, i, k, t);
-    struct aside *slow = check_push(x, k, h);
+    struct access a = push_access(x, k, BIT_OF(t));
     page_offset(x, RAX, xlat_next_off(x, k));
     e_store(e, RAX, BT_OFF(scratch[0]));
-    store_at(e, 0x84, RAX, h); /* test [h], al */
-    branch_probe(x, t, slow);
+    xlat_op(x, 0, 0x84, RAX, &a); /* test [...], al */
+    branch_probe(x, t, &x->asides[a.slow]);
     e_load(e, t, BT_OFF(scratch[0]));
-    e8(e, 0x48);
-    store_at(e, 0x89, t, h);
+    xlat_op(x, 8, 0x89, t, &a);
     xlat_move_rsp(x, -8);
     branch_jump(x);
 }
 
 void xlat_call(struct xlat *x, const struct insn *i, unsigned k)
 {
-    struct emit *e = &x->e;
     int32_t off = xlat_next_off(x, k) + (int32_t)i->imm;
     if (i->ops[0].kind == OPK_GPR || i->ops[0].kind == OPK_MEM || off < 0 || off >= (int32_t)PAGE_SIZE) {
         call_lookup(x, i, k);
         return;
     }
     branch_begin(x, 0);
-    unsigned h = xlat_scratch(x, k, BIT_OF(RAX) | BIT_OF(RBP));
-    check_push(x, k, h);
+    struct access a = push_access(x, k, 0);
     page_offset(x, RAX, xlat_next_off(x, k));
-    e8(e, 0x48);
-    store_at(e, 0x89, RAX, h);
+    xlat_op(x, 8, 0x89, RAX, &a);
     xlat_move_rsp(x, -8);
     xlat_flags_restore(x);
     xlat_goto(x, off, k);

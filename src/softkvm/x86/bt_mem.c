@@ -1,24 +1,206 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory operands: the check in front of each access, and the instruction rewritten to [s1 + s2].
+ * Memory operands: the check in front of an access, and the instruction rewritten to the operand's place in host memory.
+ *
+ *     lea  s, [operand]        its linear address
+ *     test s, size - 1         not aligned: a look whether it crosses the page, out of line
+ *     rorx s, s, 8             the page's number at bit 4,
+ *     and  s, [page_bits]      and nothing else: the offset of its entries from the table
+ *     mov  s, gs:[s + table]   host minus linear address, 0: none
+ *     test s, s                leave for the interpreter
+ *     op   [operand + s]
+ *
+ * One scratch register does where the operand leaves room for it in the address; a second part of it is added to s else.
  */
 #include "softkvm/x86/bt_xlat.h"
 #include "softkvm/x86/isa.h"
 #include "softkvm/x86/isa_ops.h"
 
-/* s1 = linear address of the instruction's memory operand. */
-void xlat_address(struct xlat *x, const struct insn *i, unsigned s1)
+#define TABLE_ROTATE 8
+
+void bt_emit_page_bits(struct bt *bt, struct emit *e)
+{
+    bt->thunk.page_bits = emit_off(e);
+    e64(e, (BT_TABLE_PAGES - 1) << 4);
+    bt->thunk.other_bits = emit_off(e);
+    e64(e, ~((BT_TABLE_PAGES - 1) << 4));
+}
+
+struct ea xlat_ea(const struct xlat *x, const struct insn *i)
+{
+    struct ea ea = {i->base, i->index, i->scale, i->seg, (int32_t)i->disp};
+    if (i->base == REG_RIP)
+        ea.disp += (int32_t)(x->page_off + x->at[i - x->insns] + i->len);
+    return ea;
+}
+
+static unsigned reg_bit(unsigned r)
+{
+    return r < 16 ? BIT_OF(r) : 0;
+}
+
+static bool has_seg(const struct ea *ea)
+{
+    return ea->seg == SEG_FS || ea->seg == SEG_GS;
+}
+
+/* s += what an address register cannot hold: a segment's base, the page of RIP. Clobbers the flags. */
+static void add_hidden(struct xlat *x, const struct ea *ea, unsigned s)
+{
+    if (has_seg(ea))
+        e_gs(&x->e, 0x03, s, offsetof(struct vcpu, seg) + ea->seg * sizeof(struct segment) + offsetof(struct segment, base));
+    if (ea->base == REG_RIP)
+        e_gs(&x->e, 0x03, s, BT_OFF(page));
+}
+
+void xlat_linear(struct xlat *x, const struct ea *ea, unsigned s)
+{
+    if (ea->base == REG_RIP && !has_seg(ea)) {
+        e_load(&x->e, s, BT_OFF(page));
+        e_lea(&x->e, s, s, REG_NONE, 0, ea->disp);
+        return;
+    }
+    e_lea(&x->e, s, ea->base == REG_RIP ? REG_NONE : ea->base, ea->index, ea->scale, ea->disp);
+    add_hidden(x, ea, s);
+}
+
+/* A misaligned access that stays within its page goes on. */
+void xlat_aside_cross(struct xlat *x, const struct aside *a)
 {
     struct emit *e = &x->e;
-    int32_t disp = (int32_t)i->disp;
-    if (i->base == REG_RIP) {
-        e_load(e, s1, BT_OFF(page));
-        e_lea(e, s1, s1, REG_NONE, 0, (int32_t)(x->page_off + x->at[i - x->insns] + i->len) + disp);
-    } else {
-        e_lea(e, s1, i->base, i->index, i->scale, disp);
+    if (a->bare)
+        e_mov(e, a->s, a->ea.base);
+    e_alu32(e, 4, a->s, PAGE_SIZE - 1);
+    e_alu32(e, 7, a->s, (uint32_t)(PAGE_SIZE - a->size));
+    xlat_from(&x->asides[a->slow], e_jump(e, CC_A));
+    if (!a->bare)
+        xlat_linear(x, &a->ea, a->s);
+    e_jump_to(e, a->back);
+}
+
+static void check_alignment(struct xlat *x, const struct access *a, unsigned slow, const struct ea *ea, bool bare)
+{
+    struct emit *e = &x->e;
+    e_test8(e, bare ? ea->base : a->s, a->size - 1);
+    uint8_t *jump = e_jump(e, CC_NZ);
+    if (a->must_align) {
+        xlat_from(&x->asides[slow], jump);
+        return;
     }
-    if (i->seg == SEG_FS || i->seg == SEG_GS)
-        e_gs(e, 0x03, s1, offsetof(struct vcpu, seg) + i->seg * sizeof(struct segment) + offsetof(struct segment, base));
+    struct aside *c = xlat_aside(x, ASIDE_CROSS, a->k);
+    c->slow = slow;
+    c->s = (uint8_t)a->s;
+    c->size = (uint8_t)a->size;
+    c->ea = *ea;
+    c->bare = bare;
+    c->back = e->p;
+    xlat_from(c, jump);
+}
+
+/* s = the distance from linear to host address, or away. `ea` has no register that the flags have taken. */
+static void check(struct xlat *x, const struct access *a, unsigned slow, const struct ea *ea, bool bare)
+{
+    struct emit *e = &x->e;
+    unsigned s = a->s;
+    bool user = x->key & BT_KEY_USER;
+    int32_t table = user ? (int32_t)BT_USER_TABLE : -15; /* OR has set all bits above, which makes it negative, and the lowest four */
+    if (a->size > 1)
+        check_alignment(x, a, slow, ea, bare);
+    e_rorx(e, s, bare ? ea->base : s, TABLE_ROTATE);
+    e_const(e, user ? 0x23 : 0x0b, s, user ? x->bt->thunk.page_bits : x->bt->thunk.other_bits);
+    e8(e, 0x65); /* mov s, gs:[s + table] */
+    e_mem(e, 8, 0x8b, s, &(struct place){(uint8_t)s, REG_NONE, 0, table + 8 * (a->write ? MEM_W : MEM_R)});
+    e_rr(e, 0x85, s, s); /* test s, s */
+    xlat_from(&x->asides[slow], e_jump(e, CC_Z));
+}
+
+/* The operand's place, given its distance in s. */
+static struct place place_of(struct xlat *x, const struct ea *ea, unsigned s)
+{
+    uint8_t base = (uint8_t)s;
+    if (ea->base >= 16)
+        return (struct place){base, ea->index, ea->scale, ea->disp};
+    if (ea->index < 16) {
+        e_lea(&x->e, s, ea->base, s, 0, 0);
+        return (struct place){base, ea->index, ea->scale, ea->disp};
+    }
+    return ea->base == RSP ? (struct place){RSP, base, 0, ea->disp} : (struct place){base, ea->base, 0, ea->disp};
+}
+
+static void take_registers(struct xlat *x, struct access *a, const struct ea *ea)
+{
+    unsigned avoid = a->avoid | reg_bit(ea->base) | reg_bit(ea->index);
+    if (!a->scratch_base)
+        xlat_bring_back(x, reg_bit(ea->base) | reg_bit(ea->index));
+    unsigned flags = a->flags_live ? BIT_OF(RAX) : 0;
+    a->s = xlat_scratch(x, a->k, avoid | flags | (a->no_rex ? 0xff00 : 0));
+    avoid |= BIT_OF(a->s);
+    if (a->want_s2) {
+        a->s2 = xlat_scratch(x, a->k, avoid | flags);
+        avoid |= BIT_OF(a->s2);
+    }
+    a->rax_in = REG_NONE;
+    if (a->flags_live && !(x->displaced & BIT_OF(RAX)))
+        a->rax_in = xlat_scratch(x, a->k, avoid | flags);
+}
+
+/* The flags go to RAX, and RAX to another register unless its value is at home. */
+static void flags_away(struct xlat *x, const struct access *a, struct ea *ea)
+{
+    if (a->rax_in != REG_NONE) {
+        e_mov(&x->e, a->rax_in, RAX);
+        if (ea->base == RAX)
+            ea->base = (uint8_t)a->rax_in;
+        if (ea->index == RAX)
+            ea->index = (uint8_t)a->rax_in;
+    }
+    e_flags_to_ax(&x->e);
+}
+
+static void flags_back(struct xlat *x, const struct access *a)
+{
+    e_flags_from_ax(&x->e);
+    if (a->rax_in != REG_NONE)
+        e_mov(&x->e, RAX, a->rax_in);
+}
+
+void xlat_access(struct xlat *x, struct access *a, const struct ea *ea)
+{
+    take_registers(x, a, ea);
+    struct ea now = *ea;
+    bool bare = ea->base < 16 && ea->index == REG_NONE && !ea->disp && !has_seg(ea);
+    unsigned slow = x->nasides;
+    xlat_aside(x, ASIDE_SLOW, a->k)->flags_saved = a->flags_saved;
+    if (a->flags_live) { /* the check leaves with the flags in RAX, a trap in the access itself with them in their place */
+        struct aside *out = xlat_aside(x, ASIDE_SLOW, a->k);
+        slow++;
+        out->flags_in_rax = true;
+        out->rax_in = (uint8_t)a->rax_in;
+        flags_away(x, a, &now);
+    }
+    if (!bare)
+        xlat_linear(x, &now, a->s);
+    check(x, a, slow, &now, bare);
+    a->slow = slow;
+    add_hidden(x, ea, a->s);
+    if (a->flags_live)
+        flags_back(x, a);
+    a->at = place_of(x, ea, a->s);
+}
+
+void xlat_op(struct xlat *x, unsigned w, unsigned op, unsigned reg, const struct access *a)
+{
+    e_mem(&x->e, w, op, reg, &a->at);
+}
+
+void xlat_op_0f(struct xlat *x, unsigned w, unsigned op, unsigned reg, const struct access *a)
+{
+    unsigned rex = w | e_rex_of(reg, &a->at);
+    if (rex)
+        e8(&x->e, 0x40 | rex);
+    e8(&x->e, 0x0f);
+    e8(&x->e, op);
+    e_modrm(&x->e, reg, &a->at);
 }
 
 void xlat_flags_save(struct xlat *x)
@@ -27,99 +209,34 @@ void xlat_flags_save(struct xlat *x)
     e_store32(&x->e, RAX, BT_OFF(flags));
 }
 
-/* Puts the saved flags back; RAX is displaced or was saved in scratch[1]. */
 void xlat_flags_restore(struct xlat *x)
 {
     e_load32(&x->e, RAX, BT_OFF(flags));
     e_flags_from_ax(&x->e);
 }
 
-/* Behind this [s1 + s2] is the operand in host memory. `s1` holds the linear address; the flags are free. */
-struct aside *xlat_check(struct xlat *x, const struct access *a)
+void xlat_flags_hold(struct xlat *x, struct access *a)
 {
-    struct emit *e = &x->e;
-    unsigned s1 = a->s1, s2 = a->s2;
-    unsigned slow = x->nasides;
-    struct aside *out = xlat_aside(x, ASIDE_SLOW, a->k);
-    out->flags_saved = a->flags_live;
-    e_mov(e, s2, s1);
-    e8(e, 0x48); /* shl s2, 16 */
-    e8(e, 0xc1);
-    e8(e, 0xe0 | s2);
-    e8(e, 16);
-    e8(e, 0x48); /* shr s2, 28: the page's number, 36 bits */
-    e8(e, 0xc1);
-    e8(e, 0xe8 | s2);
-    e8(e, 28);
-    e_gs(e, 0x03, s2, BT_OFF(index[x->key & BT_KEY_USER ? BT_USER : BT_KERNEL][a->write ? MEM_W : MEM_R]));
-    e8(e, 0x48); /* mov s2, [s2*8] */
-    e8(e, 0x8b);
-    e8(e, s2 << 3 | 4);
-    e8(e, 0xc0 | s2 << 3 | 5);
-    e32(e, 0);
-    e_rr(e, 0x85, s2, s2); /* test s2, s2 */
-    xlat_from(out, e_jump(e, CC_Z));
-    if (a->size > 1) {
-        e8(e, 0xf7); /* test s1, size - 1, rounded up to a power of two */
-        e8(e, 0xc0 | s1);
-        e32(e, a->size == 10 ? 15 : a->size - 1);
-        uint8_t *jump = e_jump(e, CC_NZ);
-        if (a->must_align) {
-            xlat_from(out, jump);
-        } else {
-            struct aside *c = xlat_aside(x, ASIDE_CROSS, a->k);
-            c->slow = slow;
-            c->s1 = (uint8_t)s1;
-            c->size = (uint8_t)a->size;
-            c->back = e->p;
-            xlat_from(c, jump);
-        }
-    }
-    return &x->asides[slow];
+    a->flags_saved = x->flags_live[a->k];
+    if (!a->flags_saved)
+        return;
+    xlat_displace(x, RAX);
+    xlat_flags_save(x);
+    a->avoid |= BIT_OF(RAX);
 }
 
-/* Takes scratch registers and computes the address; keeps the flags if they are wanted. */
-void xlat_access_begin(struct xlat *x, struct access *a, unsigned needed)
+void xlat_flags_release(struct xlat *x, const struct access *a)
 {
-    xlat_bring_back(x, needed);
-    if (a->flags_live && ((a->avoid | a->address) & BIT_OF(RAX))) {
-        bool displaced = x->displaced & BIT_OF(RAX);
-        xlat_displace(x, RAX); /* RAX is in use: only for the moment */
-        xlat_flags_save(x);
-        if (!displaced)
-            xlat_bring_back(x, BIT_OF(RAX));
-    } else if (a->flags_live) {
-        xlat_displace(x, RAX);
-        xlat_flags_save(x);
-    }
-    a->s1 = xlat_scratch(x, a->k, a->avoid | a->address);
-    unsigned avoid = a->avoid | BIT_OF(a->s1);
-    a->s2 = xlat_scratch(x, a->k, SCRATCHABLE & ~(avoid | a->address) ? avoid | a->address : avoid);
-}
-
-void xlat_flags_back(struct xlat *x, const struct access *a)
-{
-    if (!a->flags_live)
+    if (!a->flags_saved)
         return;
-    if (a->s1 != RAX && a->s2 != RAX) {
-        if (!(x->displaced & BIT_OF(RAX)))
-            e_store(&x->e, RAX, GPR_OFF(RAX));
-        xlat_flags_restore(x);
-        if (!(x->displaced & BIT_OF(RAX)))
-            e_load(&x->e, RAX, GPR_OFF(RAX));
-        return;
-    }
-    e_store(&x->e, RAX, BT_OFF(scratch[1]));
+    bool in_place = !(x->displaced & BIT_OF(RAX)); /* an address has brought it back, and an exit expects it there */
+    xlat_displace(x, RAX);
     xlat_flags_restore(x);
-    e_load(&x->e, RAX, BT_OFF(scratch[1]));
+    if (in_place)
+        xlat_bring_back(x, BIT_OF(RAX));
 }
 
-/* [s1 + s2] with `reg` in ModRM. RBP is never the base: that would be a stack access, whose non-canonical address is SIGBUS instead of SIGSEGV. */
-void xlat_modrm(struct emit *e, unsigned reg, unsigned s1, unsigned s2)
-{
-    e8(e, (reg & 7) << 3 | 4);
-    e8(e, s1 == RBP ? s1 << 3 | s2 : s2 << 3 | s1);
-}
+/* ---- copies of instructions, with another operand ---- */
 
 static void copy_prefixes(struct emit *e, const struct insn *i)
 {
@@ -132,45 +249,55 @@ static void copy_prefixes(struct emit *e, const struct insn *i)
     }
 }
 
-static void emit_rewritten(struct xlat *x, const struct insn *i, unsigned s1, unsigned s2)
+static void emit_vex(struct emit *e, const uint8_t *op, unsigned xb)
+{
+    bool two = op[-2] == 0xc5; /* R vvvv L pp; the other has RXB map, W vvvv L pp */
+    e8(e, 0xc4);
+    e8(e, ((two ? (op[-1] & 0x80u) | 1 : op[-2] & 0x9fu)) | ((~xb & 3) << 5));
+    e8(e, two ? op[-1] & 0x7fu : op[-1]);
+}
+
+void xlat_emit_at(struct xlat *x, const struct insn *i, const struct place *at)
 {
     struct emit *e = &x->e;
+    unsigned xb = e_rex_of(0, at); /* X 2, B 1 */
     if (insn_has(i, PFX_VEX)) {
-        const uint8_t *op = i->bytes + i->opcode_at;
-        if (op[-2] == 0xc5) {
-            e8(e, 0xc5);
-            e8(e, op[-1]);
-        } else {
-            e8(e, 0xc4);
-            e8(e, op[-2] | 0x60); /* X and B, inverted */
-            e8(e, op[-1]);
-        }
+        emit_vex(e, i->bytes + i->opcode_at, xb);
     } else {
         static const uint8_t escapes[4][2] = {{0, 0}, {0x0f, 0}, {0x0f, 0x38}, {0x0f, 0x3a}};
         copy_prefixes(e, i);
-        if (insn_has(i, PFX_REX))
-            e8(e, 0x40 | (i->rex & 12));
+        if (xb || insn_has(i, PFX_REX))
+            e8(e, 0x40 | (insn_has(i, PFX_REX) ? i->rex & 12u : 0) | xb);
         for (unsigned k = 0; k < 2 && escapes[i->opmap][k]; k++)
             e8(e, escapes[i->opmap][k]);
     }
     e8(e, i->opcode);
-    xlat_modrm(e, i->modrm >> 3, s1, s2);
+    e_modrm(e, i->modrm >> 3, at);
     for (unsigned k = 0; k < i->imm_len; k++)
         e8(e, i->bytes[i->imm_at + k]);
 }
 
+/* AH to BH cannot be named beside a REX prefix. */
+bool xlat_no_rex(const struct insn *i)
+{
+    for (unsigned n = 0; n < i->nops; n++)
+        if (i->ops[n].kind == OPK_GPR && i->ops[n].off % 8)
+            return true;
+    return false;
+}
+
 void xlat_plain_mem(struct xlat *x, const struct insn *i, unsigned k, const struct operand *m, unsigned n)
 {
-    unsigned t = xlat_traits(i), reads, writes, ea = xlat_address_regs(i);
-    xlat_reg_use(i, t, &reads, &writes);
-    struct access a = {.k = k, .size = m->size, .write = i->desc->opuse >> (2 * n) & ISA_OP_W, .flags_live = x->flags_live[k], .avoid = reads | writes, .address = ea};
+    unsigned reads, writes;
+    xlat_reg_use(i, xlat_traits(i), &reads, &writes);
+    struct access a = {.k = k, .size = m->size, .write = i->desc->opuse >> (2 * n) & ISA_OP_W, .flags_live = x->flags_live[k], .avoid = reads | writes};
     a.must_align = (i->desc->flags & ISA_ALIGN) || i->op == OP_cmpxchg16b;
-    xlat_access_begin(x, &a, reads | ea);
-    xlat_address(x, i, a.s1);
-    xlat_check(x, &a);
-    xlat_flags_back(x, &a);
-    emit_rewritten(x, i, a.s1, a.s2);
+    a.no_rex = xlat_no_rex(i);
+    struct ea ea = xlat_ea(x, i);
+    xlat_bring_back(x, reads);
+    xlat_access(x, &a, &ea);
+    xlat_emit_at(x, i, &a.at);
     xlat_written(x, writes);
     if (xlat_is_x87(i))
-        xlat_x87_ran(x, i, k, a.s1);
+        xlat_x87_ran(x, i, k, &ea, a.s);
 }

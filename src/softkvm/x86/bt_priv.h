@@ -73,6 +73,7 @@ struct bt {
     struct bt_block *hash[1 << BT_HASH_BITS];
     struct bt_page *pages[1 << 12];
     struct {
+        uint32_t page_bits, other_bits; /* constants: the bits of an address that index a table, rotated by TABLE_ROTATE, and all others */
         uint32_t enter, exit_insn, exit_insn_flags, exit_link, exit_poll;
     } thunk; /* code offsets */
 };
@@ -168,8 +169,10 @@ static inline long bt_madvise(void *p, unsigned long n, long advice)
 
 /* ---- bt_thunk.c ---- */
 void bt_emit_thunks(struct bt *bt);
+void bt_emit_page_bits(struct bt *bt, struct emit *e); /* bt_mem.c's constants */
 typedef void bt_enter_fn(struct vcpu *v, const uint8_t *host);
 
+#define BT_SPARE      (1u << R10 | 1u << R11)
 #define BT_OFF(field) offsetof(struct vcpu, bt.field)
 #define GPR_OFF(r)    (offsetof(struct vcpu, gpr) + 8u * (r))
 

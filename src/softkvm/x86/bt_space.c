@@ -36,7 +36,7 @@ static bool record(const struct bt_cpu *c, uint64_t page, struct bt_saved *r)
 {
     *r = (struct bt_saved){.page = page};
     for (unsigned at = 0; at < 2 * BT_RINGS; at++) {
-        uint64_t delta = c->table[at / 2][at % 2][page];
+        uint64_t delta = bt_entry(c, at / 2, page)[at % 2];
         if (!delta ||
             (r->delta && delta != r->delta)) /* more than one can only be when the guest owes us an INVLPG: the first will do */
             continue;
@@ -86,7 +86,7 @@ static void check_writes(struct vcpu *v, const struct bt_space *s, const struct 
         const struct bt_saved *r = &s->saved[n];
         if ((r->page & ALL_WRITES) && bt_is_code(v, gpa_of(t, host_of(r))))
             for (unsigned ring = 0; ring < BT_RINGS; ring++)
-                v->bt.table[ring][MEM_W][r->page & (BT_TABLE_PAGES - 1)] = 0;
+                bt_entry(&v->bt, ring, r->page & (BT_TABLE_PAGES - 1))[MEM_W] = 0;
     }
 }
 
@@ -102,7 +102,7 @@ static void restore(struct vcpu *v, struct bt_space *s)
             bt_tlb_note_writer(v, gpa_of(t, host_of(r)), bt_page_la(page), host_of(r));
         for (unsigned at = 0; at < 2 * BT_RINGS; at++)
             if (r->page & BIT64(BT_SAVED_SHIFT + at))
-                c->table[at / 2][at % 2][page] = r->delta;
+                bt_entry(c, at / 2, page)[at % 2] = r->delta;
     }
     atomic_thread_fence(memory_order_seq_cst);
     check_writes(v, s, t);

@@ -49,17 +49,18 @@ static void check_room(struct xlat *x, const struct insn *i, unsigned s, unsigne
     xlat_from(slow, e_jump(e, CC_A));
 }
 
-/* One side: a->s2 becomes its distance to host memory. */
-static void check_side(struct xlat *x, const struct insn *i, struct access *a, unsigned r)
+/* One side, in `r`: a->s becomes its distance to host memory. Clobbers t. */
+static void check_side(struct xlat *x, const struct insn *i, struct access *a, unsigned r, unsigned t)
 {
     struct emit *e = &x->e;
-    e_mov(e, a->s1, r);
-    e_shift(e, SHIFT_SHL, a->s1, 16);
-    e_shift(e, SHIFT_SAR, a->s1, 16);
-    struct aside *slow = xlat_check(x, a);
-    e_rr(e, 0x39, a->s1, r); /* cmp s1, r */
+    xlat_access(x, a, &(struct ea){(uint8_t)r, REG_NONE, 0, SEG_DS, 0});
+    struct aside *slow = &x->asides[a->slow];
+    e_mov(e, t, r);
+    e_shift(e, SHIFT_SHL, t, 16);
+    e_shift(e, SHIFT_SAR, t, 16);
+    e_rr(e, 0x39, t, r); /* cmp t, r */
     xlat_from(slow, e_jump(e, CC_NZ));
-    check_room(x, i, a->s1, r, slow);
+    check_room(x, i, t, r, slow);
 }
 
 static void check_direction(struct xlat *x, unsigned k)
@@ -81,18 +82,19 @@ void xlat_string(struct xlat *x, const struct insn *i, unsigned k)
     struct emit *e = &x->e;
     bool movs = i->op == OP_movs;
     unsigned size = i->ops[0].size, regs = string_regs(i);
-    struct access d = {.k = k, .size = 1, .write = true, .flags_live = x->flags_live[k], .avoid = regs};
-    xlat_access_begin(x, &d, regs);
-    struct access s = {.k = k, .s1 = d.s1, .size = 1, .flags_live = d.flags_live};
-    if (movs)
-        s.s2 = xlat_scratch(x, k, regs | BIT_OF(d.s1) | BIT_OF(d.s2));
+    struct access d = {.k = k, .size = 1, .write = true};
+    xlat_flags_hold(x, &d);
+    xlat_bring_back(x, regs);
+    unsigned t = xlat_scratch(x, k, regs | d.avoid);
+    d.avoid |= regs | BIT_OF(t);
     check_direction(x, k);
-    check_side(x, i, &d, RDI);
+    check_side(x, i, &d, RDI, t);
+    struct access s = {.k = k, .size = 1, .flags_saved = d.flags_saved, .avoid = d.avoid | BIT_OF(d.s)};
     if (movs) {
-        check_side(x, i, &s, RSI);
-        e_lea(e, RSI, RSI, s.s2, 0, 0);
+        check_side(x, i, &s, RSI, t);
+        e_lea(e, RSI, RSI, s.s, 0, 0);
     }
-    e_lea(e, RDI, RDI, d.s2, 0, 0);
+    e_lea(e, RDI, RDI, d.s, 0, 0);
     if (insn_has(i, PFX_REP))
         e8(e, 0xf3);
     if (size == 2)
@@ -100,10 +102,10 @@ void xlat_string(struct xlat *x, const struct insn *i, unsigned k)
     if (size == 8)
         e8(e, 0x48);
     e8(e, i->opcode);
-    e_rr(e, 0x29, RDI, d.s2); /* sub */
+    e_rr(e, 0x29, RDI, d.s); /* sub */
     if (movs)
-        e_rr(e, 0x29, RSI, s.s2);
-    xlat_flags_back(x, &d);
+        e_rr(e, 0x29, RSI, s.s);
+    xlat_flags_release(x, &d);
     xlat_written(x, regs & ~BIT_OF(RAX));
 }
 
@@ -129,24 +131,22 @@ static void bit_distance(struct emit *e, unsigned s, unsigned index, unsigned si
 void xlat_bits(struct xlat *x, const struct insn *i, unsigned k)
 {
     struct emit *e = &x->e;
-    unsigned size = i->opsize, index = i->ops[1].reg, ea = xlat_address_regs(i), reads = BIT_OF(index);
-    xlat_bring_back(x, ea | reads);
-    struct access a = {.k = k, .size = size, .write = i->op != OP_bt, .flags_live = x->flags_live[k], .avoid = reads, .address = ea};
-    unsigned s3 = xlat_scratch(x, k, ea | reads | BIT_OF(RAX));
-    a.avoid |= BIT_OF(s3);
-    xlat_access_begin(x, &a, ea | reads);
-    bit_distance(e, s3, index, size);
-    xlat_address(x, i, a.s1);
-    e_lea(e, a.s1, a.s1, s3, 0, 0);
-    xlat_check(x, &a);
-    e_mov(e, s3, index);
-    e_alu_imm(e, false, ALU_AND, s3, size * 8 - 1);
-    xlat_flags_back(x, &a);
+    unsigned size = i->opsize, index = i->ops[1].reg, regs = xlat_address_regs(i) | BIT_OF(index);
+    struct ea ea = xlat_ea(x, i);
+    struct access a = {.k = k, .size = size, .write = i->op != OP_bt, .scratch_base = true};
+    xlat_flags_hold(x, &a);
+    xlat_bring_back(x, regs);
+    a.avoid |= regs;
+    unsigned la = xlat_scratch(x, k, a.avoid), bit = xlat_scratch(x, k, a.avoid | BIT_OF(la));
+    a.avoid |= BIT_OF(bit);
+    xlat_linear(x, &ea, la);
+    bit_distance(e, bit, index, size);
+    e_lea(e, la, la, bit, 0, 0);
+    xlat_access(x, &a, &(struct ea){(uint8_t)la, REG_NONE, 0, SEG_DS, 0});
+    e_mov(e, bit, index);
+    e_alu_imm(e, false, ALU_AND, bit, size * 8 - 1);
+    xlat_flags_release(x, &a);
     if (insn_has(i, PFX_LOCK))
         e8(e, 0xf0);
-    if (size == 8)
-        e8(e, 0x48);
-    e8(e, 0x0f);
-    e8(e, i->opcode);
-    xlat_modrm(e, s3, a.s1, a.s2);
+    xlat_op_0f(x, size == 8 ? 8 : 0, i->opcode, bit, &a);
 }

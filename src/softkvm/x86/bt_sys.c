@@ -68,17 +68,6 @@ void xlat_sys_use(const struct insn *i, unsigned *reads, unsigned *writes)
         *writes = BIT_OF(i->ops[0].reg);
 }
 
-/* rorx dst, src, n: 64 bits */
-static void emit_rotate(struct emit *e, unsigned dst, unsigned src, unsigned n)
-{
-    e8(e, 0xc4);
-    e8(e, 0x43 | (~dst >> 3 & 1) << 7 | (~src >> 3 & 1) << 5);
-    e8(e, 0xfb);
-    e8(e, 0xf0);
-    e8(e, 0xc0 | (dst & 7) << 3 | (src & 7));
-    e8(e, n);
-}
-
 /* movzx r32, byte or word gs:[off] */
 static void emit_load_narrow(struct emit *e, unsigned r, size_t off, unsigned size)
 {
@@ -112,9 +101,9 @@ static void change_flag(struct xlat *x, unsigned k, unsigned n, bool set)
     }
     unsigned s = xlat_scratch(x, k, 0);
     e_load(e, s, RFLAGS_OFF);
-    emit_rotate(e, s, s, n + 1);
+    e_rorx(e, s, s, n + 1);
     e_lea(e, s, s, s, 0, set);
-    emit_rotate(e, s, s, 64 - n);
+    e_rorx(e, s, s, 64 - n);
     e_store(e, s, RFLAGS_OFF);
 }
 enum { IF_BIT = 9, DF_BIT = 10 };
@@ -157,18 +146,13 @@ static void emit_flags_image(struct emit *e, unsigned s2, unsigned s3)
 static void xlat_pushf(struct xlat *x, unsigned k)
 {
     struct emit *e = &x->e;
-    struct access a = {.k = k, .size = 8, .write = true, .flags_live = true, .avoid = BIT_OF(RBP)};
-    xlat_access_begin(x, &a, 0);
-    unsigned s3 = xlat_scratch(x, k, BIT_OF(a.s1) | BIT_OF(a.s2) | BIT_OF(RBP));
-    e_lea8(e, a.s1, RSP, -8);
-    xlat_check(x, &a);
-    e_lea(e, a.s1, a.s1, a.s2, 0, 0);
-    emit_flags_image(e, a.s2, s3);
-    e8(e, 0x48); /* mov [s1], s2 */
-    e8(e, 0x89);
-    e8(e, 0x40 | a.s2 << 3 | a.s1);
-    e8(e, 0);
-    xlat_flags_back(x, &a);
+    struct access a = {.k = k, .size = 8, .write = true, .flags_saved = true, .want_s2 = true, .avoid = BIT_OF(RAX)};
+    xlat_displace(x, RAX);
+    xlat_flags_save(x);
+    xlat_access(x, &a, &(struct ea){RSP, REG_NONE, 0, SEG_SS, -8});
+    emit_flags_image(e, a.s2, RAX);
+    xlat_op(x, 8, 0x89, a.s2, &a);
+    xlat_flags_restore(x);
     xlat_move_rsp(x, -8);
 }
 
@@ -177,12 +161,11 @@ static void xlat_popf(struct xlat *x, unsigned k)
 {
     struct emit *e = &x->e;
     bool user = x->key & BT_KEY_USER;
-    struct access a = {.k = k, .size = 8, .avoid = BIT_OF(RAX) | BIT_OF(RBP)};
-    xlat_access_begin(x, &a, 0);
+    struct access a = {.k = k, .size = 8, .want_s2 = true, .avoid = BIT_OF(RAX)};
     xlat_displace(x, RAX);
-    e_mov(e, a.s1, RSP);
-    struct aside *slow = xlat_check(x, &a);
-    xlat_mov_mem(x, 0x8b, RAX, &a);
+    xlat_access(x, &a, &(struct ea){RSP, REG_NONE, 0, SEG_SS, 0});
+    struct aside *slow = &x->asides[a.slow];
+    xlat_op(x, 8, 0x8b, RAX, &a);
     e_load(e, a.s2, RFLAGS_OFF);
     e_rr(e, 0x31, a.s2, RAX); /* xor s2, rax */
     e_alu_imm(e, true, ALU_TEST, a.s2, (uint32_t) ~(FL_ARITH | (user ? 0 : FL_IF)));
@@ -223,11 +206,11 @@ static void xlat_rdtsc(struct xlat *x, const struct insn *i)
     }
     e8(e, 0x0f);
     e8(e, 0x31);
-    emit_rotate(e, RDX, RDX, 32);
+    e_rorx(e, RDX, RDX, 32);
     e_lea(e, RAX, RAX, RDX, 0, 0);
     e_load(e, RDX, offsetof(struct vcpu, tsc_offset));
     e_lea(e, RAX, RAX, RDX, 0, 0);
-    emit_rotate(e, RDX, RAX, 32);
+    e_rorx(e, RDX, RAX, 32);
     emit_narrow(e, RDX);
     emit_narrow(e, RAX);
     xlat_sys_use(i, &reads, &writes);

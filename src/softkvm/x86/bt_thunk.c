@@ -49,11 +49,12 @@ static void emit_enter(struct bt *bt, struct emit *e)
     emit_resume(e);
 }
 
-/* Stores the guest's registers, and its flags when they are in the host's. */
+/* Stores the guest's registers, but for the spare ones, which are at home, and its flags when they are in the host's. */
 static void emit_save(struct emit *e, bool flags)
 {
     for (unsigned r = 0; r < 16; r++)
-        e_store(e, r, GPR_OFF(r));
+        if (!(BT_SPARE >> r & 1))
+            e_store(e, r, GPR_OFF(r));
     if (flags) {
         e_flags_to_ax(e);
         e_store32(e, RAX, BT_OFF(flags));
@@ -76,9 +77,10 @@ static void emit_leave(struct emit *e, enum bt_exit kind, bool flags)
     emit_return(e);
 }
 
-/* Calls bt_step() and goes on where that says; returns from enter() when it does not. */
+/* Calls bt_step() for the instruction that r11d says, and goes on where that says; returns from enter() when it does not. */
 static void emit_step(struct emit *e, bool flags)
 {
+    e_store32(e, R11, BT_OFF(exit_insn));
     emit_save(e, flags);
     e_load(e, RDI, BT_OFF(self));
     e8(e, 0x48); /* mov rax, bt_step */
@@ -98,6 +100,7 @@ static void emit_step(struct emit *e, bool flags)
 void bt_emit_thunks(struct bt *bt)
 {
     struct emit e = {bt->rw + 64, bt->rw, bt->rw + bt->size};
+    bt_emit_page_bits(bt, &e);
     emit_enter(bt, &e);
     mark(bt, &e, &bt->thunk.exit_insn);
     emit_step(&e, true);

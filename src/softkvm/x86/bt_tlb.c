@@ -18,7 +18,7 @@
 static bool has_page(const struct bt_cpu *c, uint64_t page)
 {
     for (unsigned ring = 0; ring < BT_RINGS; ring++)
-        if (c->table[ring][MEM_R][page] | c->table[ring][MEM_W][page])
+        if (bt_entry(c, ring, page)[MEM_R] | bt_entry(c, ring, page)[MEM_W])
             return true;
     return false;
 }
@@ -27,7 +27,7 @@ void bt_tlb_clear_page(struct bt_cpu *c, uint64_t page)
 {
     if (has_page(c, page)) /* a store to a page that was never filled would make its memory resident */
         for (unsigned ring = 0; ring < BT_RINGS; ring++)
-            c->table[ring][MEM_R][page] = c->table[ring][MEM_W][page] = 0;
+            bt_entry(c, ring, page)[MEM_R] = bt_entry(c, ring, page)[MEM_W] = 0;
 }
 
 /* ---- filling ---- */
@@ -49,7 +49,7 @@ void bt_tlb_log(struct bt_cpu *c, unsigned which, uint64_t page)
 static bool writes(const struct bt_cpu *c, uint64_t la, const uint8_t *host)
 {
     uint64_t page = bt_table_index(la), delta = (uint64_t)(uintptr_t)host - la;
-    return c->table[BT_KERNEL][MEM_W][page] == delta || c->table[BT_USER][MEM_W][page] == delta;
+    return bt_entry(c, BT_KERNEL, page)[MEM_W] == delta || bt_entry(c, BT_USER, page)[MEM_W] == delta;
 }
 
 void bt_tlb_note_writer(struct vcpu *v, uint64_t gpa, uint64_t la, const uint8_t *host)
@@ -67,7 +67,7 @@ void bt_tlb_note_writer(struct vcpu *v, uint64_t gpa, uint64_t la, const uint8_t
 
 static void set_write(struct vcpu *v, const struct bt_fill *f)
 {
-    uint64_t *e = &v->bt.table[f->ring][MEM_W][bt_table_index(f->la)], delta = (uint64_t)(uintptr_t)f->host - f->la;
+    uint64_t *e = &bt_entry(&v->bt, f->ring, bt_table_index(f->la))[MEM_W], delta = (uint64_t)(uintptr_t)f->host - f->la;
     if (*e == delta)
         return;
     bt_tlb_note_writer(v, f->gpa, f->la, f->host);
@@ -88,7 +88,7 @@ void bt_tlb_fill(struct vcpu *v, const struct bt_fill *f)
     if (f->shift == 30)
         bt_bit_set(c->giant, f->la << 16 >> 46);
     if (f->read)
-        c->table[f->ring][MEM_R][page] = (uint64_t)(uintptr_t)f->host - f->la;
+        bt_entry(c, f->ring, page)[MEM_R] = (uint64_t)(uintptr_t)f->host - f->la;
     if (f->write)
         set_write(v, f);
 }
@@ -127,8 +127,8 @@ static void unwrite(struct bt_cpu *c, uint64_t page, const uint8_t *host)
 {
     uint64_t delta = (uint64_t)(uintptr_t)host - bt_page_la(page);
     for (unsigned ring = 0; ring < BT_RINGS; ring++)
-        if (c->table[ring][MEM_W][page] == delta)
-            c->table[ring][MEM_W][page] = 0;
+        if (bt_entry(c, ring, page)[MEM_W] == delta)
+            bt_entry(c, ring, page)[MEM_W] = 0;
 }
 
 void bt_tlb_unwrite(struct vcpu *v, uint64_t gpa, const uint8_t *host)
@@ -191,8 +191,7 @@ static void log_flush(struct bt_cpu *c, unsigned which)
     bool all = which == BT_GLOBAL || c->local_high;
     if (log->count > BT_FILL_LOG) {
         for (unsigned ring = 0; ring < BT_RINGS; ring++)
-            for (unsigned acc = MEM_R; acc <= MEM_W; acc++)
-                bt_madvise(c->table[ring][acc], (all ? BT_TABLE_PAGES : HALF) * 8, MADV_DONTNEED);
+            bt_madvise(bt_entry(c, ring, 0), (all ? BT_TABLE_PAGES : HALF) * 16, MADV_DONTNEED);
     } else {
         for (unsigned n = 0; n < log->count; n++)
             bt_tlb_clear_page(c, log->page[n]);

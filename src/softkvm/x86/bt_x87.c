@@ -30,21 +30,23 @@ bool xlat_x87_here(const struct insn *i, uint32_t key)
     return key & BT_KEY_X87;
 }
 
-void xlat_x87_ran(struct xlat *x, const struct insn *i, unsigned k, unsigned s1)
+void xlat_x87_ran(struct xlat *x, const struct insn *i, unsigned k, const struct ea *ea, unsigned s)
 {
     struct emit *e = &x->e;
     uint16_t fop;
     if (!native_x87_pointers(i, &fop))
         return;
-    if (s1 != REG_NONE)
-        e_store(e, s1, FPU_OFF(note_ea));
+    if (ea) {
+        xlat_linear(x, ea, s);
+        e_store(e, s, FPU_OFF(note_ea));
+    }
     if (!x->x87_page) {
-        unsigned s = s1 != REG_NONE ? s1 : xlat_scratch(x, k, 0);
+        s = ea ? s : xlat_scratch(x, k, 0);
         e_load(e, s, BT_OFF(page));
         e_store(e, s, FPU_OFF(note_page));
         x->x87_page = true;
     }
-    x->x87 = FPU_NOTE | (s1 != REG_NONE ? FPU_NOTE_MEM : 0) | (uint32_t)fop << FPU_NOTE_FOP | (x->page_off + x->at[k]);
+    x->x87 = FPU_NOTE | (ea ? FPU_NOTE_MEM : 0) | (uint32_t)fop << FPU_NOTE_FOP | (x->page_off + x->at[k]);
 }
 
 void xlat_x87_note(struct xlat *x)
@@ -57,27 +59,22 @@ void xlat_x87_note(struct xlat *x)
 void xlat_fldcw(struct xlat *x, const struct insn *i, unsigned k)
 {
     struct emit *e = &x->e;
-    unsigned ea = xlat_address_regs(i);
-    struct access a = {.k = k, .size = 2, .flags_live = x->flags_live[k], .address = ea};
+    struct ea ea = xlat_ea(x, i);
+    struct access a = {.k = k, .size = 2};
     xlat_x87_note(x); /* not behind it: there the interpreter may have unmasked what is pending */
     x->x87 = 0;
-    xlat_access_begin(x, &a, ea);
-    xlat_address(x, i, a.s1);
-    struct aside *slow = xlat_check(x, &a);
-    e8(e, 0x0f); /* movzx s1, word [s1 + s2] */
-    e8(e, 0xb7);
-    xlat_modrm(e, a.s1, a.s1, a.s2);
-    e_store32(e, a.s1, BT_OFF(scratch[0]));
+    xlat_flags_hold(x, &a);
+    xlat_access(x, &a, &ea);
+    xlat_op_0f(x, 8, 0xb7, a.s, &a); /* movzx s, word [...] */
+    e_store32(e, a.s, BT_OFF(scratch[0]));
     static const uint8_t fnstcw_gs[] = {0x65, 0xd9, 0x3c, 0x25}, fldcw_gs[] = {0x65, 0xd9, 0x2c, 0x25};
     for (unsigned n = 0; n < sizeof fnstcw_gs; n++)
         e8(e, fnstcw_gs[n]);
     e32(e, BT_OFF(scratch[1]));
-    e_gs(e, 0x33, a.s1, BT_OFF(scratch[1])); /* xor s1, what was there */
-    e8(e, 0xf7); /* test s1, masks */
-    e8(e, 0xc0 | a.s1);
-    e32(e, FCW_MASKS);
-    xlat_from(slow, e_jump(e, CC_NZ));
-    xlat_flags_back(x, &a);
+    e_gs(e, 0x33, a.s, BT_OFF(scratch[1])); /* xor s1, what was there */
+    e_test8(e, a.s, FCW_MASKS);
+    xlat_from(&x->asides[a.slow], e_jump(e, CC_NZ));
+    xlat_flags_release(x, &a);
     for (unsigned n = 0; n < sizeof fldcw_gs; n++)
         e8(e, fldcw_gs[n]);
     e32(e, BT_OFF(scratch[0]));

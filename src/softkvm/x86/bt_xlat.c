@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * From guest instructions to host instructions. An instruction without memory operand is copied as it is, since the guest's registers are in the host's.
- * A memory operand becomes [s1 + s2]: s1 the linear address, s2 the distance from it to the host's memory, taken from a table with an entry for each
- * linear page. Entry 0 (nothing there, or no permission) and a page crossing leave for the interpreter. A non-canonical address drops its upper bits
- * in the index; the sum s1 + s2 is then non-canonical too, since the host's memory lies in the lower half, and the access faults (#GP), so no host
- * memory is ever reached through it.
+ * A memory operand becomes [linear address + s], s being the distance from there to the host's memory, taken from a table with an entry for each
+ * linear page (bt_mem.c). Entry 0 (nothing there, or no permission) and a page crossing leave for the interpreter. A non-canonical address drops its
+ * upper bits in the index; the sum is then non-canonical too, since the host's memory lies in the lower half, and the access faults (#GP or #SS), so
+ * no host memory is ever reached through it.
  *
- * s1 and s2 are displaced registers (bt.h): their values go to their homes once, and come back where they are used next, or at an exit. The checks clobber
- * the arithmetic flags; where an instruction behind them may read these, they are kept in bt.flags meanwhile.
+ * s is a displaced register (bt.h): its value went to its home once, and comes back where it is used next. The checks clobber the arithmetic flags; where
+ * an instruction behind them may read these, they are in RAX meanwhile.
  */
 #include "softkvm/x86/bt_xlat.h"
 #include "softkvm/x86/interp.h"
@@ -239,6 +239,14 @@ void xlat_bring_back(struct xlat *x, unsigned regs)
     x->displaced &= (uint16_t)~regs;
 }
 
+void xlat_settle(struct xlat *x)
+{
+    xlat_bring_back(x, ~BT_SPARE);
+    for (unsigned r = 0; r < 16; r++)
+        if (BT_SPARE & ~x->displaced & BIT_OF(r))
+            xlat_displace(x, r);
+}
+
 void xlat_written(struct xlat *x, unsigned regs)
 {
     x->displaced &= (uint16_t)~regs;
@@ -269,10 +277,10 @@ static unsigned next_need(const struct xlat *x, unsigned k, unsigned r)
 unsigned xlat_scratch(struct xlat *x, unsigned k, unsigned avoid)
 {
     unsigned best = REG_NONE, best_score = 0;
-    for (unsigned r = 0; r < 8; r++) {
-        if (!(SCRATCHABLE & BIT_OF(r)) || (avoid & BIT_OF(r)))
+    for (unsigned r = 0; r < 16; r++) {
+        if (!(SCRATCHABLE & ~avoid & BIT_OF(r)))
             continue;
-        unsigned score = 1 + next_need(x, k, r) + (x->displaced & BIT_OF(r) ? 3 : 0) + (x->home & BIT_OF(r) ? 1 : 0);
+        unsigned score = x->displaced & BIT_OF(r) ? 4000 : 1 + next_need(x, k, r) + (x->home & BIT_OF(r) ? 1 : 0);
         if (score > best_score) {
             best = r;
             best_score = score;
@@ -287,48 +295,36 @@ unsigned xlat_scratch(struct xlat *x, unsigned k, unsigned avoid)
 struct aside *xlat_aside(struct xlat *x, unsigned kind, unsigned k)
 {
     struct aside *a = &x->asides[x->nasides++];
-    *a = (struct aside){.kind = kind, .insn = (uint8_t)k, .displaced = x->displaced, .x87 = x->x87};
+    *a = (struct aside){.kind = kind, .insn = (uint8_t)k, .displaced = x->displaced, .home = x->home, .x87 = x->x87};
     return a;
 }
 
+/* Everything is as at a boundary. */
 static void emit_exit_insn(struct xlat *x, unsigned k, bool flags_saved)
 {
     xlat_x87_note(x);
-    e_store_imm32(&x->e, BT_OFF(exit_insn), x->b->number << 8 | k);
+    e_mov_imm32(&x->e, R11, x->b->number << 8 | k);
     e_jump_to(&x->e, x->bt->rw + (flags_saved ? x->bt->thunk.exit_insn_flags : x->bt->thunk.exit_insn));
 }
 
-static void emit_aside_slow(struct xlat *x, struct aside *a)
+static void emit_aside_slow(struct xlat *x, const struct aside *a)
 {
-    x->map[a->insn].slow = (uint16_t)(emit_off(&x->e) - x->b->code);
-    x->displaced = a->displaced;
-    x->x87 = a->x87;
-    xlat_bring_back(x, 0xffff);
-    emit_exit_insn(x, a->insn, a->flags_saved);
-}
-
-/* A misaligned access that stays within its page goes on. */
-static void emit_aside_cross(struct xlat *x, struct aside *a)
-{
-    struct emit *e = &x->e;
-    e_store(e, a->s1, BT_OFF(scratch[0]));
-    e8(e, 0x81); /* and s1, 0xfff */
-    e8(e, 0xe0 | a->s1);
-    e32(e, PAGE_SIZE - 1);
-    e8(e, 0x81); /* cmp s1, 4096 - size */
-    e8(e, 0xf8 | a->s1);
-    e32(e, (uint32_t)(PAGE_SIZE - a->size));
-    e_load(e, a->s1, BT_OFF(scratch[0]));
-    xlat_from(&x->asides[a->slow], e_jump(e, CC_A));
-    e_jump_to(e, a->back);
+    if (a->flags_in_rax) { /* not where a trap leads to */
+        e_store32(&x->e, RAX, BT_OFF(flags));
+        if (a->rax_in != REG_NONE)
+            e_mov(&x->e, RAX, a->rax_in);
+    } else {
+        x->map[a->insn].slow = (uint16_t)(emit_off(&x->e) - x->b->code);
+    }
+    xlat_settle(x);
+    emit_exit_insn(x, a->insn, a->flags_in_rax || a->flags_saved);
 }
 
 /* The block at the next page's start is not known. */
-static void emit_aside_leave(struct xlat *x, struct aside *a)
+static void emit_aside_leave(struct xlat *x, const struct aside *a)
 {
-    x->displaced = a->displaced;
     xlat_flags_restore(x);
-    xlat_bring_back(x, 0xffff);
+    xlat_settle(x);
     e_store_imm32(&x->e, BT_OFF(exit_off), (uint32_t)a->target);
     e_jump_to(&x->e, x->bt->rw + x->bt->thunk.exit_poll);
 }
@@ -343,15 +339,16 @@ static void emit_asides(struct xlat *x)
                 continue;
             for (unsigned f = 0; f < a->nfrom; f++)
                 e_patch(a->from[f], x->e.p);
+            x->displaced = a->displaced;
+            x->home = a->home;
+            x->x87 = a->x87;
             if (a->kind == ASIDE_SLOW) {
                 emit_aside_slow(x, a);
             } else if (a->kind == ASIDE_CROSS) {
-                emit_aside_cross(x, a);
+                xlat_aside_cross(x, a);
             } else if (a->kind == ASIDE_LEAVE) {
                 emit_aside_leave(x, a);
             } else {
-                x->x87 = a->x87;
-                x->displaced = x->home = a->displaced;
                 xlat_goto(x, a->target, a->insn);
             }
         }
@@ -375,7 +372,7 @@ static void xlat_plain(struct xlat *x, const struct insn *i, unsigned k)
         e8(&x->e, i->bytes[b]);
     xlat_written(x, writes);
     if (xlat_is_x87(i))
-        xlat_x87_ran(x, i, k, REG_NONE);
+        xlat_x87_ran(x, i, k, NULL, 0);
 }
 
 static void xlat_lea(struct xlat *x, const struct insn *i, unsigned k)
@@ -389,19 +386,15 @@ static void xlat_lea(struct xlat *x, const struct insn *i, unsigned k)
     } else {
         e_load(e, dst, BT_OFF(page));
         e_lea(e, dst, dst, REG_NONE, 0, (int32_t)(x->page_off + x->at[k] + i->len) + (int32_t)i->disp);
-        if (i->opsize == 4 || i->addrsize == 4) { /* mov dst32, dst32 */
-            if (dst >= 8)
-                e8(e, 0x45);
-            e8(e, 0x89);
-            e8(e, 0xc0 | (dst & 7) << 3 | (dst & 7));
-        }
+        if (i->opsize == 4 || i->addrsize == 4)
+            e_mov32(e, dst, dst);
     }
     xlat_written(x, BIT_OF(dst));
 }
 
 void xlat_interp(struct xlat *x, unsigned k)
 {
-    xlat_bring_back(x, 0xffff);
+    xlat_settle(x);
     emit_exit_insn(x, k, false);
     x->home = 0xffff; /* entered again, behind it, from the homes */
     x->x87 = 0;
@@ -475,6 +468,7 @@ struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, u
         return NULL;
     x->e = (struct emit){bt->rw + ALIGN_UP(bt->used, 16u), bt->rw, bt->rw + bt->size};
     *b = (struct bt_block){.gpa = gpa, .key = key, .number = bt->nblocks, .nbytes = (uint16_t)nbytes};
+    x->displaced = x->home = BT_SPARE;
     flags_liveness(x);
     register_uses(x);
     uint32_t entry = emit_off(&x->e);

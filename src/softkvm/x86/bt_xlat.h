@@ -6,21 +6,33 @@
 #include "softkvm/x86/bt_priv.h"
 
 #define BIT_OF(r)   (1u << (r))
-#define SCRATCHABLE (BIT_OF(RAX) | BIT_OF(RCX) | BIT_OF(RDX) | BIT_OF(RBX) | BIT_OF(RBP) | BIT_OF(RSI) | BIT_OF(RDI))
+#define SCRATCHABLE (0xffffu & ~BIT_OF(RSP))
 
 enum how { HOW_INTERP, HOW_PLAIN, HOW_LEA, HOW_SKIP, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_FLDCW, HOW_JCC, HOW_JMP, HOW_CALL, HOW_JMP_IND, HOW_CALL_IND, HOW_RET, HOW_SYS, HOW_STRING, HOW_BITS, HOW_END };
 
 /* What a plain operation uses beyond its operands, and what it does to the flags. */
 enum trait { T_PLAIN = 1, T_KILLS = 2, T_RAX_R = 4, T_RAX_W = 8, T_RDX_R = 16, T_RDX_W = 32, T_RCX_R = 64, T_RBX_R = 128, T_RCX_W = 256, T_TRAPS = 512 };
 
+/* A linear address. base REG_RIP: disp counts from the page's start. Only FS and GS matter as seg. */
+struct ea {
+    uint8_t base, index, scale, seg;
+    int32_t disp;
+};
+
 /* An exit out of the block's straight line, emitted behind it. */
 struct aside {
     enum { ASIDE_SLOW, ASIDE_CROSS, ASIDE_TAKEN, ASIDE_LEAVE } kind;
-    uint8_t *from[5];   /* displacements of the jumps to it */
-    uint8_t nfrom, insn, size, s1, flags_saved;
+    uint8_t *from[6];   /* displacements of the jumps to it */
+    uint8_t nfrom, insn;
+    uint8_t rax_in;     /* ASIDE_SLOW with flags_in_rax: the register that holds RAX, if any; else it is at home */
+    bool flags_in_rax;
+    bool flags_saved;   /* they are in bt.flags */
+    bool bare;          /* ASIDE_CROSS: the address is ea.base alone, and not in `s` */
+    uint8_t s, size;    /* ASIDE_CROSS */
+    struct ea ea;
     uint8_t *back;      /* ASIDE_CROSS: where it goes on */
     unsigned slow;      /* ASIDE_CROSS: index of the instruction's ASIDE_SLOW */
-    uint16_t displaced;
+    uint16_t displaced, home;
     uint32_t x87;       /* the block's `x87` there */
     int32_t target;     /* ASIDE_TAKEN, ASIDE_LEAVE: offset from the page */
 };
@@ -45,13 +57,21 @@ struct xlat {
     struct aside asides[4 * BT_MAX_INSNS];
 };
 
+/* One access to memory. Between its check and its use nothing may be displaced or brought back. */
 struct access {
     unsigned k;          /* the instruction */
-    unsigned s1, s2;
     unsigned size;
     bool write, must_align, flags_live;
-    unsigned avoid;      /* registers that must not become scratch */
-    unsigned address;    /* registers that the address is made of: s2 may be one of them where nothing else is left (CMPXCHG8B) */
+    bool no_rex;         /* the place must do without r8 to r15 */
+    bool flags_saved;    /* instead of flags_live: they are in bt.flags already */
+    bool scratch_base;   /* the address is in a scratch register */
+    bool want_s2;        /* give me a second scratch register */
+    unsigned avoid;      /* registers that must not become scratch; those of the address are not meant */
+    /* set by xlat_access() */
+    unsigned s, s2;      /* scratch; s is part of `at` */
+    unsigned rax_in;     /* where RAX is while the flags are in it */
+    unsigned slow;       /* the aside that interprets the instruction instead */
+    struct place at;     /* the operand in host memory */
 };
 
 /* ---- bt_xlat.c ---- */
@@ -60,8 +80,9 @@ unsigned xlat_traits(const struct insn *i); /* enum trait */
 /* The registers whose values the instruction needs (all but those of the address), and those that it changes. */
 void xlat_reg_use(const struct insn *i, unsigned t, unsigned *reads, unsigned *writes);
 unsigned xlat_address_regs(const struct insn *i);
-/* These registers' values are to be in the host's registers; have been written; is to be scratch. */
+/* These registers' values are to be in the host's registers; all are to be as at a block's boundary; have been written; is to be scratch. */
 void xlat_bring_back(struct xlat *x, unsigned regs);
+void xlat_settle(struct xlat *x);
 void xlat_written(struct xlat *x, unsigned regs);
 void xlat_displace(struct xlat *x, unsigned r);
 /* Displaces the register that is needed last, none of `avoid`. */
@@ -78,19 +99,29 @@ static inline int32_t xlat_next_off(const struct xlat *x, unsigned k)
 }
 
 /* ---- bt_mem.c ---- */
-void xlat_address(struct xlat *x, const struct insn *i, unsigned s1);
-struct aside *xlat_check(struct xlat *x, const struct access *a);
-void xlat_access_begin(struct xlat *x, struct access *a, unsigned needed);
-void xlat_flags_back(struct xlat *x, const struct access *a);
-void xlat_modrm(struct emit *e, unsigned reg, unsigned s1, unsigned s2);
+struct ea xlat_ea(const struct xlat *x, const struct insn *i); /* of the instruction's memory operand */
+void xlat_linear(struct xlat *x, const struct ea *ea, unsigned s); /* s = the address; clobbers the flags where a segment has a base */
+/* The flags to bt.flags and back, RAX being displaced. */
 void xlat_flags_save(struct xlat *x);
 void xlat_flags_restore(struct xlat *x);
+/* For more than one check: the flags, if they are wanted, are in bt.flags between the two, and RAX is taken. */
+void xlat_flags_hold(struct xlat *x, struct access *a);
+void xlat_flags_release(struct xlat *x, const struct access *a);
+/* Checks an access; its operand is at a->at then. The flags are as before if they are wanted. */
+void xlat_access(struct xlat *x, struct access *a, const struct ea *ea);
+/* op reg, [a->at]; w: 8 for REX.W, 0 without */
+void xlat_op(struct xlat *x, unsigned w, unsigned op, unsigned reg, const struct access *a);
+void xlat_op_0f(struct xlat *x, unsigned w, unsigned op, unsigned reg, const struct access *a); /* 0f op */
+bool xlat_no_rex(const struct insn *i);
+void xlat_emit_at(struct xlat *x, const struct insn *i, const struct place *at); /* the instruction with its operand there */
+void xlat_aside_cross(struct xlat *x, const struct aside *a);
 void xlat_plain_mem(struct xlat *x, const struct insn *i, unsigned k, const struct operand *m, unsigned n);
 
 /* ---- bt_x87.c ---- */
 bool xlat_x87_here(const struct insn *i, uint32_t key);
 bool xlat_is_x87(const struct insn *i);
-void xlat_x87_ran(struct xlat *x, const struct insn *i, unsigned k, unsigned s1); /* s1: the operand's linear address, REG_NONE without one */
+/* `ea`: of the operand in memory, with scratch register `s`; NULL without one. */
+void xlat_x87_ran(struct xlat *x, const struct insn *i, unsigned k, const struct ea *ea, unsigned s);
 void xlat_x87_note(struct xlat *x); /* in front of each exit */
 void xlat_fldcw(struct xlat *x, const struct insn *i, unsigned k);
 
@@ -108,7 +139,6 @@ void xlat_bits(struct xlat *x, const struct insn *i, unsigned k);
 
 /* ---- bt_flow.c ---- */
 void xlat_move_rsp(struct xlat *x, int32_t by);
-void xlat_mov_mem(struct xlat *x, unsigned op, unsigned reg, const struct access *a); /* REX.W op reg, [s1 + s2] */
 void xlat_entry(struct xlat *x); /* what lies before the block's code, for those who come by a lookup */
 /* Goes to the linear address page + off. k: the instruction that does, x->n behind the last one. */
 void xlat_goto(struct xlat *x, int32_t off, unsigned k);

@@ -483,4 +483,12 @@ int cpuid_set(struct vcpu *v, const struct kvm_cpuid_entry2 *entries, unsigned c
 uint64_t guest_tsc(const struct vcpu *v);
 uint64_t host_tsc_khz(void); /* measured or from CPUID 0x15/0x16, cached */
 
+/* The two entries of a linear page, [MEM_R] and [MEM_W], in a table that stands in for the TLB (bt.h). Only with bt.on. */
+#define BT_USER_TABLE ALIGN_UP(sizeof(struct vcpu), (size_t)PAGE_SIZE) /* from struct vcpu */
+static inline uint64_t *bt_entry(const struct bt_cpu *c, unsigned ring, uint64_t page)
+{
+    uintptr_t table = (uintptr_t)c->self + (ring == BT_USER ? BT_USER_TABLE : -BT_TABLE_BYTES);
+    return (uint64_t *)(table + 16 * page);
+}
+
 #endif

@@ -104,7 +104,7 @@ static inline void *mmu_host_fast(struct vcpu *v, uint64_t la, unsigned size, en
     if (unlikely((la & (PAGE_SIZE - 1)) + size > PAGE_SIZE))
         return NULL;
     if (v->bt.on && idx <= MMU_USER && acc != MEM_X) { /* the translator's tables are the TLB; BT_KERNEL, BT_USER */
-        uint64_t delta = v->bt.table[idx][acc][la >> 12 & (BT_TABLE_PAGES - 1)];
+        uint64_t delta = bt_entry(&v->bt, idx, la >> 12 & (BT_TABLE_PAGES - 1))[acc];
         return likely(delta && is_canonical(la)) ? (void *)(uintptr_t)(la + delta) : NULL;
     }
     struct tlb_entry *e = &v->tlb[idx][(la >> 12) & (TLB_SIZE - 1)];

@@ -25,13 +25,13 @@ extern const uint8_t fpu_ops_begin[], fpu_ops_end[];
 static struct {
     const uint8_t *begin, *end;
     bool installed;
-    struct sigaction fpe, ill, segv; /* the handlers behind ours */
+    struct sigaction fpe, ill, segv, bus; /* the handlers behind ours */
 } trap;
 _Thread_local bool trap_busy;
 
 static struct sigaction *behind(int sig)
 {
-    return sig == SIGFPE ? &trap.fpe : sig == SIGILL ? &trap.ill : &trap.segv;
+    return sig == SIGFPE ? &trap.fpe : sig == SIGILL ? &trap.ill : sig == SIGBUS ? &trap.bus : &trap.segv;
 }
 
 static bool ours(uint64_t rip, uint64_t vector)
@@ -82,14 +82,15 @@ int trap_install(const void *begin, const void *end)
     trap.end = end;
     sigemptyset(&sa.sa_mask);
     trap_busy = true;
-    trap.installed = !sigaction(SIGFPE, &sa, &trap.fpe) && !sigaction(SIGILL, &sa, &trap.ill) && !sigaction(SIGSEGV, &sa, &trap.segv);
+    trap.installed = !sigaction(SIGFPE, &sa, &trap.fpe) && !sigaction(SIGILL, &sa, &trap.ill) && !sigaction(SIGSEGV, &sa, &trap.segv) &&
+                     !sigaction(SIGBUS, &sa, &trap.bus); /* SIGBUS: #SS, a non-canonical address made with rsp or rbp */
     trap_busy = false;
     return trap.installed ? 0 : -errno;
 }
 
 bool trap_owns(int sig)
 {
-    return trap.installed && !trap_busy && (sig == SIGFPE || sig == SIGILL || sig == SIGSEGV);
+    return trap.installed && !trap_busy && (sig == SIGFPE || sig == SIGILL || sig == SIGSEGV || sig == SIGBUS);
 }
 
 void trap_chain(int sig, const struct sigaction *act, struct sigaction *old)
