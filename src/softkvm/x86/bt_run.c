@@ -170,8 +170,9 @@ static const uint8_t *known_jump(struct vcpu *v)
 {
     const struct bt_jumps *j = &v->bt.jump[ring_of(v)];
     unsigned n = (v->rip & BT_JUMP_MASK) / 2;
-    if (j->e[n].rip != v->rip || (v->rflags & FL_RF) || v->io_done)
+    if (j->e[n].rip != v->rip || v->io_done)
         return NULL;
+    v->rflags &= ~FL_RF;
     v->bt.page = v->rip & PAGE_MASK;
     return (const uint8_t *)(uintptr_t)j->e[n].host; /* all registers are in their homes: bt_flow.c's way in will do */
 }
@@ -256,7 +257,7 @@ int bt_loop(struct vcpu *v)
     struct bt_block *b;
     for (;;) {
         atomic_store_explicit(&v->bt.running, true, memory_order_seq_cst);
-        if (unlikely(cpu_interrupted(v) || (v->rflags & FL_RF) || v->io_done)) {
+        if (unlikely(cpu_interrupted(v) || v->io_done || ((v->rflags & FL_RF) && !usable(v)))) {
             enum cpu_stop stop = interp_step_slow(v);
             if (stop != STOP_NONE)
                 return stop;
@@ -273,6 +274,7 @@ int bt_loop(struct vcpu *v)
             }
             v->bt.key = key;
             host = find_jump(v, &b);
+            v->rflags &= ~FL_RF; /* it has no effect while REQ_STEP is clear but to be seen, and the next instruction clears it */
         }
         if (!host) {
             interp_execute(v);

@@ -49,7 +49,7 @@ static bool breakpoint(const struct vcpu *v, unsigned n, struct breakpoint *b)
 void debug_update(struct vcpu *v)
 {
     bool watch = false;
-    bool step = (v->rflags & (FL_TF | FL_RF)) || outside_uses(v, KVM_GUESTDBG_SINGLESTEP) || (effective_dr(v, 7) & DR7_ENABLE);
+    bool step = (v->rflags & FL_TF) || outside_uses(v, KVM_GUESTDBG_SINGLESTEP) || (effective_dr(v, 7) & DR7_ENABLE);
     for (unsigned n = 0; n < 4; n++) {
         struct breakpoint b;
         watch |= breakpoint(v, n, &b) && (b.rw == DR7_W || b.rw == DR7_RW);

@@ -267,7 +267,7 @@ void flags_write(struct vcpu *v, uint64_t val, uint64_t mask)
     v->rflags = now;
     if ((old ^ now) & (FL_VM | FL_AC))
         cpu_update_mode(v);
-    if (now & (FL_TF | FL_RF))
+    if (now & FL_TF)
         debug_update(v);
     if (now & ~old & FL_IF)
         event_window_opened(v);
