@@ -101,6 +101,8 @@ void state_canonical(uint8_t *xarea);
 /* ---- gen.c ---- */
 /* Makes a case for the row; false when no encoding was found for this mode. */
 bool gen_case(struct test_case *t, unsigned row, unsigned mode);
+/* The same with the state and the place that the case has already; registers that the instruction's operands want are changed. */
+bool gen_next(struct test_case *t, unsigned row, unsigned mode);
 /* Makes a case from a byte string that is no instruction. */
 void gen_invalid(struct test_case *t, unsigned mode);
 
@@ -113,10 +115,6 @@ void host_run(const struct test_case *t, struct cpu_image *out);
 /* ---- guest.c ---- */
 int guest_init(void);
 void guest_run(const struct test_case *t, struct cpu_image *out);
-/* For the translator: makes one, 0 or an error; then runs 64-bit code from `in` to the exception that ends it, translated or interpreted. */
-int guest_translator(void);
-void guest_run_block(const struct cpu_image *in, bool translate, struct cpu_image *out);
-
 /* ---- compare.c ---- */
 /* Number of differences; prints them, with the case, unless `quiet`. */
 unsigned compare(const struct test_case *t, const struct cpu_image *host, const struct cpu_image *guest, bool quiet);

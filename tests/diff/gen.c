@@ -554,19 +554,38 @@ static void aim(struct test_case *t, struct insn *i)
     want_data(t, i);
 }
 
-bool gen_case(struct test_case *t, unsigned row, unsigned mode)
+/* Sets t->code and i to an encoding of the row. */
+static bool choose_encoding(struct test_case *t, unsigned row, unsigned mode, struct insn *i)
 {
     struct bytes e;
-    struct insn i;
     for (unsigned tries = 0; tries < 60; tries++) {
         encode(&e, row, mode);
-        if (insn_decode(e.b, 16, (enum code_mode)mode, &i) != DECODE_OK || i.desc != &isa_rows[row] || leads_into_kernel(&i))
+        if (insn_decode(e.b, 16, (enum code_mode)mode, i) != DECODE_OK || i->desc != &isa_rows[row] || leads_into_kernel(i))
             continue;
         t->mode = (uint8_t)mode;
         t->row = (int)row;
+        memcpy(t->code, e.b, 16);
+        return true;
+    }
+    return false;
+}
+
+bool gen_next(struct test_case *t, unsigned row, unsigned mode)
+{
+    struct insn i;
+    if (!choose_encoding(t, row, mode, &i))
+        return false;
+    aim(t, &i);
+    t->len = i.len;
+    return true;
+}
+
+bool gen_case(struct test_case *t, unsigned row, unsigned mode)
+{
+    struct insn i;
+    if (choose_encoding(t, row, mode, &i)) {
         state_random(&t->in, mode);
         t->in.rip = place_code(t);
-        memcpy(t->code, e.b, 16);
         aim(t, &i);
         t->len = i.len;
         t->step = (i.desc->flags & ISA_BRANCH) || chance(40); /* a branch to itself would never end otherwise */

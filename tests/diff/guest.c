@@ -9,53 +9,29 @@
 #include <sys/mman.h>
 
 #include "diff.h"
+#include "guest.h"
 #include "softkvm/api/api.h"
 #include "softkvm/vm.h"
 #include "softkvm/x86/cpu.h"
 #include "softkvm/x86/debug.h"
 #include "softkvm/x86/mem.h"
 
-/* Guest-physical memory: page tables, tables and stack of the kernel, then the scratch area. */
-enum {
-    GPA_PML4 = 0x1000,
-    GPA_PDPT_LOW = 0x2000,
-    GPA_PDPT_HIGH = 0x3000,
-    GPA_PD_LOW = 0x4000,
-    GPA_PD_HIGH = 0x5000,
-    GPA_PT_LOW = 0x6000,
-    GPA_PT_HIGH = 0x7000,
-    GPA_GDT = 0x8000,
-    GPA_LDT = 0x8800,
-    GPA_IDT = 0x9000,
-    GPA_TSS = 0xa000,
-    GPA_STACK = 0xc000, /* grows down from here */
-    GPA_KERNEL_END = 0x10000,
-    GPA_SCRATCH = 0x10000,
-    RAM_SIZE = GPA_SCRATCH + SCRATCH_SIZE,
-};
-#define KERNEL_BASE  0xffffffff80000000ull
-#define HANDLER_BASE (KERNEL_BASE + 0xe000) /* + 16 * vector */
-#define CODE_STEPS   100000                 /* a REP that an interpreter may execute in pieces ends before that */
+#define CODE_STEPS 100000 /* a REP that an interpreter may execute in pieces ends before that */
 
-enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40 };
-#define PTE_NX BIT64(63)
-
-enum { SEL_KERNEL_CS32 = 0x08, SEL_KERNEL_CS = 0x10, SEL_KERNEL_DS = 0x18, SEL_TSS = 0x40, SEL_LDTR = 0x50, SEL_CPU = 0x78 };
-
-static struct softkvm_vm vm;
-static struct vcpu *vcpu;
-static uint8_t *ram;
+struct softkvm_vm guest_vm;
+struct vcpu *guest_vcpu;
+uint8_t *guest_ram;
 static struct segment pristine_seg[SEG_COUNT];
 
 static void put64(unsigned gpa, uint64_t v)
 {
-    memcpy(ram + gpa, &v, 8);
+    memcpy(guest_ram + gpa, &v, 8);
 }
 
 static uint64_t get64(uint64_t kernel_address)
 {
     uint64_t v;
-    memcpy(&v, ram + (kernel_address - KERNEL_BASE), 8);
+    memcpy(&v, guest_ram + (kernel_address - KERNEL_BASE), 8);
     return v;
 }
 
@@ -119,8 +95,7 @@ static void set_segment(struct vcpu *v, enum seg_reg n, uint16_t sel, uint64_t b
     seg_fixup(v, n);
 }
 
-/* A user's segment register, from the descriptor that the selector names. */
-static void load_user_segment(struct vcpu *v, enum seg_reg n, uint16_t sel)
+void guest_load_segment(struct vcpu *v, enum seg_reg n, uint16_t sel)
 {
     if (!(sel & ~3)) {
         v->seg[n] = (struct segment){.sel = sel, .unusable = true};
@@ -129,41 +104,43 @@ static void load_user_segment(struct vcpu *v, enum seg_reg n, uint16_t sel)
         const struct ldt_desc *d = &ldt[sel >> 3];
         set_segment(v, n, sel, d->base, d->limit, ldt_attr(d));
     } else {
-        set_segment(v, n, sel, 0, 0xfffff, sel == SEL_USER_CS64 ? 0xa0fb : sel == SEL_USER_CS32 ? 0xc0fb : 0xc0f3);
+        unsigned attr = sel == SEL_KERNEL_CS ? 0xa09b : sel == SEL_KERNEL_DS ? 0xc093 : sel == SEL_USER_CS64 ? 0xa0fb : sel == SEL_USER_CS32 ? 0xc0fb : 0xc0f3;
+        set_segment(v, n, sel, 0, 0xfffff, attr);
     }
 }
 
 static int build_vm(void)
 {
     struct slot_table *slots = calloc(1, sizeof(*slots) + sizeof(struct memslot));
-    ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (!slots || ram == MAP_FAILED)
+    guest_ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (!slots || guest_ram == MAP_FAILED)
         return -1;
     slots->count = 1;
-    slots->slots[0] = (struct memslot){.gpa = 0, .size = RAM_SIZE, .hva = ram};
-    pthread_mutex_init(&vm.lock, NULL);
-    pthread_mutex_init(&vm.exclusive, NULL);
-    atomic_store(&vm.slots, slots);
-    mem_guest = ram + GPA_SCRATCH;
+    slots->slots[0] = (struct memslot){.gpa = 0, .size = RAM_SIZE, .hva = guest_ram};
+    pthread_mutex_init(&guest_vm.lock, NULL);
+    pthread_mutex_init(&guest_vm.exclusive, NULL);
+    atomic_store(&guest_vm.slots, slots);
+    mem_guest = guest_ram + GPA_SCRATCH;
     return 0;
 }
 
 int guest_init(void)
 {
-    vcpu = bt_cpu_map();
-    if (!vcpu || build_vm() || native_init())
+    guest_vcpu = bt_cpu_map();
+    if (!guest_vcpu || build_vm() || native_init())
         return -1;
-    vcpu->vm = &vm;
-    vcpu->run = calloc(1, PAGE_SIZE);
-    vcpu->api = calloc(1, sizeof(*vcpu->api));
-    atomic_store(&vm.vcpus[0], vcpu);
-    atomic_store(&vm.nvcpus, 1);
-    if (!vcpu->run || !vcpu->api || interp_init(vcpu))
+    guest_vcpu->vm = &guest_vm;
+    guest_vcpu->run = calloc(1, PAGE_SIZE);
+    guest_vcpu->api = calloc(1, sizeof(*guest_vcpu->api));
+    guest_vm.api = calloc(1, sizeof(*guest_vm.api)); /* ports and MMIO lead to nothing */
+    atomic_store(&guest_vm.vcpus[0], guest_vcpu);
+    atomic_store(&guest_vm.nvcpus, 1);
+    if (!guest_vcpu->run || !guest_vcpu->api || !guest_vm.api || interp_init(guest_vcpu))
         return -1;
     build_tables();
     build_page_tables();
 
-    struct vcpu *v = vcpu;
+    struct vcpu *v = guest_vcpu;
     memset(&v->has, 1, sizeof(v->has));
     v->phys_bits = 46;
     v->guest_xcr0_mask = XCR0_X87 | XCR0_SSE | XCR0_AVX;
@@ -182,7 +159,7 @@ int guest_init(void)
     return 0;
 }
 
-static void set_state(struct vcpu *v, const struct cpu_image *in)
+void guest_set_state(struct vcpu *v, const struct cpu_image *in)
 {
     memcpy(v->gpr, in->gpr, sizeof(v->gpr));
     v->rip = in->rip;
@@ -194,7 +171,7 @@ static void set_state(struct vcpu *v, const struct cpu_image *in)
     atomic_store(&v->requests, 0);
     memcpy(v->seg, pristine_seg, sizeof(v->seg));
     for (unsigned n = SEG_ES; n <= SEG_GS; n++)
-        load_user_segment(v, (enum seg_reg)n, in->sel[n]);
+        guest_load_segment(v, (enum seg_reg)n, in->sel[n]);
     if (!(in->sel[S_FS] & ~3))
         v->seg[SEG_FS].base = in->fs_base;
     if (!(in->sel[S_GS] & ~3))
@@ -205,7 +182,7 @@ static void set_state(struct vcpu *v, const struct cpu_image *in)
     debug_update(v);
 }
 
-static void get_state(struct vcpu *v, struct cpu_image *out)
+void guest_get_state(struct vcpu *v, struct cpu_image *out)
 {
     uint64_t frame = v->gpr[RSP];
     unsigned vector = (unsigned)(v->rip - HANDLER_BASE) / 16;
@@ -233,9 +210,9 @@ static void get_state(struct vcpu *v, struct cpu_image *out)
 
 void guest_run(const struct test_case *t, struct cpu_image *out)
 {
-    struct vcpu *v = vcpu;
+    struct vcpu *v = guest_vcpu;
     memset(out, 0, sizeof(*out));
-    set_state(v, &t->in);
+    guest_set_state(v, &t->in);
     enum cpu_stop stop = STOP_NONE;
     for (unsigned n = 0; n < CODE_STEPS && v->cpl == 3 && stop == STOP_NONE; n++)
         stop = cpu_step(v);
@@ -247,34 +224,5 @@ void guest_run(const struct test_case *t, struct cpu_image *out)
         v->cpl = 3;
         return;
     }
-    get_state(v, out);
-}
-
-int guest_translator(void)
-{
-    memset(ram + (HANDLER_BASE - KERNEL_BASE), 0xf4 /* HLT */, 16 * 256);
-    int err = bt_create(&vm, 64 * MIB);
-    if (!err)
-        err = bt_thread_init();
-    if (err || !vm.bt)
-        return -1;
-    bt_cpu_init(vcpu);
-    return vcpu->bt.on ? 0 : -1;
-}
-
-void guest_run_block(const struct cpu_image *in, bool translate, struct cpu_image *out)
-{
-    struct vcpu *v = vcpu;
-    memset(out, 0, sizeof(*out));
-    set_state(v, in);
-    mmu_flush_all(v); /* the code has changed without the vCPU's knowledge */
-    v->bt.on = translate;
-    enum cpu_stop stop = cpu_run(v);
-    v->bt.on = true;
-    if (stop != STOP_HALT || v->cpl != 0) {
-        out->vector = 0xff;
-        out->error = (uint32_t)stop;
-        return;
-    }
-    get_state(v, out);
+    guest_get_state(v, out);
 }

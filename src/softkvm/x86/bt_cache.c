@@ -141,6 +141,7 @@ void bt_jumps_clear(struct vcpu *v, unsigned ring)
 {
     uint64_t *p = &v->bt.jump[ring].e[0].rip, n = sizeof v->bt.jump[ring] / 8;
     __asm__ volatile("rep stosq" : "+D"(p), "+c"(n) : "a"(BT_NO_RIP) : "memory");
+    v->bt.jump[ring].e[0].rip = BT_NO_RIP | 2; /* BT_NO_RIP is looked for here, this elsewhere: a branch to either finds nothing */
 }
 
 static void all_jumps_clear(struct softkvm_vm *vm)
