@@ -186,6 +186,11 @@ static const uint8_t *interpret_one(struct vcpu *v, uint32_t at)
     uint64_t generation = bt->generation, flushes = v->bt.stats.flushes, page = v->bt.page;
     uint64_t start = page + (b->gpa & (PAGE_SIZE - 1));
     v->rip = start + b->insns[k].at;
+    const struct bt_xpage *x = bt_xpage_find(v, ring_of(v), v->rip);
+    if (x && v->fetch_page != page) { /* spares the interpreter the way there */
+        v->fetch_page = page;
+        v->fetch_host = x->host;
+    }
     v->bt.stats.interps++;
     v->bt.stats.lookups += k + 1u >= b->ninsns;
     interp_execute(v);
