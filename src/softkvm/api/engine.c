@@ -62,9 +62,10 @@ int bt_create(struct softkvm_vm *vm, uint64_t bytes)
     bt->arena_size = ARENA_SIZE;
     bt->arena = reserve(ARENA_SIZE);
     bt->code_pages = reserve(BT_GPA_MAX / PAGE_SIZE / 8);
+    bt->protected = reserve(BT_GPA_MAX / PAGE_SIZE / 8);
     bt->blocks = reserve(BT_MAX_BLOCKS * sizeof *bt->blocks);
     bt->work = calloc(1, bt_xlat_size());
-    if (err || !bt->arena || !bt->code_pages || !bt->blocks || !bt->work) {
+    if (err || !bt->arena || !bt->code_pages || !bt->protected || !bt->blocks || !bt->work) {
         bt_destroy(vm);
         return err ? err : -ENOMEM;
     }
@@ -81,6 +82,7 @@ void bt_destroy(struct softkvm_vm *vm)
     unmap(bt->rx, bt->size);
     unmap(bt->arena, ARENA_SIZE);
     unmap((const void *)bt->code_pages, BT_GPA_MAX / PAGE_SIZE / 8);
+    unmap((const void *)bt->protected, BT_GPA_MAX / PAGE_SIZE / 8);
     unmap(bt->blocks, BT_MAX_BLOCKS * sizeof *bt->blocks);
     free(bt->work);
     free(bt);

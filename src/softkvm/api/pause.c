@@ -109,9 +109,9 @@ static void flush_if_asked(struct vcpu *v)
 
 void vm_exclusive_begin(struct vcpu *v)
 {
-    fpu_put(v);
     if (v->api->holds_others || atomic_load(&v->vm->nvcpus) == 1)
         return;
+    fpu_put(v);
     vm_pause_all(v->vm, v);
     v->api->holds_others = true;
     flush_if_asked(v);
@@ -121,9 +121,9 @@ void vm_exclusive_begin(struct vcpu *v)
 
 void vm_exclusive_end(struct vcpu *v)
 {
-    fpu_put(v);
     if (!v->api->holds_others)
         return;
+    fpu_put(v);
     v->api->holds_others = false;
     atomic_fetch_and(&v->requests, ~(uint32_t)REQ_PAUSE); /* only a pauser sets it, and that is us */
     vm_resume_all(v->vm, v);

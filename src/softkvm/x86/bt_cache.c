@@ -10,8 +10,6 @@
 #include "softkvm/x86/mem.h"
 #include "softkvm/x86/native.h"
 
-#define CHUNK 64u
-
 void *bt_alloc(struct bt *bt, uint64_t bytes)
 {
     bytes = ALIGN_UP(bytes, 16u);
@@ -64,11 +62,7 @@ struct bt_page *bt_page_find(struct bt *bt, uint64_t gpa, bool create)
     return p;
 }
 
-static uint64_t chunk_mask(uint64_t gpa, unsigned n)
-{
-    unsigned first = (gpa & (PAGE_SIZE - 1)) / CHUNK, last = (unsigned)(((gpa & (PAGE_SIZE - 1)) + n - 1) / CHUNK);
-    return (~0ull << first) & (~0ull >> (63 - MIN(last, 63u)));
-}
+#define CLOSED_BYTES 17 /* of close_entry() */
 
 void bt_insert(struct bt *bt, struct bt_block *b)
 {
@@ -77,11 +71,13 @@ void bt_insert(struct bt *bt, struct bt_block *b)
     b->hash_next = *head;
     *head = b;
     bt->blocks[bt->nblocks++] = b;
+    bt->used = MAX(bt->used, b->code - b->entry + CLOSED_BYTES);
     if (!p)
         return; /* bt_room() has seen to it that this does not happen */
     b->page_next = p->blocks;
     p->blocks = b;
-    p->chunks |= chunk_mask(b->gpa, b->nbytes);
+    p->chunks |= bt_chunks(b->gpa, b->nbytes);
+    p->nblocks++;
 }
 
 static void set_jump(struct bt *bt, const struct bt_link *l, uint32_t target)
@@ -124,8 +120,15 @@ static void unlink_in(struct bt *bt, struct bt_block *b)
     b->in = NULL;
 }
 
-/* Takes a block out of everything but its page's list. */
-static void drop(struct bt *bt, struct bt_block *b)
+/* Whoever still knows the block's way in, which has RAX at home and the flags saved, comes out again with its address. */
+static void close_entry(struct bt *bt, const struct bt_block *b)
+{
+    struct emit e = {.p = bt->rw + b->code - b->entry, .base = bt->rw};
+    e_store_imm32(&e, BT_OFF(exit_off), b->gpa & (PAGE_SIZE - 1));
+    e_jump_to(&e, bt->rw + bt->thunk.exit_stale);
+}
+
+void bt_drop(struct bt *bt, struct bt_block *b)
 {
     struct bt_block **at = &bt->hash[hash_of(b->gpa, b->key)];
     while (*at && *at != b)
@@ -135,6 +138,7 @@ static void drop(struct bt *bt, struct bt_block *b)
     unlink_out(b);
     unlink_in(bt, b);
     b->dead = true;
+    close_entry(bt, b);
 }
 
 void bt_jumps_clear(struct vcpu *v, unsigned ring)
@@ -152,35 +156,6 @@ static void all_jumps_clear(struct softkvm_vm *vm)
     }
 }
 
-static bool hit(const struct bt_block *b, uint64_t gpa, unsigned n)
-{
-    return b->gpa < gpa + n && gpa < b->gpa + b->nbytes;
-}
-
-void bt_drop_range(struct vcpu *v, uint64_t gpa, unsigned n)
-{
-    struct bt *bt = v->vm->bt;
-    struct bt_page *p = bt_page_find(bt, gpa, false);
-    bool any = false;
-    if (!p)
-        return;
-    p->chunks = 0;
-    for (struct bt_block **at = &p->blocks; *at;) {
-        struct bt_block *b = *at;
-        if (hit(b, gpa, n)) {
-            *at = b->page_next;
-            drop(bt, b);
-            v->bt.stats.invalidated++;
-            any = true;
-        } else {
-            p->chunks |= chunk_mask(b->gpa, b->nbytes);
-            at = &b->page_next;
-        }
-    }
-    if (any)
-        all_jumps_clear(v->vm);
-}
-
 void bt_drop_all(struct vcpu *v)
 {
     struct bt *bt = v->vm->bt;
@@ -195,80 +170,4 @@ void bt_drop_all(struct vcpu *v)
     bt->arena_used = 0;
     all_jumps_clear(v->vm);
     v->bt.stats.flushes++;
-}
-
-static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned n)
-{
-    uint64_t differ = 0;
-    unsigned k = 0;
-    for (; k + 8 <= n; k += 8)
-        differ |= *(const volatile uint64_t *)(const void *)(a + k) ^ *(const uint64_t *)(const void *)(b + k);
-    for (; k < n; k++)
-        differ |= *(const volatile uint8_t *)(a + k) ^ b[k];
-    return !differ;
-}
-
-void bt_page_verify(struct vcpu *v, uint64_t gpa, const uint8_t *host)
-{
-    struct bt *bt = v->vm->bt;
-    bool same = true;
-    bt_lock(bt);
-    struct bt_page *p = bt_page_find(bt, gpa, false);
-    for (struct bt_block *b = p ? p->blocks : NULL; b && same; b = b->page_next) {
-        same = same_bytes(host + (b->gpa & (PAGE_SIZE - 1)), b->bytes, b->nbytes);
-    }
-    bt_unlock(bt);
-    if (same)
-        return;
-    vm_exclusive_begin(v);
-    bt_drop_range(v, gpa & PAGE_MASK, PAGE_SIZE);
-    vm_exclusive_end(v);
-}
-
-bool bt_is_code(const struct vcpu *v, uint64_t gpa)
-{
-    const struct bt *bt = v->vm->bt;
-    uint64_t page = gpa >> 12;
-    return bt && gpa < BT_GPA_MAX && (atomic_load_explicit(&bt->code_pages[page / 64], memory_order_acquire) & BIT64(page % 64));
-}
-
-/* Takes everybody's write permission away, at the price of those who have it. */
-void bt_page_protect(struct vcpu *v, uint64_t gpa)
-{
-    struct bt *bt = v->vm->bt;
-    uint64_t page = gpa >> 12;
-    if (bt_is_code(v, gpa))
-        return;
-    gpa &= PAGE_MASK;
-    atomic_fetch_or(&bt->code_pages[page / 64], BIT64(page % 64)); /* from here on nobody gets it anew */
-    mmu_unwrite_page(v, gpa);
-    bool others = false;
-    for (unsigned i = 0, n = atomic_load(&v->vm->nvcpus); i < n; i++)
-        others |= atomic_load(&v->vm->vcpus[i]) != v && mmu_may_write_page(atomic_load(&v->vm->vcpus[i]), gpa);
-    if (!others)
-        return;
-    vm_exclusive_begin(v);
-    for (unsigned i = 0, n = atomic_load(&v->vm->nvcpus); i < n; i++)
-        mmu_unwrite_page(atomic_load(&v->vm->vcpus[i]), gpa);
-    vm_exclusive_end(v);
-}
-
-void bt_code_write(struct vcpu *v, uint64_t gpa, unsigned n)
-{
-    struct bt *bt = v->vm->bt;
-    atomic_thread_fence(memory_order_seq_cst);
-    bt_lock(bt);
-    struct bt_page *p = bt_page_find(bt, gpa, false);
-    bool any = p && (p->chunks & chunk_mask(gpa, n));
-    if (any) {
-        any = false;
-        for (struct bt_block *b = p->blocks; b && !any; b = b->page_next)
-            any = hit(b, gpa, n);
-    }
-    bt_unlock(bt);
-    if (!any)
-        return;
-    vm_exclusive_begin(v);
-    bt_drop_range(v, gpa, n);
-    vm_exclusive_end(v);
 }

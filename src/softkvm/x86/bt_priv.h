@@ -52,6 +52,12 @@ struct bt_block {
 struct bt_page {
     uint64_t gpa;
     uint64_t chunks; /* which 64-byte pieces hold translated code */
+    uint32_t nblocks;
+    uint32_t stores; /* that came here since the page became code */
+    uint8_t patience; /* doublings of the stores that it may see */
+    bool hit;        /* one of them changed a block */
+    uint16_t churn;  /* how often it has lost blocks to a store of late */
+    uint16_t refused; /* instructions that were interpreted for that */
     struct bt_block *blocks;
     struct bt_page *hash_next;
 };
@@ -65,6 +71,7 @@ struct bt {
     uint8_t *arena;      /* blocks and pages: zeroed, bump-allocated */
     uint64_t arena_size, arena_used;
     _Atomic uint64_t *code_pages; /* a bit for each guest-physical page below BT_GPA_MAX */
+    _Atomic uint64_t *protected;  /* the same of those that nobody has write entries for any more */
     _Atomic uint32_t lock;
     struct xlat *work;   /* of the translation under way */
     uint32_t nblocks;
@@ -74,7 +81,7 @@ struct bt {
     struct bt_page *pages[1 << 12];
     struct {
         uint32_t page_bits, other_bits; /* constants: the bits of an address that index a table, rotated by TABLE_ROTATE, and all others */
-        uint32_t enter, exit_insn, exit_insn_flags, exit_link, exit_poll;
+        uint32_t enter, exit_insn, exit_insn_flags, exit_link, exit_poll, exit_stale;
     } thunk; /* code offsets */
 };
 #define BT_GPA_MAX BIT64(46)
@@ -104,14 +111,25 @@ struct bt_block *bt_hash_find(struct bt *bt, uint64_t gpa, uint32_t key);
 void bt_insert(struct bt *bt, struct bt_block *b);
 void bt_link_set(struct bt *bt, struct bt_link *l, struct bt_block *to);
 struct bt_page *bt_page_find(struct bt *bt, uint64_t gpa, bool create);
-/* Drop blocks; all other vCPUs are held. */
-void bt_drop_range(struct vcpu *v, uint64_t gpa, unsigned n);
-void bt_drop_all(struct vcpu *v);
 void bt_jumps_clear(struct vcpu *v, unsigned ring);
+/* These drop blocks; all other vCPUs are held. */
+void bt_drop(struct bt *bt, struct bt_block *b); /* from everything but its page's list */
+void bt_drop_all(struct vcpu *v);
+
+/* ---- bt_patch.c ---- */
+static inline uint64_t bt_chunks(uint64_t gpa, unsigned n) /* the 64-byte pieces of a page that n bytes at gpa lie in */
+{
+    unsigned first = (gpa & (PAGE_SIZE - 1)) / 64, last = (unsigned)(((gpa & (PAGE_SIZE - 1)) + n - 1) / 64);
+    return (~0ull << first) & (~0ull >> (63 - MIN(last, 63u)));
+}
 /* Do the page's blocks still have the bytes they were made from? Drops those that have not. */
 void bt_page_verify(struct vcpu *v, uint64_t gpa, const uint8_t *host);
-/* Marks a page as code and takes everybody's write permission away. */
+/* Marks a page as code and takes everybody's write permission away. It may lose that mark again as long as it has no blocks: whoever makes one
+ * asks with bt->lock held whether it still has it. */
 void bt_page_protect(struct vcpu *v, uint64_t gpa);
+bool bt_page_protected(const struct vcpu *v, uint64_t gpa);
+/* Is the page's code so often written that it is better interpreted this time? With bt->lock held. */
+bool bt_page_churns(struct bt *bt, uint64_t gpa);
 
 /* ---- bt_run.c ---- */
 /* Called from translated code, the guest's state being in *v: interprets the instruction bt.exit_insn. Returns where to go on, NULL for bt_loop(). */

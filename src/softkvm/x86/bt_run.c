@@ -91,25 +91,32 @@ static void trim_alias(struct bt *bt)
     bt->trimmed = done;
 }
 
-static struct bt_block *make_block(struct vcpu *v, uint64_t gpa, const struct bt_xpage *x, uint32_t key)
+static struct bt_block *make_block(struct vcpu *v, uint64_t rip, uint64_t gpa, uint32_t key)
 {
     struct bt *bt = v->vm->bt;
-    bt_page_protect(v, gpa);
-    if (!bt_room(bt)) {
-        vm_exclusive_begin(v);
-        if (!bt_room(bt))
-            bt_drop_all(v);
-        vm_exclusive_end(v);
+    struct bt_block *b = NULL;
+    for (bool again = true; again;) {
+        bt_page_protect(v, gpa);
+        if (!bt_room(bt)) {
+            vm_exclusive_begin(v);
+            if (!bt_room(bt))
+                bt_drop_all(v);
+            vm_exclusive_end(v);
+        }
+        const struct bt_xpage *x = bt_xpage_find(v, ring_of(v), rip);
+        if (!x)
+            return NULL; /* memslots have changed while we waited */
+        unsigned at = gpa & (PAGE_SIZE - 1);
+        bt_lock(bt);
+        b = bt_hash_find(bt, gpa, key);
+        again = !b && !bt_page_protected(v, gpa); /* a store may just have found the page without blocks */
+        if (!b && !again && !bt_page_churns(bt, gpa) && (b = bt_translate(bt, gpa, x->host + at, PAGE_SIZE - at, key))) {
+            bt_insert(bt, b);
+            v->bt.stats.translated++;
+            trim_alias(bt);
+        }
+        bt_unlock(bt);
     }
-    unsigned at = gpa & (PAGE_SIZE - 1);
-    bt_lock(bt);
-    struct bt_block *b = bt_hash_find(bt, gpa, key);
-    if (!b && (b = bt_translate(bt, gpa, x->host + at, PAGE_SIZE - at, key))) {
-        bt_insert(bt, b);
-        v->bt.stats.translated++;
-        trim_alias(bt);
-    }
-    bt_unlock(bt);
     return b;
 }
 
@@ -124,7 +131,7 @@ static struct bt_block *find(struct vcpu *v, uint64_t rip)
     bt_lock(bt);
     struct bt_block *b = bt_hash_find(bt, gpa, v->bt.key);
     bt_unlock(bt);
-    return b ? b : make_block(v, gpa, x, v->bt.key);
+    return b ? b : make_block(v, rip, gpa, v->bt.key);
 }
 
 static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)

@@ -110,6 +110,9 @@ void bt_emit_thunks(struct bt *bt)
     emit_leave(&e, BT_EXIT_LINK, true);
     mark(bt, &e, &bt->thunk.exit_poll);
     emit_leave(&e, BT_EXIT_POLL, true);
+    mark(bt, &e, &bt->thunk.exit_stale);
+    e_load(&e, RAX, GPR_OFF(RAX));
+    emit_leave(&e, BT_EXIT_POLL, false);
     mark(bt, &e, &bt->start);
     bt->used = bt->start;
 }

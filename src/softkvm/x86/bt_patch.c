@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Code that changes: self-modification, JITs, patching by other vCPUs, pages that are code today and data tomorrow.
+ *
+ * A page that blocks were made from has no write entries, so each store to it comes to bt_code_write(), some hundred nanoseconds
+ * dearer than others. A store that leaves a block's bytes as they were, or that hits none, changes nothing: pages that mix code and
+ * data stay as they are. A page whose blocks are hit loses these; once it has seen more stores than it would cost to make its other
+ * blocks again, it loses them all, and with them its mark: what is being rewritten as a whole, or has become data, is written at
+ * full speed until code is next executed there. The kernel's stores to a program's code count for more, since they are the
+ * beginning of another use of the page.
+ *
+ * A page that keeps losing what was just translated is interpreted for a while: that is cheaper for code which runs once or twice
+ * between two stores, and soon over for code which runs more often.
+ */
+#include "softkvm/x86/bt_priv.h"
+#include "softkvm/x86/mem.h"
+
+#define STORES_PER_BLOCK 4u /* slow stores that are worth a translation */
+#define KERNEL_STORES    8u /* what one by the kernel counts for */
+#define PATIENCE_MAX     10
+#define CHURN_MAX        16
+#define REFUSE_MAX       256
+
+bool bt_is_code(const struct vcpu *v, uint64_t gpa)
+{
+    const struct bt *bt = v->vm->bt;
+    uint64_t page = gpa >> 12;
+    return bt && gpa < BT_GPA_MAX && (atomic_load_explicit(&bt->code_pages[page / 64], memory_order_acquire) & BIT64(page % 64));
+}
+
+bool bt_page_protected(const struct vcpu *v, uint64_t gpa)
+{
+    uint64_t page = gpa >> 12;
+    return atomic_load_explicit(&v->vm->bt->protected[page / 64], memory_order_acquire) & BIT64(page % 64);
+}
+
+/* The mark comes first: from there on nobody gets a write entry anew. Then those that are there are dropped. `alone`: all other
+ * vCPUs are held. False when others have to be. */
+static bool protect(struct vcpu *v, uint64_t gpa, bool alone)
+{
+    struct bt *bt = v->vm->bt;
+    uint64_t page = gpa >> 12;
+    atomic_fetch_or(&bt->code_pages[page / 64], BIT64(page % 64));
+    for (unsigned i = 0, n = atomic_load(&v->vm->nvcpus); i < n; i++) {
+        struct vcpu *u = atomic_load(&v->vm->vcpus[i]);
+        if (u == v || alone)
+            mmu_unwrite_page(u, gpa);
+        else if (mmu_may_write_page(u, gpa))
+            return false;
+    }
+    atomic_fetch_or(&bt->protected[page / 64], BIT64(page % 64));
+    return true;
+}
+
+void bt_page_protect(struct vcpu *v, uint64_t gpa)
+{
+    struct bt *bt = v->vm->bt;
+    if (bt_page_protected(v, gpa))
+        return;
+    gpa &= PAGE_MASK;
+    bt_lock(bt);
+    bool done = protect(v, gpa, false);
+    bt_unlock(bt);
+    if (done)
+        return;
+    vm_exclusive_begin(v);
+    protect(v, gpa, true);
+    vm_exclusive_end(v);
+}
+
+/* With bt->lock held, and without blocks: whoever makes one looks at the mark again. */
+static void unprotect(struct bt *bt, struct bt_page *p)
+{
+    uint64_t page = p->gpa >> 12;
+    p->stores = 0;
+    p->hit = false;
+    atomic_fetch_and(&bt->protected[page / 64], ~BIT64(page % 64));
+    atomic_fetch_and(&bt->code_pages[page / 64], ~BIT64(page % 64));
+}
+
+bool bt_page_churns(struct bt *bt, uint64_t gpa)
+{
+    struct bt_page *p = bt_page_find(bt, gpa, false);
+    if (!p || p->churn < CHURN_MAX)
+        return false;
+    if (++p->refused < REFUSE_MAX)
+        return true;
+    p->churn = p->refused = 0;
+    return false;
+}
+
+static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned n)
+{
+    uint64_t differ = 0;
+    unsigned k = 0;
+    for (; k + 8 <= n; k += 8)
+        differ |= *(const volatile uint64_t *)(const void *)(a + k) ^ *(const uint64_t *)(const void *)(b + k);
+    for (; k < n; k++)
+        differ |= *(const volatile uint8_t *)(a + k) ^ b[k];
+    return !differ;
+}
+
+static const uint8_t *page_host(struct vcpu *v, uint64_t gpa)
+{
+    const struct memslot *slot = vm_slot(v->vm, gpa);
+    return slot ? slot->hva + ((gpa & PAGE_MASK) - slot->gpa) : NULL;
+}
+
+static bool changed(const struct bt_block *b, const uint8_t *host)
+{
+    return !host || !same_bytes(host + (b->gpa & (PAGE_SIZE - 1)), b->bytes, b->nbytes);
+}
+
+/* Drops the page's blocks that have changed, or all; all other vCPUs are held. */
+static void drop_blocks(struct vcpu *v, struct bt_page *p, bool all)
+{
+    struct bt *bt = v->vm->bt;
+    const uint8_t *host = page_host(v, p->gpa);
+    p->chunks = p->nblocks = 0;
+    for (struct bt_block **at = &p->blocks; *at;) {
+        struct bt_block *b = *at;
+        if (all || changed(b, host)) {
+            *at = b->page_next;
+            bt_drop(bt, b);
+            v->bt.stats.invalidated++;
+        } else {
+            p->chunks |= bt_chunks(b->gpa, b->nbytes);
+            p->nblocks++;
+            at = &b->page_next;
+        }
+    }
+    bt_lock(bt);
+    if (!p->blocks)
+        unprotect(bt, p);
+    bt_unlock(bt);
+}
+
+void bt_page_verify(struct vcpu *v, uint64_t gpa, const uint8_t *host)
+{
+    struct bt *bt = v->vm->bt;
+    bool same = true;
+    bt_lock(bt);
+    struct bt_page *p = bt_page_find(bt, gpa, false);
+    for (struct bt_block *b = p ? p->blocks : NULL; b && same; b = b->page_next)
+        same = !changed(b, host);
+    bt_unlock(bt);
+    if (same)
+        return;
+    vm_exclusive_begin(v);
+    if ((p = bt_page_find(bt, gpa, false)))
+        drop_blocks(v, p, true); /* one program's code has given way to another's */
+    vm_exclusive_end(v);
+}
+
+enum effect { EFFECT_NONE, EFFECT_HIT, EFFECT_ALL };
+
+/* What is to become of the page behind a store to n bytes at gpa? With bt->lock held. */
+static enum effect effect_of(struct vcpu *v, struct bt_page *p, uint64_t gpa, unsigned n)
+{
+    const uint8_t *host = page_host(v, gpa);
+    bool hit = false, kernel = v->cpl != 3 && (p->blocks->key & BT_KEY_USER);
+    p->stores += kernel ? KERNEL_STORES : 1;
+    if (p->chunks & bt_chunks(gpa, n))
+        for (struct bt_block *b = p->blocks; b && !hit; b = b->page_next)
+            hit = b->gpa < gpa + n && gpa < b->gpa + b->nbytes && changed(b, host);
+    p->hit |= hit;
+    if ((p->hit || kernel) && p->stores > (STORES_PER_BLOCK * p->nblocks) << p->patience) {
+        if (!p->hit && p->patience < PATIENCE_MAX)
+            p->patience++; /* it was data beside the code: next time wait longer */
+        return EFFECT_ALL;
+    }
+    return hit ? EFFECT_HIT : EFFECT_NONE;
+}
+
+void bt_code_write(struct vcpu *v, uint64_t gpa, unsigned n)
+{
+    struct bt *bt = v->vm->bt;
+    enum effect effect = EFFECT_NONE;
+    atomic_thread_fence(memory_order_seq_cst);
+    bt_lock(bt);
+    struct bt_page *p = bt_page_find(bt, gpa, true);
+    if (p && p->blocks)
+        effect = effect_of(v, p, gpa, n);
+    else if (p)
+        unprotect(bt, p); /* data from now on */
+    bt_unlock(bt);
+    if (effect == EFFECT_NONE)
+        return;
+    vm_exclusive_begin(v);
+    if ((p = bt_page_find(bt, gpa, false))) {
+        p->churn += effect == EFFECT_HIT && p->churn < CHURN_MAX;
+        drop_blocks(v, p, effect == EFFECT_ALL);
+    }
+    vm_exclusive_end(v);
+}
