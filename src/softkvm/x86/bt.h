@@ -104,8 +104,8 @@ struct bt_cpu {
     uint32_t flags;         /* arithmetic flags as AX has them (op.h), while they are not in the host's */
     uint32_t exit_kind;     /* enum bt_exit */
     uint32_t exit_insn;     /* bt_step(): block number << 8 | instruction */
-    int32_t exit_off;       /* BT_EXIT_LINK, BT_EXIT_POLL: target's offset from `page` */
-    uint32_t exit_link;     /* BT_EXIT_LINK: number of the link */
+    int32_t exit_off;       /* BT_EXIT_POLL: target's offset from `page` */
+    uint32_t exit_link;     /* BT_EXIT_LINK: block number << 8 | link */
     uint32_t key;           /* the mode that `jump` holds blocks for */
     _Atomic bool running;   /* translated code may be running */
     bool on;                /* this vCPU translates */
@@ -134,7 +134,9 @@ struct bt_cpu {
  * memory, or 0. The kernel's table ends where struct vcpu begins, the user's begins behind it (bt_entry()), so GS reaches both.
  */
 #define BT_TABLE_PAGES (1ull << 36)
-#define BT_POLL_AT     64 /* offset of the polls of loops in bt.poll */
+/* Offsets of polls in bt.poll: of a call, which is over then and leaves with exit_off; of a jump, which the interpreter executes then. */
+#define BT_POLL_AT     64
+#define BT_POLL_JUMP   72
 #define BT_TABLE_BYTES (BT_TABLE_PAGES * 16)
 
 enum bt_exit { BT_EXIT_LINK, BT_EXIT_STEP, BT_EXIT_POLL };

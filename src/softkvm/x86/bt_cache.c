@@ -115,7 +115,7 @@ static void unlink_in(struct bt *bt, struct bt_block *b)
     for (struct bt_link *l = b->in, *next; l; l = next) {
         next = l->next_in;
         l->to = NULL;
-        set_jump(bt, l, l->stub);
+        set_jump(bt, l, l->at + (uint32_t)l->stub);
     }
     b->in = NULL;
 }

@@ -193,6 +193,14 @@ static inline void e_const(struct emit *e, unsigned op, unsigned reg, uint32_t o
     e8(e, (reg & 7) << 3 | 5);
     e32(e, off - (emit_off(e) + 4));
 }
+/* Fills up to where an instruction whose opcode has n bytes has a 4-byte aligned operand behind it. */
+static inline void e_pad(struct emit *e, unsigned n)
+{
+    static const uint8_t nops[4][3] = {{0}, {0x90}, {0x66, 0x90}, {0x0f, 0x1f, 0x00}};
+    unsigned by = -(emit_off(e) + n) & 3;
+    for (unsigned k = 0; k < by; k++)
+        e8(e, nops[by][k]);
+}
 /* Emits a jump with a 32-bit displacement to be set later; returns the displacement's place. cc: 0..15, or -1 for jmp. */
 static inline uint8_t *e_jump(struct emit *e, int cc)
 {

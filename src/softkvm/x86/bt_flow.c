@@ -100,28 +100,81 @@ static void goto_page(struct xlat *x, int32_t off, unsigned k)
     branch_jump(x);
 }
 
+/* A jump within the page on condition cc (-1: none), everything being as at a boundary. */
+static void link_jump(struct xlat *x, int cc, int32_t off)
+{
+    e_pad(&x->e, cc < 0 ? 1 : 2);
+    struct aside *a = xlat_aside(x, ASIDE_LINK, x->nlinks);
+    struct bt_link *l = &x->links[x->nlinks++];
+    uint8_t *at = e_jump(&x->e, cc);
+    *l = (struct bt_link){.at = (uint32_t)(at - x->e.base), .off = (uint16_t)off};
+    xlat_from(a, at);
+}
+
+void xlat_aside_link(struct xlat *x, const struct aside *a)
+{
+    struct bt_link *l = &x->links[a->insn];
+    l->stub = (int16_t)(emit_off(&x->e) - l->at);
+    e_mov_imm32(&x->e, R11, x->b->number << 8 | a->insn);
+    e_jump_to(&x->e, x->bt->rw + x->bt->thunk.exit_link);
+}
+
+static bool in_page(int32_t off)
+{
+    return off >= 0 && off < (int32_t)PAGE_SIZE;
+}
+
+/* Does the jump of instruction k lead back, so that it has to poll? */
+static bool leads_back(const struct xlat *x, int32_t off, unsigned k)
+{
+    return k < x->n && (unsigned)off <= x->page_off + x->at[k];
+}
+
 void xlat_goto(struct xlat *x, int32_t off, unsigned k)
 {
-    struct emit *e = &x->e;
-    if (off < 0 || off >= (int32_t)PAGE_SIZE) {
+    if (!in_page(off)) {
         goto_page(x, off, k);
         return;
     }
     xlat_x87_note(x);
     xlat_settle(x);
-    if (k < x->n && (unsigned)off <= x->page_off + x->at[k]) {
-        e_store_imm32(e, BT_OFF(exit_off), (uint32_t)off);
-        e_store32(e, RAX, BT_OFF(poll) + BT_POLL_AT);
+    link_jump(x, -1, off);
+}
+
+/* The state is as before instruction k, and everything as at a boundary. */
+static void poll(struct xlat *x, unsigned k)
+{
+    xlat_aside(x, ASIDE_SLOW, k);
+    e_store32(&x->e, RAX, BT_OFF(poll) + BT_POLL_JUMP);
+}
+
+void xlat_jmp(struct xlat *x, const struct insn *i, unsigned k)
+{
+    int32_t off = xlat_next_off(x, k) + (int32_t)i->imm;
+    if (in_page(off) && leads_back(x, off, k)) {
+        xlat_settle(x);
+        poll(x, k);
     }
-    while ((emit_off(e) + 1) & 3)
-        e8(e, 0x90);
-    struct bt_link *l = &x->links[x->nlinks];
-    uint8_t *at = e_jump(e, -1);
-    *l = (struct bt_link){.at = (uint32_t)(at - e->base), .stub = emit_off(e)};
-    e_patch(at, e->p);
-    e_store_imm32(e, BT_OFF(exit_off), (uint32_t)off);
-    e_store_imm32(e, BT_OFF(exit_link), x->b->number << 8 | x->nlinks++);
-    e_jump_to(e, x->bt->rw + x->bt->thunk.exit_link);
+    xlat_goto(x, off, k);
+}
+
+void xlat_jcc(struct xlat *x, const struct insn *i, unsigned k)
+{
+    int32_t off = xlat_next_off(x, k) + (int32_t)i->imm;
+    int cc = i->opcode & 15;
+    bool back = leads_back(x, off, k);
+    if (in_page(off) && (back || (x->displaced == BT_SPARE && !x->x87))) {
+        xlat_x87_note(x);
+        xlat_settle(x);
+        if (back)
+            poll(x, k);
+        link_jump(x, cc, off);
+        return;
+    }
+    uint8_t *jump = e_jump(&x->e, cc);
+    struct aside *a = xlat_aside(x, ASIDE_TAKEN, k);
+    a->target = off;
+    xlat_from(a, jump);
 }
 
 /* ---- the stack ---- */
@@ -268,7 +321,7 @@ static void call_lookup(struct xlat *x, const struct insn *i, unsigned k)
 void xlat_call(struct xlat *x, const struct insn *i, unsigned k)
 {
     int32_t off = xlat_next_off(x, k) + (int32_t)i->imm;
-    if (i->ops[0].kind == OPK_GPR || i->ops[0].kind == OPK_MEM || off < 0 || off >= (int32_t)PAGE_SIZE) {
+    if (i->ops[0].kind == OPK_GPR || i->ops[0].kind == OPK_MEM || !in_page(off)) {
         call_lookup(x, i, k);
         return;
     }
@@ -278,13 +331,10 @@ void xlat_call(struct xlat *x, const struct insn *i, unsigned k)
     xlat_op(x, 8, 0x89, RAX, &a);
     xlat_move_rsp(x, -8);
     xlat_flags_restore(x);
+    if (leads_back(x, off, k)) {
+        xlat_settle(x);
+        e_store_imm32(&x->e, BT_OFF(exit_off), (uint32_t)off);
+        e_store32(&x->e, RAX, BT_OFF(poll) + BT_POLL_AT);
+    }
     xlat_goto(x, off, k);
-}
-
-void xlat_jcc(struct xlat *x, const struct insn *i, unsigned k)
-{
-    uint8_t *jump = e_jump(&x->e, i->opcode & 15);
-    struct aside *a = xlat_aside(x, ASIDE_TAKEN, k);
-    a->target = xlat_next_off(x, k) + (int32_t)i->imm;
-    xlat_from(a, jump);
 }

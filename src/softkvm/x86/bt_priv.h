@@ -22,7 +22,8 @@ struct xlat;
 /* A jump to a place in the same page, linked straight to that block once it is known. */
 struct bt_link {
     uint32_t at;   /* code offset of the jump's displacement, 4-byte aligned */
-    uint32_t stub; /* code offset of the exit that asks for the link */
+    int16_t stub;  /* distance from there to the exit that asks for the link */
+    uint16_t off;  /* of the target in the page */
     struct bt_block *to;
     struct bt_link *next_in; /* other links to the same block */
 };

@@ -247,7 +247,7 @@ static const uint8_t *left(struct vcpu *v)
 {
     switch ((enum bt_exit)v->bt.exit_kind) {
     case BT_EXIT_LINK:
-        v->rip = v->bt.page + (uint64_t)(int64_t)v->bt.exit_off;
+        v->rip = v->bt.page + v->vm->bt->blocks[v->bt.exit_link >> 8]->links[v->bt.exit_link & 0xff].off;
         return cpu_interrupted(v) ? NULL : follow_link(v, v->bt.exit_link);
     case BT_EXIT_STEP: return NULL;
     case BT_EXIT_POLL:
@@ -351,6 +351,8 @@ static uint32_t slow_exit(struct bt *bt, uint32_t off)
 /* A store to the poll page at code offset `off`. */
 static uint32_t poll_exit(struct bt *bt, uint32_t off, uint64_t at)
 {
+    if (at >= BT_POLL_JUMP)
+        return slow_exit(bt, off);
     if (at >= BT_POLL_AT)
         return bt->thunk.exit_poll;
     int32_t miss = *(const int32_t *)(const void *)(bt->rx + off - 11); /* bt_flow.c, branch_probe() */

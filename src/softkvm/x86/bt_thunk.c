@@ -107,6 +107,7 @@ void bt_emit_thunks(struct bt *bt)
     mark(bt, &e, &bt->thunk.exit_insn_flags);
     emit_step(&e, false);
     mark(bt, &e, &bt->thunk.exit_link);
+    e_store32(&e, R11, BT_OFF(exit_link));
     emit_leave(&e, BT_EXIT_LINK, true);
     mark(bt, &e, &bt->thunk.exit_poll);
     emit_leave(&e, BT_EXIT_POLL, true);

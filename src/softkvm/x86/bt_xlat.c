@@ -348,6 +348,8 @@ static void emit_asides(struct xlat *x)
                 xlat_aside_cross(x, a);
             } else if (a->kind == ASIDE_LEAVE) {
                 emit_aside_leave(x, a);
+            } else if (a->kind == ASIDE_LINK) {
+                xlat_aside_link(x, a);
             } else {
                 xlat_goto(x, a->target, a->insn);
             }
@@ -418,7 +420,7 @@ static void xlat_insn(struct xlat *x, unsigned k)
     case HOW_SYS: xlat_sys(x, i, k); break;
     case HOW_STRING: xlat_string(x, i, k); break;
     case HOW_BITS: xlat_bits(x, i, k); break;
-    case HOW_JMP: xlat_goto(x, xlat_next_off(x, k) + (int32_t)i->imm, k); break;
+    case HOW_JMP: xlat_jmp(x, i, k); break;
     case HOW_JMP_IND: xlat_jmp_ind(x, i, k); break;
     case HOW_CALL:
     case HOW_CALL_IND: xlat_call(x, i, k); break;
@@ -472,6 +474,9 @@ struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, u
     flags_liveness(x);
     register_uses(x);
     uint32_t entry = emit_off(&x->e);
+    xlat_entry(x);
+    uint32_t pad = -(emit_off(&x->e) - entry) & 15; /* what loops jump to is aligned */
+    x->e.p = x->e.base + (entry += pad);
     xlat_entry(x);
     b->code = emit_off(&x->e);
     b->entry = (uint8_t)(b->code - entry);

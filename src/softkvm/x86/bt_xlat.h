@@ -21,9 +21,10 @@ struct ea {
 
 /* An exit out of the block's straight line, emitted behind it. */
 struct aside {
-    enum { ASIDE_SLOW, ASIDE_CROSS, ASIDE_TAKEN, ASIDE_LEAVE } kind;
+    enum { ASIDE_SLOW, ASIDE_CROSS, ASIDE_TAKEN, ASIDE_LINK, ASIDE_LEAVE } kind;
     uint8_t *from[6];   /* displacements of the jumps to it */
-    uint8_t nfrom, insn;
+    uint8_t nfrom;
+    uint8_t insn;       /* ASIDE_LINK: the link */
     uint8_t rax_in;     /* ASIDE_SLOW with flags_in_rax: the register that holds RAX, if any; else it is at home */
     bool flags_in_rax;
     bool flags_saved;   /* they are in bt.flags */
@@ -148,6 +149,8 @@ void xlat_leave(struct xlat *x, unsigned k);
 void xlat_ret(struct xlat *x, const struct insn *i, unsigned k);
 void xlat_call(struct xlat *x, const struct insn *i, unsigned k);
 void xlat_jmp_ind(struct xlat *x, const struct insn *i, unsigned k);
+void xlat_jmp(struct xlat *x, const struct insn *i, unsigned k);
+void xlat_aside_link(struct xlat *x, const struct aside *a);
 void xlat_jcc(struct xlat *x, const struct insn *i, unsigned k);
 
 #endif
