@@ -37,8 +37,9 @@ struct vcpu;
 struct softkvm_vm;
 struct bt;
 
-#define BT_JUMP_BITS 12
+#define BT_JUMP_BITS 15
 #define BT_JUMP_SIZE (1 << BT_JUMP_BITS)
+#define BT_JUMP_LOG  1024
 #define BT_FILL_LOG  16384
 #define BT_XPAGES    1024
 #define BT_SPACES    8    /* address spaces kept besides the current one */
@@ -49,13 +50,19 @@ enum { BT_KERNEL, BT_USER, BT_RINGS };
 /* Where `rip` was last found. */
 struct bt_jumps {
     struct {
-        uint64_t rip; /* BT_NO_RIP: empty */
-        uint64_t host;
+        uint64_t rip, host;
     } e[BT_JUMP_SIZE];
+    uint8_t halves; /* of the address space that entries are for: bits 0 and 1 */
+    unsigned count; /* > BT_JUMP_LOG: too many to tell */
+    uint16_t filled[BT_JUMP_LOG];
 };
-/* The entry of a linear address: e[(rip & BT_JUMP_MASK) / 2]. Bit 0 is left out, since translated code scales by 8. */
+/* The entry of a linear address. Its bit 0 is left out, since translated code scales by 8; functions begin at multiples of 16, so upper bits are mixed in. */
 #define BT_JUMP_MASK (2u * BT_JUMP_SIZE - 2)
-#define BT_NO_RIP (1ull << 62) /* not canonical: no rip equals it */
+#define BT_JUMP_MIX  9
+static inline unsigned bt_jump_slot(uint64_t rip)
+{
+    return (unsigned)(rip ^ rip >> BT_JUMP_MIX) % (2u * BT_JUMP_SIZE) / 2;
+}
 
 struct bt_xpage { /* a page that code is fetched from */
     uint64_t tag; /* linear page address | bt_cpu.code_tag */

@@ -44,7 +44,7 @@ static unsigned hash_of(uint64_t gpa, uint32_t key)
 
 struct bt_block *bt_hash_find(struct bt *bt, uint64_t gpa, uint32_t key)
 {
-    struct bt_block *b = bt->hash[hash_of(gpa, key)];
+    struct bt_block *b = __atomic_load_n(&bt->hash[hash_of(gpa, key)], __ATOMIC_ACQUIRE);
     while (b && (b->gpa != gpa || b->key != key))
         b = b->hash_next;
     return b;
@@ -69,8 +69,8 @@ void bt_insert(struct bt *bt, struct bt_block *b)
     struct bt_block **head = &bt->hash[hash_of(b->gpa, b->key)];
     struct bt_page *p = bt_page_find(bt, b->gpa, true);
     b->hash_next = *head;
-    *head = b;
     bt->blocks[bt->nblocks++] = b;
+    __atomic_store_n(head, b, __ATOMIC_RELEASE);
     bt->used = MAX(bt->used, b->code - b->entry + CLOSED_BYTES);
     if (!p)
         return; /* bt_room() has seen to it that this does not happen */
@@ -139,13 +139,6 @@ void bt_drop(struct bt *bt, struct bt_block *b)
     unlink_in(bt, b);
     b->dead = true;
     close_entry(bt, b);
-}
-
-void bt_jumps_clear(struct vcpu *v, unsigned ring)
-{
-    uint64_t *p = &v->bt.jump[ring].e[0].rip, n = sizeof v->bt.jump[ring] / 8;
-    __asm__ volatile("rep stosq" : "+D"(p), "+c"(n) : "a"(BT_NO_RIP) : "memory");
-    v->bt.jump[ring].e[0].rip = BT_NO_RIP | 2; /* BT_NO_RIP is looked for here, this elsewhere: a branch to either finds nothing */
 }
 
 static void all_jumps_clear(struct softkvm_vm *vm)

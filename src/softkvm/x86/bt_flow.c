@@ -46,7 +46,8 @@ static size_t jump_off(const struct xlat *x, size_t field)
 static void branch_probe(struct xlat *x, unsigned t, struct aside *miss)
 {
     struct emit *e = &x->e;
-    e_mov(e, RAX, t);
+    e_rorx(e, RAX, t, BT_JUMP_MIX);
+    e_rr(e, 0x31, RAX, t); /* xor rax, t */
     e8(e, 0x25); /* and eax, mask */
     e32(e, BT_JUMP_MASK);
     e_indexed(e, 0x3b, t, jump_off(x, offsetof(struct bt_jumps, e[0].rip))); /* cmp t, ... */

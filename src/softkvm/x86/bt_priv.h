@@ -108,11 +108,11 @@ void *bt_alloc(struct bt *bt, uint64_t bytes);
 bool bt_room(const struct bt *bt);
 void bt_lock(struct bt *bt);
 void bt_unlock(struct bt *bt);
+/* Needs no lock: blocks come in whole, and go while this vCPU is held. */
 struct bt_block *bt_hash_find(struct bt *bt, uint64_t gpa, uint32_t key);
 void bt_insert(struct bt *bt, struct bt_block *b);
 void bt_link_set(struct bt *bt, struct bt_link *l, struct bt_block *to);
 struct bt_page *bt_page_find(struct bt *bt, uint64_t gpa, bool create);
-void bt_jumps_clear(struct vcpu *v, unsigned ring);
 /* These drop blocks; all other vCPUs are held. */
 void bt_drop(struct bt *bt, struct bt_block *b); /* from everything but its page's list */
 void bt_drop_all(struct vcpu *v);
@@ -135,6 +135,11 @@ bool bt_page_churns(struct bt *bt, uint64_t gpa);
 /* ---- bt_run.c ---- */
 /* Called from translated code, the guest's state being in *v: interprets the instruction bt.exit_insn. Returns where to go on, NULL for bt_loop(). */
 const uint8_t *bt_step(struct vcpu *v);
+
+/* ---- bt_jumps.c ---- */
+void bt_jumps_clear(struct vcpu *v, unsigned ring);
+void bt_jumps_forget(struct vcpu *v, uint64_t la); /* at least those of a region that does not leave its half of the address space */
+void bt_jumps_add(struct vcpu *v, unsigned ring, uint64_t rip, const uint8_t *host); /* host: the block's way in for lookups */
 
 /* ---- bt_tlb.c, bt_space.c ---- */
 /* The valid page of code at la, or NULL. */

@@ -128,26 +128,19 @@ static struct bt_block *find(struct vcpu *v, uint64_t rip)
     if (!x || x->gpa >= BT_GPA_MAX)
         return NULL;
     uint64_t gpa = x->gpa | (rip & (PAGE_SIZE - 1));
-    bt_lock(bt);
     struct bt_block *b = bt_hash_find(bt, gpa, v->bt.key);
-    bt_unlock(bt);
     return b ? b : make_block(v, rip, gpa, v->bt.key);
 }
 
 static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)
 {
-    unsigned ring = ring_of(v);
-    struct bt_jumps *j = &v->bt.jump[ring];
-    unsigned n = (v->rip & BT_JUMP_MASK) / 2;
     struct bt_block *b = find(v, v->rip);
     *block = b;
     if (!b)
         return NULL;
     const uint8_t *host = v->vm->bt->rx + b->code;
     v->bt.page = v->rip & PAGE_MASK;
-    bt_known_code(v, v->rip);
-    j->e[n].host = (uint64_t)(uintptr_t)host - b->entry;
-    j->e[n].rip = v->rip;
+    bt_jumps_add(v, ring_of(v), v->rip, host - b->entry);
     return host;
 }
 
@@ -176,7 +169,7 @@ static void run_code(struct vcpu *v, const uint8_t *host)
 static const uint8_t *known_jump(struct vcpu *v)
 {
     const struct bt_jumps *j = &v->bt.jump[ring_of(v)];
-    unsigned n = (v->rip & BT_JUMP_MASK) / 2;
+    unsigned n = bt_jump_slot(v->rip);
     if (j->e[n].rip != v->rip || v->io_done)
         return NULL;
     v->rflags &= ~FL_RF;

@@ -251,10 +251,8 @@ static void flush_region(struct vcpu *v, uint64_t first, uint64_t pages)
     }
     for (uint64_t word = first / 64; word < (first + pages) / 64; word++)
         any |= c->known_code[word];
-    if (any) {
-        bt_jumps_clear(v, BT_KERNEL);
-        bt_jumps_clear(v, BT_USER);
-    }
+    if (any)
+        bt_jumps_forget(v, bt_page_la(first));
 }
 
 void bt_tlb_flush_page(struct vcpu *v, uint64_t la, unsigned large_shift)
@@ -275,8 +273,6 @@ void bt_tlb_flush_page(struct vcpu *v, uint64_t la, unsigned large_shift)
     }
     bt_tlb_clear_page(c, page);
     drop_code_page(v, la);
-    if (bt_bit(c->known_code, page)) {
-        bt_jumps_clear(v, BT_KERNEL);
-        bt_jumps_clear(v, BT_USER);
-    }
+    if (bt_bit(c->known_code, page))
+        bt_jumps_forget(v, la);
 }

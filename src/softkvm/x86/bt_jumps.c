@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The known targets of branches by lookup, as bt_flow.c probes them. An entry stays when its block is dropped: the block's way in then leads out
+ * (bt_cache.c). It goes when the guest may have changed what its linear address leads to, at the cost of what was filled.
+ *
+ * An empty entry is zero, so a table is only resident where it is used. Where linear address 0 is looked for, it has an address
+ * instead that is looked for elsewhere.
+ */
+#include "softkvm/x86/bt_priv.h"
+
+void bt_jumps_clear(struct vcpu *v, unsigned ring)
+{
+    struct bt_jumps *j = &v->bt.jump[ring];
+    if (j->count > BT_JUMP_LOG) {
+        uint64_t *p = &j->e[0].rip, n = sizeof j->e / 8;
+        __asm__ volatile("rep stosq" : "+D"(p), "+c"(n) : "a"(0) : "memory");
+    } else {
+        for (unsigned n = 0; n < j->count; n++)
+            j->e[j->filled[n]].rip = j->e[j->filled[n]].host = 0;
+    }
+    j->count = 0;
+    j->halves = 0;
+    j->e[bt_jump_slot(0)].rip = 2;
+}
+
+void bt_jumps_forget(struct vcpu *v, uint64_t la)
+{
+    for (unsigned ring = 0; ring < BT_RINGS; ring++)
+        if (v->bt.jump[ring].halves & BIT(la >> 63))
+            bt_jumps_clear(v, ring);
+}
+
+void bt_jumps_add(struct vcpu *v, unsigned ring, uint64_t rip, const uint8_t *host)
+{
+    struct bt_jumps *j = &v->bt.jump[ring];
+    unsigned n = bt_jump_slot(rip);
+    if (!j->e[n].host) {
+        if (j->count < BT_JUMP_LOG)
+            j->filled[j->count] = (uint16_t)n;
+        if (j->count <= BT_JUMP_LOG)
+            j->count++;
+    }
+    bt_known_code(v, rip);
+    j->halves |= (uint8_t)BIT(rip >> 63);
+    j->e[n].host = (uint64_t)(uintptr_t)host;
+    j->e[n].rip = rip;
+}
