@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The guest of escape_test.c: each operation on memory (ops, in the order of the C file's table) with each shape of address (the order of its modes),
- * as snippets of 64 bytes. Whoever comes through leaves by port 0x80; a fault leaves by the port of its vector.
+ * The guest of escape_test.c: each operation on memory (ops, in the order of the C file's table) with each shape of address (in the
+ * order of its modes), as snippets of 64 bytes. Whoever comes through leaves by port 0x80; a fault leaves by the port of its vector.
  */
     .section .rodata
 
-/* An access to a page that is mapped, by the same base register, comes first: what a translator has learnt by it must not serve the next access. */
+/*
+ * With `touch`, an access to a page that is mapped comes first, by the same base register: what a translator has learnt by it must not
+ * serve the next access.
+ */
     .macro snippet text:vararg
     .balign 64, 0xcc
     .if touch
@@ -171,5 +174,18 @@ escape_begin:
     .balign 64
 escape_begin_avx:
     snippet vpcmpeqd %ymm6, %ymm6, %ymm6
+
+/* Goes on in ring 3 with the frame on the stack. What the kernel has touched must not serve the user. */
+    .globl escape_to_user
+    .balign 64
+escape_to_user:
+    push %rax
+    movabs 0xffff800000000040, %al
+    movabs %al, 0xffff800000000040
+    movabs 0xfffffffffffff040, %al
+    movabs %al, 0xfffffffffffff040
+    pop %rax
+    iretq
+    .balign 64, 0xcc
 
     .section .note.GNU-stack, "", @progbits

@@ -13,13 +13,17 @@
 
 #include "harness.h"
 
-extern const uint8_t escape_ops[], escape_ops_end[], escape_others[], escape_others_end[], escape_begin[], escape_begin_avx[];
+extern const uint8_t escape_ops[], escape_ops_end[], escape_others[], escape_others_end[], escape_begin[], escape_begin_avx[],
+    escape_to_user[];
 
 #define SNIPPET 64u
 #define CODE_AT 0x10000u
 #define STUBS   0x40000u /* of faults: 16 bytes each */
 #define TSS     0x105000u
 #define IST_TOP 0x90000u
+#define FRAME   0x70000u /* of IRET to ring 3 */
+#define USER_CS 0x2bu
+#define USER_SS 0x33u
 #define POOL    0x110000u /* of page tables */
 #define PAGES   0x140000u /* of guest memory that is mapped at the places below; only every second page is used */
 #define FILL    0xcc      /* what it holds: int3, where it is run */
@@ -32,8 +36,13 @@ static const struct place {
     uint64_t la;
     bool user, write;
 } places[] = {
-    {L0, true, true},           {L0 + 0x2000, true, false},         {L0 + 0x3000, true, true},           {L0 + 0x4000, true, true},
-    {0x7ffffffff000, true, true}, {0xffff800000000000, false, true}, {0xfffffffffffff000, false, true},
+    {L0, true, true},
+    {L0 + 0x2000, true, false},
+    {L0 + 0x3000, true, true},
+    {L0 + 0x4000, true, true},
+    {0x7ffffffff000, true, true},
+    {0xffff800000000000, false, true},
+    {0xfffffffffffff000, false, true},
 };
 
 /* ---- what may come of an access: a set of ports ---- */
@@ -87,9 +96,9 @@ static uint32_t outcome(const struct access *a, bool user)
 
 static struct {
     struct guest *g;
-    struct kvm_sregs ring[2]; /* 0: kernel, 1: user */
+    struct kvm_sregs sregs;
     unsigned pool;
-    bool user, at_fault;
+    bool user, in_user; /* the tries are in ring 3; the vCPU is */
     uint64_t tries;
 } t;
 
@@ -118,29 +127,33 @@ static void fill_pages(void)
 static void set_gate(unsigned vector)
 {
     uint64_t *gate = (uint64_t *)(void *)(t.g->ram + 0x104000) + 2 * vector, to = STUBS + 16 * vector;
-    memcpy(t.g->ram + to, (uint8_t[]){0xe6, (uint8_t)vector, 0xf4}, 3); /* out vector,al; hlt */
+    memcpy(t.g->ram + to, (uint8_t[]){0xe6, (uint8_t)vector, 0xf4}, 3);              /* out vector,al; hlt */
     gate[0] = (to & 0xffff) | 8 << 16 | (to >> 16 & 0xffff) << 48 | 0xee01ull << 32; /* DPL 3, IST 1 */
     gate[1] = 0;
 }
 
-static void make_sregs(void)
+static void set_sregs(void)
 {
-    struct kvm_sregs *s = &t.ring[0];
+    struct kvm_sregs *s = &t.sregs;
+    uint64_t *gdt = (uint64_t *)(void *)(t.g->ram + 0x103000);
+    gdt[USER_CS / 8] = 0x00affb000000ffffull;
+    gdt[USER_SS / 8] = 0x00cff3000000ffffull;
     OK(t.g->vcpu[0], KVM_GET_SREGS, s);
+    s->gdt.limit = 0x37;
+    s->ds.selector = USER_SS; /* IRET leaves these alone */
+    s->ds.dpl = 3;
+    s->es = s->fs = s->gs = s->ds;
     s->fs.base = FS_BASE;
     s->gs.base = GS_BASE;
     s->tr = (struct kvm_segment){.base = TSS, .limit = 0x67, .selector = 0x18, .type = 11, .present = 1};
     s->cr4 |= __builtin_cpu_supports("avx2") ? 1u << 18 : 0;
-    t.ring[1] = *s;
-    t.ring[1].cs.selector |= 3;
-    t.ring[1].cs.dpl = 3;
-    t.ring[1].ss.selector = t.ring[1].ds.selector = t.ring[1].es.selector = 16 | 3;
-    t.ring[1].ss.dpl = t.ring[1].ds.dpl = t.ring[1].es.dpl = 3;
+    OK(t.g->vcpu[0], KVM_SET_SREGS, s);
 }
 
 /* Where this process has memory of its own, as far from the guest's page as there. */
 #define CANARIES 9
-static const int64_t canary_at[CANARIES] = {-(int64_t)GIB, -(int64_t)(16 * MIB), -65536, -4096, GUEST_RAM, GUEST_RAM + 65536, 16 * MIB, GIB, 0x7ffff000};
+static const int64_t canary_at[CANARIES] = {
+    -(int64_t)GIB, -(int64_t)(16 * MIB), -65536, -4096, GUEST_RAM, GUEST_RAM + 65536, 16 * MIB, GIB, 0x7ffff000};
 static uint8_t *reservation;
 #define RESERVED (4 * GIB)
 
@@ -162,7 +175,7 @@ static void guest_begin(void)
         memset(canary(n), 0xc5, 4096);
     }
     set_region(t.g, 0, 0, 0, GUEST_RAM, t.g->ram);
-    guest_long(t.g, 0, CODE_AT, escape_ops, (size_t)(escape_begin_avx + SNIPPET - escape_ops));
+    guest_long(t.g, 0, CODE_AT, escape_ops, (size_t)(escape_to_user + SNIPPET - escape_ops));
     memset(t.g->ram + TSS, 0, 0x68);
     memcpy(t.g->ram + TSS + 36, &(uint64_t){IST_TOP}, 8);
     for (unsigned n = 0; n < 32; n++)
@@ -170,14 +183,13 @@ static void guest_begin(void)
     for (unsigned n = 0; n < ARRAY_SIZE(places); n++)
         map(places[n].la, PAGES + 8192 * n, (places[n].user ? 4u : 0) | (places[n].write ? 2u : 0));
     fill_pages();
-    make_sregs();
-    OK(t.g->vcpu[0], KVM_SET_SREGS, &t.ring[0]);
+    set_sregs();
     if (__builtin_cpu_supports("avx2")) {
         struct kvm_xcrs x = {.nr_xcrs = 1, .xcrs = {{.value = 7}}};
         OK(t.g->vcpu[0], KVM_SET_XCRS, &x);
     }
     t.g->run[0]->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
-    t.at_fault = false;
+    t.user = t.in_user = false;
 }
 
 static void guest_end(void)
@@ -199,24 +211,29 @@ static unsigned try(uint64_t rip, struct kvm_regs r)
 {
     struct kvm_run *run = t.g->run[0];
     r.rip = rip;
-    r.rflags |= 2 | (t.user ? 3 << 12 : 0);
+    r.rflags = 2;
+    if (t.user) {
+        const uint64_t frame[] = {rip, USER_CS, 2 | 3 << 12, r.rsp, USER_SS};
+        memcpy(t.g->ram + FRAME, frame, sizeof frame);
+        r.rip = snippet(escape_to_user, 0);
+        r.rsp = FRAME;
+    }
     run->s.regs.regs = r;
     run->kvm_dirty_regs = KVM_SYNC_X86_REGS;
-    if (t.at_fault && t.user) { /* handlers are in ring 0 */
-        run->s.regs.sregs = t.ring[1];
+    if (t.in_user) {
+        run->s.regs.sregs = t.sregs;
         run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
     }
     RUN(t.g, 0, KVM_EXIT_IO);
-    t.tries++;
-    t.at_fault = run->io.port != 0x80;
-    return run->io.port == 0x80 ? THROUGH : run->io.port;
+    bool through = run->io.port == 0x80; /* else it is at a handler, in ring 0 */
+    t.in_user = t.user && through;
+    return through ? THROUGH : run->io.port;
 }
 
-static void switch_to(bool user)
+static void forget(void)
 {
-    t.user = user;
-    OK(t.g->vcpu[0], KVM_SET_SREGS, &t.ring[user]);
-    t.at_fault = false;
+    OK(t.g->vcpu[0], KVM_SET_SREGS, &t.sregs);
+    t.in_user = false;
 }
 
 /* The first byte that is not there; instructions with much to store may begin anywhere. */
@@ -232,8 +249,8 @@ static void judge(const char *what, const char *how, uint64_t x, const struct ac
         test_fail(__FILE__, __LINE__, "%s %s, address %#llx, ring %d: leaves by %u, expected one of %#x; cr2 %#llx", what, how,
                   (unsigned long long)x, t.user ? 3 : 0, port, expected, (unsigned long long)cr2);
     if (port == PF && a && expected != ~0u && !faults_there(a, cr2))
-        test_fail(__FILE__, __LINE__, "%s %s, address %#llx, ring %d: cr2 is %#llx", what, how, (unsigned long long)x, t.user ? 3 : 0,
-                  (unsigned long long)cr2);
+        test_fail(__FILE__, __LINE__, "%s %s, address %#llx, ring %d: cr2 is %#llx", what, how, (unsigned long long)x,
+                  t.user ? 3 : 0, (unsigned long long)cr2);
     if (port == THROUGH)
         fill_pages();
 }
@@ -303,27 +320,61 @@ static const struct op {
     uint16_t size;
     uint8_t access, align, flags;
 } ops[] = {
-    {"load8", 1, R, 0, 0},          {"load16", 2, R, 0, 0},         {"load32", 4, R, 0, 0},
-    {"load64", 8, R, 0, 0},         {"store8", 1, W, 0, 0},         {"store16", 2, W, 0, 0},
-    {"store32", 4, W, 0, 0},        {"store64", 8, W, 0, 0},        {"add", 4, R | W, 0, 0},
-    {"lock inc", 8, R | W, 0, 0},   {"xchg", 8, R | W, 0, 0},       {"cmp", 1, R, 0, 0},
-    {"cmpxchg16b", 16, R | W, 16, 0}, {"lock cmpxchg", 1, R | W, 0, 0}, {"bts", 8, R | W, 0, 0},
-    {"movbe", 8, R, 0, 0},          {"imul", 8, R, 0, 0},           {"setc", 1, W, 0, 0},
-    {"movzx", 1, R, 0, 0},          {"shl", 2, R | W, 0, 0},        {"push", 8, R, 0, NOT_STACK},
-    {"pop", 8, W, 0, NOT_STACK},    {"call", 8, R, 0, NOT_STACK | TO_GP}, {"jmp", 8, R, 0, TO_GP},
-    {"movups load", 16, R, 0, 0},   {"movups store", 16, W, 0, 0},  {"movaps", 16, R, 16, 0},
-    {"movntdq", 16, W, 16, 0},      {"movss", 4, R, 0, 0},          {"movlps", 8, W, 0, 0},
-    {"paddb", 16, R, 16, 0},        {"pmovzx", 8, R, 0, 0},         {"movq mmx load", 8, R, 0, 0},
-    {"movq mmx store", 8, W, 0, 0}, {"fld", 10, R, 0, 0},           {"fstp", 10, W, 0, 0},
-    {"fild", 8, R, 0, 0},           {"fnstcw", 2, W, 0, 0},         {"fnstenv", 28, W, 0, 0},
-    {"fxsave", 512, W, 16, 0},      {"ldmxcsr", 4, R, 0, TO_GP},    {"stmxcsr", 4, W, 0, 0},
-    {"sgdt", 10, W, 0, 0},          {"lfs", 6, R, 0, TO_GP},        {"ljmp", 6, R, 0, TO_GP},
-    {"nop", 2, R, 0, NONE},         {"prefetch", 1, R, 0, NONE},    {"vmovups load", 32, R, 0, AVX},
-    {"vmovups store", 32, W, 0, AVX}, {"vaddps", 32, R, 0, AVX},    {"vmaskmov", 32, W, 0, AVX},
+    {"load8", 1, R, 0, 0},
+    {"load16", 2, R, 0, 0},
+    {"load32", 4, R, 0, 0},
+    {"load64", 8, R, 0, 0},
+    {"store8", 1, W, 0, 0},
+    {"store16", 2, W, 0, 0},
+    {"store32", 4, W, 0, 0},
+    {"store64", 8, W, 0, 0},
+    {"add", 4, R | W, 0, 0},
+    {"lock inc", 8, R | W, 0, 0},
+    {"xchg", 8, R | W, 0, 0},
+    {"cmp", 1, R, 0, 0},
+    {"cmpxchg16b", 16, R | W, 16, 0},
+    {"lock cmpxchg", 1, R | W, 0, 0},
+    {"bts", 8, R | W, 0, 0},
+    {"movbe", 8, R, 0, 0},
+    {"imul", 8, R, 0, 0},
+    {"setc", 1, W, 0, 0},
+    {"movzx", 1, R, 0, 0},
+    {"shl", 2, R | W, 0, 0},
+    {"push", 8, R, 0, NOT_STACK},
+    {"pop", 8, W, 0, NOT_STACK},
+    {"call", 8, R, 0, NOT_STACK | TO_GP},
+    {"jmp", 8, R, 0, TO_GP},
+    {"movups load", 16, R, 0, 0},
+    {"movups store", 16, W, 0, 0},
+    {"movaps", 16, R, 16, 0},
+    {"movntdq", 16, W, 16, 0},
+    {"movss", 4, R, 0, 0},
+    {"movlps", 8, W, 0, 0},
+    {"paddb", 16, R, 16, 0},
+    {"pmovzx", 8, R, 0, 0},
+    {"movq mmx load", 8, R, 0, 0},
+    {"movq mmx store", 8, W, 0, 0},
+    {"fld", 10, R, 0, 0},
+    {"fstp", 10, W, 0, 0},
+    {"fild", 8, R, 0, 0},
+    {"fnstcw", 2, W, 0, 0},
+    {"fnstenv", 28, W, 0, 0},
+    {"fxsave", 512, W, 16, 0},
+    {"ldmxcsr", 4, R, 0, TO_GP},
+    {"stmxcsr", 4, W, 0, 0},
+    {"sgdt", 10, W, 0, 0},
+    {"lfs", 6, R, 0, TO_GP},
+    {"ljmp", 6, R, 0, TO_GP},
+    {"nop", 2, R, 0, NONE},
+    {"prefetch", 1, R, 0, NONE},
+    {"vmovups load", 32, R, 0, AVX},
+    {"vmovups store", 32, W, 0, AVX},
+    {"vaddps", 32, R, 0, AVX},
+    {"vmaskmov", 32, W, 0, AVX},
 };
 
-static const char *const modes[] = {"(rbx)",   "127(rbx)", "4096(rbx)", "-2G(rbx)",         "2G(rbx)",       "16(,rcx,4)",  "(ebx)",
-                                    "(rbp)",   "8(rsp)",   "fs:(rbx)",  "gs:8(rbx,rcx,2)", "(rbx,rcx,8)", "-8(rcx,rbx)"};
+static const char *const modes[] = {"(rbx)", "127(rbx)", "4096(rbx)", "-2G(rbx)",        "2G(rbx)",     "16(,rcx,4)", "(ebx)",
+                                    "(rbp)", "8(rsp)",   "fs:(rbx)",  "gs:8(rbx,rcx,2)", "(rbx,rcx,8)", "-8(rcx,rbx)"};
 enum { MODE_RBP = 7, MODE_RSP = 8 };
 
 /* Registers that make mode m's address x, or near it where it cannot; returns what it is. */
@@ -332,15 +383,35 @@ static uint64_t aim(unsigned m, uint64_t x, struct kvm_regs *r)
     static const int64_t disp[] = {0, 0x7f, 0x1000, -0x80000000ll, 0x7fffffff};
     r->rbx = L0 + ((x - L0) & 7);
     switch (m) {
-    case 5: r->rcx = (x - 16) >> 2; return x & ~3ull;
-    case 6: r->rbx = x; return (uint32_t)x;
-    case MODE_RBP: r->rbp = x; return x;
-    case MODE_RSP: r->rsp = x - 8; return x;
-    case 9: r->rbx = x - FS_BASE; return x;
-    case 10: r->rcx = 0x123456789abc; r->rbx = x - GS_BASE - 2 * r->rcx - 8; return x;
-    case 11: r->rcx = (x - r->rbx) >> 3; return x;
-    case 12: r->rbx = L0 + 128; r->rcx = x + 8 - r->rbx; return x;
-    default: r->rbx = x - (uint64_t)disp[m]; return x;
+    case 5:
+        r->rcx = (x - 16) >> 2;
+        return x & ~3ull;
+    case 6:
+        r->rbx = x;
+        return (uint32_t)x;
+    case MODE_RBP:
+        r->rbp = x;
+        return x;
+    case MODE_RSP:
+        r->rsp = x - 8;
+        return x;
+    case 9:
+        r->rbx = x - FS_BASE;
+        return x;
+    case 10:
+        r->rcx = 0x123456789abc;
+        r->rbx = x - GS_BASE - 2 * r->rcx - 8;
+        return x;
+    case 11:
+        r->rcx = (x - r->rbx) >> 3;
+        return x;
+    case 12:
+        r->rbx = L0 + 128;
+        r->rcx = x + 8 - r->rbx;
+        return x;
+    default:
+        r->rbx = x - (uint64_t)disp[m];
+        return x;
     }
 }
 
@@ -365,7 +436,7 @@ static void operations(void)
     CHECK_EQ(try(avx ? snippet(escape_begin_avx, 0) : snippet(escape_begin, 0), (struct kvm_regs){.rsp = 0x80000}), THROUGH);
     find_addresses();
     for (unsigned user = 0; user < 2; user++) {
-        switch_to(user);
+        t.user = user;
         for (unsigned m = 0; m < ARRAY_SIZE(modes); m++)
             for (unsigned n = 0; n < ARRAY_SIZE(ops); n++) {
                 if ((ops[n].flags & AVX && !avx) || (ops[n].flags & NOT_STACK && m == MODE_RSP))
@@ -437,11 +508,21 @@ static bool aim_other(const struct other *o, unsigned n, uint64_t x, struct kvm_
 {
     uint64_t to = x - (uint64_t)(int64_t)o->a[n].off, bits;
     switch (o->a[n].reg) {
-    case RSI: r->rsi = to; return true;
-    case RDI: r->rdi = to; return true;
-    case RSP: r->rsp = to; return true;
-    case RBP: r->rbp = to; return true;
-    case RBX: r->rbx = to; return true;
+    case RSI:
+        r->rsi = to;
+        return true;
+    case RDI:
+        r->rdi = to;
+        return true;
+    case RSP:
+        r->rsp = to;
+        return true;
+    case RBP:
+        r->rbp = to;
+        return true;
+    case RBX:
+        r->rbx = to;
+        return true;
     case BITS64:
         bits = (x - L0) * 8;
         r->rcx = bits;
@@ -457,13 +538,15 @@ static bool aim_other(const struct other *o, unsigned n, uint64_t x, struct kvm_
         OK(t.g->vcpu[0], KVM_SET_FPU, &f);
         return true;
     }
-    default: return true;
+    default:
+        return true;
     }
 }
 
 static void try_other(const struct other *o, unsigned n, unsigned which, uint64_t x)
 {
-    struct kvm_regs r = {.rax = 0xcccccccccccccccc, .rbx = L0, .rcx = 0x180, .rsi = L0 + 64, .rdi = L0 + 0x3040, .rbp = 0x80000, .rsp = 0x80000};
+    struct kvm_regs r = {
+        .rax = 0xcccccccccccccccc, .rbx = L0, .rcx = 0x180, .rsi = L0 + 64, .rdi = L0 + 0x3040, .rbp = 0x80000, .rsp = 0x80000};
     bool stack = o->a[which].reg == RSP || o->a[which].reg == RBP;
     struct access a = {x, o->a[which].size * (o->flags & REP ? (unsigned)r.rcx : 1), o->a[which].access, 0, stack};
     if (!aim_other(o, which, x, &r) || (o->flags & TO_GP && x + a.size < x))
@@ -487,7 +570,7 @@ static void other_operations(void)
     CHECK_EQ(try(snippet(escape_begin, 0), (struct kvm_regs){.rsp = 0x80000}), THROUGH);
     find_addresses();
     for (unsigned user = 0; user < 2; user++) {
-        switch_to(user);
+        t.user = user;
         for (unsigned n = 0; n < ARRAY_SIZE(others); n++) {
             if (others[n].flags & AVX && !__builtin_cpu_supports("avx2"))
                 continue;
@@ -521,7 +604,7 @@ static void relative_to_rip(void)
             uint64_t x = places[p].la + put_code(page, 0x800, disp, store) + (uint64_t)(int64_t)disp;
             if (x < 2 * MIB)
                 continue;
-            switch_to(false); /* and drops what the guest's CPU remembers of the code that was there */
+            forget(); /* the code that was there */
             struct access a = {x, 4, store ? W : R, 0, false};
             judge(store ? "store" : "load", "rip", x, &a, outcome(&a, false),
                   try(places[p].la + 0x800, (struct kvm_regs){.rsp = 0x80000, .rax = 0xcccccccccccccccc}));
@@ -540,7 +623,7 @@ static void code_across_pages(void)
             const uint8_t code[] = {0xb8, 1, 2, 3, 4, 0xe6, 0x80, 0xcc};
             uint64_t at = places[p].la + 4096 - left;
             memcpy(page + 4096 - left, code, left);
-            switch_to(false);
+            forget();
             struct access a = {at, left < 7 ? 6 : left, R, 0, false};
             uint32_t expected = outcome(&a, false);
             if (left < 7 && expected & SET(THROUGH)) /* the next page has int3 */
@@ -551,11 +634,61 @@ static void code_across_pages(void)
     guest_end();
 }
 
+/* ---- guest-physical addresses that no slot has ---- */
+
+#define TAIL  (64 * KIB) /* of the guest's RAM is in no slot */
+#define SHORT (GUEST_RAM - TAIL)
+
+/* A load and a store: each leaves for MMIO there and is then through. */
+static void expect_mmio(uint64_t la, uint64_t gpa)
+{
+    struct kvm_run *run = t.g->run[0];
+    for (unsigned store = 0; store < 2; store++) {
+        run->s.regs.regs = (struct kvm_regs){.rip = snippet(escape_ops, store ? 7 : 3), .rbx = la, .rsp = 0x80000, .rflags = 2};
+        run->kvm_dirty_regs = KVM_SYNC_X86_REGS;
+        RUN(t.g, 0, KVM_EXIT_MMIO);
+        CHECK_EQ(run->mmio.phys_addr, gpa);
+        CHECK_EQ(run->mmio.is_write, store);
+        while (run->exit_reason == KVM_EXIT_MMIO)
+            OK(t.g->vcpu[0], KVM_RUN, 0);
+        CHECK_EQ(run->exit_reason, KVM_EXIT_IO);
+        CHECK_EQ(run->io.port, 0x80);
+    }
+}
+
+static void no_slot(void)
+{
+    guest_begin();
+    set_region(t.g, 0, 0, 0, 0, NULL);
+    set_region(t.g, 0, 0, 0, SHORT, t.g->ram);
+    memset(t.g->ram + SHORT, 0xc5, TAIL);
+    /* In the 2 MiB page that the guest runs in, and that the slot ends in. */
+    CHECK_EQ(try(snippet(escape_ops, 7), (struct kvm_regs){.rbx = SHORT - 8, .rsp = 0x80000}), THROUGH);
+    expect_mmio(SHORT, SHORT);
+    expect_mmio(SHORT - 3, SHORT);
+    expect_mmio(GUEST_RAM - 8, GUEST_RAM - 8);
+    static const uint64_t beyond[] = {SHORT, GUEST_RAM, GUEST_RAM + 65536, GIB, 2 * GIB, 4 * GIB - 65536, 1ull << 38};
+    for (unsigned n = 0; n < ARRAY_SIZE(beyond); n++) {
+        map(L0 + 0x10000 + 4096 * n, beyond[n], 7);
+        expect_mmio(L0 + 0x10010 + 4096 * n, beyond[n] + 16);
+    }
+    /* Tables that are in no slot. */
+    for (unsigned n = 0; n < ARRAY_SIZE(beyond); n++) {
+        *entry(0x100000, 1 + n) = beyond[n] | 7;
+        CHECK_EQ(try(snippet(escape_ops, 3), (struct kvm_regs){.rbx = (1ull + n) << 39, .rsp = 0x80000}), PF);
+        CHECK_EQ(try(snippet(escape_ops, 7), (struct kvm_regs){.rbx = (1ull + n) << 39, .rsp = 0x80000}), PF);
+    }
+    for (unsigned i = 0; i < TAIL; i++)
+        CHECK_EQ(t.g->ram[SHORT + i], 0xc5);
+    guest_end();
+}
+
 #define EMULATED "a software-only /dev/kvm emulates this code, and not all of it"
 const struct test tests[] = {
     {"operations", operations, EMULATED},
     {"other operations", other_operations, EMULATED},
     {"relative to rip", relative_to_rip, EMULATED},
     {"code across pages", code_across_pages, EMULATED},
+    {"no slot", no_slot, EMULATED},
     {NULL, NULL, NULL},
 };
