@@ -72,6 +72,17 @@ static inline void e_load32(struct emit *e, unsigned reg, size_t off)
 {
     e_gs32(e, 0x8b, reg, off);
 }
+/* movzx r32, byte or word gs:[off] */
+static inline void e_load_narrow(struct emit *e, unsigned reg, size_t off, unsigned size)
+{
+    e8(e, 0x65);
+    e8(e, 0x40 | (reg >> 3) << 2);
+    e8(e, 0x0f);
+    e8(e, size == 1 ? 0xb6 : 0xb7);
+    e8(e, (reg & 7) << 3 | 4);
+    e8(e, 0x25);
+    e32(e, (uint32_t)off);
+}
 /* mov dword gs:[off], imm */
 static inline void e_store_imm32(struct emit *e, size_t off, uint32_t imm)
 {
@@ -261,6 +272,16 @@ static inline void e_alu_mem_imm(struct emit *e, unsigned op, size_t off, uint32
     e8(e, 0x65);
     e8(e, 0x81);
     e8(e, op << 3 | 4);
+    e8(e, 0x25);
+    e32(e, (uint32_t)off);
+    e32(e, imm);
+}
+/* test dword gs:[off], imm */
+static inline void e_test_mem_imm(struct emit *e, size_t off, uint32_t imm)
+{
+    e8(e, 0x65);
+    e8(e, 0xf7);
+    e8(e, 0x04);
     e8(e, 0x25);
     e32(e, (uint32_t)off);
     e32(e, imm);

@@ -14,7 +14,7 @@
 /* ---- branches by lookup ---- */
 
 /* Saves the flags, and takes RAX; those of the registers `needed` stay as they are. */
-static void branch_begin(struct xlat *x, unsigned needed)
+void xlat_branch_begin(struct xlat *x, unsigned needed)
 {
     xlat_x87_note(x);
     xlat_bring_back(x, needed);
@@ -34,23 +34,29 @@ static void e_indexed(struct emit *e, unsigned op, unsigned reg, size_t off)
     e32(e, (uint32_t)off);
 }
 
-static size_t jump_off(const struct xlat *x, size_t field)
+/* The ring that the block runs in. */
+static unsigned ring_of(const struct xlat *x)
 {
-    return BT_OFF(jump) + (x->key & BT_KEY_USER ? BT_USER : BT_KERNEL) * sizeof(struct bt_jumps) + field;
+    return x->key & BT_KEY_USER ? BT_USER : BT_KERNEL;
+}
+
+static size_t jump_off(unsigned ring, size_t field)
+{
+    return BT_OFF(jump) + ring * sizeof(struct bt_jumps) + field;
 }
 
 /*
  * Finds the linear address in `t`, or leaves by `miss`; rax = index of its entry. The store to bt.page is the poll of these branches, and the
  * last thing that may fault: bt_trap() finds the way out by the displacement 11 bytes before it.
  */
-static void branch_probe(struct xlat *x, unsigned t, struct aside *miss)
+void xlat_branch_probe(struct xlat *x, unsigned t, struct aside *miss, unsigned ring)
 {
     struct emit *e = &x->e;
     e_rorx(e, RAX, t, BT_JUMP_MIX);
     e_rr(e, 0x31, RAX, t); /* xor rax, t */
     e8(e, 0x25); /* and eax, mask */
     e32(e, BT_JUMP_MASK);
-    e_indexed(e, 0x3b, t, jump_off(x, offsetof(struct bt_jumps, e[0].rip))); /* cmp t, ... */
+    e_indexed(e, 0x3b, t, jump_off(ring, offsetof(struct bt_jumps, e[0].rip))); /* cmp t, ... */
     xlat_from(miss, e_jump(e, CC_NZ));
     e8(e, 0x48 | t >> 3); /* and t, ~0xfff */
     e8(e, 0x81);
@@ -59,10 +65,10 @@ static void branch_probe(struct xlat *x, unsigned t, struct aside *miss)
     e_store(e, t, BT_OFF(page));
 }
 
-static void branch_jump(struct xlat *x)
+void xlat_branch_jump(struct xlat *x, unsigned ring)
 {
     struct emit *e = &x->e;
-    e_indexed(e, 0x8b, RAX, jump_off(x, offsetof(struct bt_jumps, e[0].host)));
+    e_indexed(e, 0x8b, RAX, jump_off(ring, offsetof(struct bt_jumps, e[0].host)));
     x->displaced &= (uint16_t)~BIT_OF(RAX);
     xlat_settle(x);
     e8(e, 0xff); /* jmp rax */
@@ -76,13 +82,13 @@ void xlat_entry(struct xlat *x)
     e_load(&x->e, RAX, GPR_OFF(RAX));
 }
 
-static void page_offset(struct xlat *x, unsigned reg, int32_t off)
+void xlat_page_offset(struct xlat *x, unsigned reg, int32_t off)
 {
     e_load(&x->e, reg, BT_OFF(page));
     e_lea(&x->e, reg, reg, REG_NONE, 0, off);
 }
 
-static struct aside *branch_aside(struct xlat *x, unsigned kind, unsigned k)
+struct aside *xlat_branch_aside(struct xlat *x, unsigned kind, unsigned k)
 {
     struct aside *a = xlat_aside(x, kind, k);
     a->flags_saved = true;
@@ -92,13 +98,13 @@ static struct aside *branch_aside(struct xlat *x, unsigned kind, unsigned k)
 /* Instruction k goes to another page; behind the block's last one k is x->n. */
 static void goto_page(struct xlat *x, int32_t off, unsigned k)
 {
-    branch_begin(x, 0);
+    xlat_branch_begin(x, 0);
     unsigned t = xlat_scratch(x, MIN(k, x->n - 1), BIT_OF(RAX));
-    struct aside *miss = branch_aside(x, k < x->n ? ASIDE_SLOW : ASIDE_LEAVE, k);
+    struct aside *miss = xlat_branch_aside(x, k < x->n ? ASIDE_SLOW : ASIDE_LEAVE, k);
     miss->target = off;
-    page_offset(x, t, off);
-    branch_probe(x, t, miss);
-    branch_jump(x);
+    xlat_page_offset(x, t, off);
+    xlat_branch_probe(x, t, miss, ring_of(x));
+    xlat_branch_jump(x, ring_of(x));
 }
 
 /* A jump within the page on condition cc (-1: none), everything being as at a boundary. */
@@ -260,14 +266,14 @@ static struct access push_access(struct xlat *x, unsigned k, unsigned avoid)
 
 void xlat_ret(struct xlat *x, const struct insn *i, unsigned k)
 {
-    branch_begin(x, 0);
+    xlat_branch_begin(x, 0);
     unsigned t = xlat_scratch(x, k, BIT_OF(RAX));
     struct access a = {.k = k, .size = 8, .flags_saved = true, .avoid = BIT_OF(RAX) | BIT_OF(t)};
     stack_access(x, &a, 0);
     xlat_op(x, 8, 0x8b, t, &a);
-    branch_probe(x, t, &x->asides[a.slow]);
+    xlat_branch_probe(x, t, &x->asides[a.slow], ring_of(x));
     xlat_move_rsp(x, 8 + (int32_t)(i->nops ? (uint16_t)i->imm : 0));
-    branch_jump(x);
+    xlat_branch_jump(x, ring_of(x));
 }
 
 /* t = the branch's target. */
@@ -282,7 +288,7 @@ static void branch_target(struct xlat *x, const struct insn *i, unsigned k, unsi
     } else if (o->kind == OPK_GPR) {
         e_mov(&x->e, t, o->reg);
     } else {
-        page_offset(x, t, xlat_next_off(x, k) + (int32_t)i->imm);
+        xlat_page_offset(x, t, xlat_next_off(x, k) + (int32_t)i->imm);
     }
     xlat_displace(x, RAX); /* if it was needed: its value is still at home */
 }
@@ -294,29 +300,29 @@ static unsigned target_regs(const struct insn *i)
 
 void xlat_jmp_ind(struct xlat *x, const struct insn *i, unsigned k)
 {
-    branch_begin(x, target_regs(i));
+    xlat_branch_begin(x, target_regs(i));
     unsigned t = xlat_scratch(x, k, BIT_OF(RAX) | target_regs(i));
     branch_target(x, i, k, t);
-    branch_probe(x, t, branch_aside(x, ASIDE_SLOW, k));
-    branch_jump(x);
+    xlat_branch_probe(x, t, xlat_branch_aside(x, ASIDE_SLOW, k), ring_of(x));
+    xlat_branch_jump(x, ring_of(x));
 }
 
 /* The push is done last, since the operand may be what it overwrites; it does not fault then, for its place has been read. */
 static void call_lookup(struct xlat *x, const struct insn *i, unsigned k)
 {
     struct emit *e = &x->e;
-    branch_begin(x, target_regs(i));
+    xlat_branch_begin(x, target_regs(i));
     unsigned t = xlat_scratch(x, k, BIT_OF(RAX) | target_regs(i));
     branch_target(x, i, k, t);
     struct access a = push_access(x, k, BIT_OF(t));
-    page_offset(x, RAX, xlat_next_off(x, k));
+    xlat_page_offset(x, RAX, xlat_next_off(x, k));
     e_store(e, RAX, BT_OFF(scratch[0]));
     xlat_op(x, 0, 0x84, RAX, &a); /* test [...], al */
-    branch_probe(x, t, &x->asides[a.slow]);
+    xlat_branch_probe(x, t, &x->asides[a.slow], ring_of(x));
     e_load(e, t, BT_OFF(scratch[0]));
     xlat_op(x, 8, 0x89, t, &a);
     xlat_move_rsp(x, -8);
-    branch_jump(x);
+    xlat_branch_jump(x, ring_of(x));
 }
 
 void xlat_call(struct xlat *x, const struct insn *i, unsigned k)
@@ -326,9 +332,9 @@ void xlat_call(struct xlat *x, const struct insn *i, unsigned k)
         call_lookup(x, i, k);
         return;
     }
-    branch_begin(x, 0);
+    xlat_branch_begin(x, 0);
     struct access a = push_access(x, k, 0);
-    page_offset(x, RAX, xlat_next_off(x, k));
+    xlat_page_offset(x, RAX, xlat_next_off(x, k));
     xlat_op(x, 8, 0x89, RAX, &a);
     xlat_move_rsp(x, -8);
     xlat_flags_restore(x);

@@ -68,18 +68,6 @@ void xlat_sys_use(const struct insn *i, unsigned *reads, unsigned *writes)
         *writes = BIT_OF(i->ops[0].reg);
 }
 
-/* movzx r32, byte or word gs:[off] */
-static void emit_load_narrow(struct emit *e, unsigned r, size_t off, unsigned size)
-{
-    e8(e, 0x65);
-    e8(e, 0x40 | (r >> 3) << 2);
-    e8(e, 0x0f);
-    e8(e, size == 1 ? 0xb6 : 0xb7);
-    e8(e, (r & 7) << 3 | 4);
-    e8(e, 0x25);
-    e32(e, (uint32_t)off);
-}
-
 /* cmp byte gs:[off], 0 */
 static void emit_test_byte(struct emit *e, size_t off)
 {
@@ -122,7 +110,7 @@ static void xlat_sti(struct xlat *x, unsigned k)
     } else {
         xlat_displace(x, RCX);
         struct aside *slow = xlat_aside(x, ASIDE_SLOW, k);
-        emit_load_narrow(e, RCX, offsetof(struct vcpu, ev.waiting), 1);
+        e_load_narrow(e, RCX, offsetof(struct vcpu, ev.waiting), 1);
         e8(e, 0xe3); /* jrcxz, over the jump that follows */
         e8(e, 5);
         xlat_from(slow, e_jump(e, -1));
@@ -130,15 +118,14 @@ static void xlat_sti(struct xlat *x, unsigned k)
     change_flag(x, k, IF_BIT, true);
 }
 
-/* s2 = RFLAGS with the arithmetic flags of bt.flags (op.h). */
-static void emit_flags_image(struct emit *e, unsigned s2, unsigned s3)
+void xlat_flags_image(struct emit *e, unsigned s2, unsigned s3)
 {
     e_load(e, s2, RFLAGS_OFF);
     e_alu_imm(e, true, ALU_AND, s2, (uint32_t) ~(FL_ARITH | FL_RF | FL_VM));
-    emit_load_narrow(e, s3, BT_OFF(flags) + 1, 1);
+    e_load_narrow(e, s3, BT_OFF(flags) + 1, 1);
     e_alu_imm(e, false, ALU_AND, s3, FL_ARITH & 0xff);
     e_rr(e, 0x09, s2, s3); /* or s2, s3 */
-    emit_load_narrow(e, s3, BT_OFF(flags), 1);
+    e_load_narrow(e, s3, BT_OFF(flags), 1);
     e_shift(e, SHIFT_SHL, s3, 11);
     e_rr(e, 0x09, s2, s3);
 }
@@ -150,7 +137,7 @@ static void xlat_pushf(struct xlat *x, unsigned k)
     xlat_displace(x, RAX);
     xlat_flags_save(x);
     xlat_access(x, &a, &(struct ea){RSP, REG_NONE, 0, SEG_SS, -8});
-    emit_flags_image(e, a.s2, RAX);
+    xlat_flags_image(e, a.s2, RAX);
     xlat_op(x, 8, 0x89, a.s2, &a);
     xlat_flags_restore(x);
     xlat_move_rsp(x, -8);
@@ -295,7 +282,7 @@ void xlat_sys(struct xlat *x, const struct insn *i, unsigned k)
     case OP_wrfsbase:
     case OP_wrgsbase: xlat_write_base(x, i, k); break;
     case OP_mov_seg:
-        emit_load_narrow(&x->e, i->ops[0].reg, SEG_OFF(i->ops[1].reg, sel), 2);
+        e_load_narrow(&x->e, i->ops[0].reg, SEG_OFF(i->ops[1].reg, sel), 2);
         xlat_written(x, BIT_OF(i->ops[0].reg));
         break;
     default: xlat_rdtsc(x, i); break;

@@ -141,6 +141,8 @@ static enum how classify(const struct insn *i, uint32_t key)
     case OP_call_ind: return near64 && i->addrsize == 8 ? HOW_CALL_IND : HOW_END;
     default: break;
     }
+    if (xlat_syscall_here(i, key))
+        return HOW_SYSCALL;
     if (i->desc->flags & ISA_BRANCH)
         return HOW_END;
     if (xlat_sys_here(i, key))
@@ -154,7 +156,7 @@ static enum how classify(const struct insn *i, uint32_t key)
 
 static bool ends_block(enum how h)
 {
-    return h == HOW_JMP || h == HOW_CALL || h == HOW_JMP_IND || h == HOW_CALL_IND || h == HOW_RET || h == HOW_END;
+    return h == HOW_JMP || h == HOW_CALL || h == HOW_JMP_IND || h == HOW_CALL_IND || h == HOW_RET || h == HOW_SYSCALL || h == HOW_END;
 }
 
 /* Decodes the block's instructions; returns the bytes they take. */
@@ -204,7 +206,7 @@ static void register_uses(struct xlat *x)
             xlat_sys_use(i, &reads, &writes);
         else if (x->how[k] == HOW_STRING)
             xlat_string_use(i, &reads, &writes);
-        else if (x->how[k] != HOW_INTERP && x->how[k] != HOW_END)
+        else if (x->how[k] != HOW_INTERP && x->how[k] != HOW_SYSCALL && x->how[k] != HOW_END)
             xlat_reg_use(i, xlat_traits(i), &reads, &writes);
         x->reads[k] = (uint16_t)(reads | xlat_address_regs(i));
         x->writes[k] = (uint16_t)writes;
@@ -217,7 +219,7 @@ static void flags_liveness(struct xlat *x)
     for (unsigned k = x->n; k-- > 0;) {
         const struct insn *i = &x->insns[k];
         enum how h = (enum how)x->how[k];
-        if (h == HOW_INTERP || h == HOW_JCC || h == HOW_END || (h == HOW_SYS && i->op == OP_pushf))
+        if (h == HOW_INTERP || h == HOW_JCC || h == HOW_SYSCALL || h == HOW_END || (h == HOW_SYS && i->op == OP_pushf))
             live = true;
         else if (h == HOW_SYS && i->op == OP_popf)
             live = false;
@@ -420,6 +422,7 @@ static void xlat_insn(struct xlat *x, unsigned k)
     case HOW_SYS: xlat_sys(x, i, k); break;
     case HOW_STRING: xlat_string(x, i, k); break;
     case HOW_BITS: xlat_bits(x, i, k); break;
+    case HOW_SYSCALL: xlat_syscall(x, k); break;
     case HOW_JMP: xlat_jmp(x, i, k); break;
     case HOW_JMP_IND: xlat_jmp_ind(x, i, k); break;
     case HOW_CALL:

@@ -8,7 +8,7 @@
 #define BIT_OF(r)   (1u << (r))
 #define SCRATCHABLE (0xffffu & ~BIT_OF(RSP))
 
-enum how { HOW_INTERP, HOW_PLAIN, HOW_LEA, HOW_SKIP, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_FLDCW, HOW_JCC, HOW_JMP, HOW_CALL, HOW_JMP_IND, HOW_CALL_IND, HOW_RET, HOW_SYS, HOW_STRING, HOW_BITS, HOW_END };
+enum how { HOW_INTERP, HOW_PLAIN, HOW_LEA, HOW_SKIP, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_FLDCW, HOW_JCC, HOW_JMP, HOW_CALL, HOW_JMP_IND, HOW_CALL_IND, HOW_RET, HOW_SYS, HOW_STRING, HOW_BITS, HOW_SYSCALL, HOW_END };
 
 /* What a plain operation uses beyond its operands, and what it does to the flags. */
 enum trait { T_PLAIN = 1, T_KILLS = 2, T_RAX_R = 4, T_RAX_W = 8, T_RDX_R = 16, T_RDX_W = 32, T_RCX_R = 64, T_RBX_R = 128, T_RCX_W = 256, T_TRAPS = 512 };
@@ -130,6 +130,7 @@ void xlat_fldcw(struct xlat *x, const struct insn *i, unsigned k);
 bool xlat_sys_here(const struct insn *i, uint32_t key);
 void xlat_sys_use(const struct insn *i, unsigned *reads, unsigned *writes); /* general registers, rsp left out */
 void xlat_sys(struct xlat *x, const struct insn *i, unsigned k);
+void xlat_flags_image(struct emit *e, unsigned s2, unsigned s3); /* s2 = RFLAGS with the arithmetic flags of bt.flags (op.h); clobbers s3 */
 
 /* ---- bt_string.c ---- */
 bool xlat_string_here(const struct insn *i);
@@ -138,7 +139,17 @@ void xlat_string(struct xlat *x, const struct insn *i, unsigned k);
 bool xlat_bits_here(const struct insn *i);
 void xlat_bits(struct xlat *x, const struct insn *i, unsigned k);
 
+/* ---- bt_syscall.c ---- */
+bool xlat_syscall_here(const struct insn *i, uint32_t key);
+void xlat_syscall(struct xlat *x, unsigned k);
+
 /* ---- bt_flow.c ---- */
+/* The parts of a branch by lookup, for those that go to the other ring (BT_KERNEL, BT_USER): bt_flow.c has the rules. */
+void xlat_branch_begin(struct xlat *x, unsigned needed);
+struct aside *xlat_branch_aside(struct xlat *x, unsigned kind, unsigned k);
+void xlat_branch_probe(struct xlat *x, unsigned t, struct aside *miss, unsigned ring);
+void xlat_branch_jump(struct xlat *x, unsigned ring);
+void xlat_page_offset(struct xlat *x, unsigned reg, int32_t off); /* reg = linear address page + off */
 void xlat_move_rsp(struct xlat *x, int32_t by);
 void xlat_entry(struct xlat *x); /* what lies before the block's code, for those who come by a lookup */
 /* Goes to the linear address page + off. k: the instruction that does, x->n behind the last one. */
