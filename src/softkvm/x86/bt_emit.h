@@ -8,7 +8,7 @@
 
 #include "softkvm/x86/insn.h"
 
-enum cc { CC_Z = 4, CC_NZ = 5, CC_A = 7 };
+enum cc { CC_B = 2, CC_Z = 4, CC_NZ = 5, CC_A = 7 };
 
 struct emit {
     uint8_t *p;    /* writable alias: next byte */
@@ -170,15 +170,6 @@ static inline void e_test8(struct emit *e, unsigned reg, unsigned imm)
         e8(e, 0xc0 | (reg & 7));
     }
     e8(e, imm);
-}
-/* op r32, imm32 of the group 81: ext is 4 for and, 7 for cmp */
-static inline void e_alu32(struct emit *e, unsigned ext, unsigned reg, uint32_t imm)
-{
-    if (reg >= 8)
-        e8(e, 0x41);
-    e8(e, 0x81);
-    e8(e, 0xc0 | ext << 3 | (reg & 7));
-    e32(e, imm);
 }
 /* mov dst32, src32 */
 static inline void e_mov32(struct emit *e, unsigned dst, unsigned src)

@@ -2,8 +2,8 @@
 /*
  * Memory operands: the check in front of an access, and the instruction rewritten to the operand's place in host memory.
  *
- *     lea  s, [operand]        its linear address
- *     test s, size - 1         not aligned: a look whether it crosses the page, out of line
+ *     lea  s, [operand+size-1] the linear address of its last byte
+ *     test s, 4096 - size      that is among the page's first `size`: an exact look whether the operand crosses into it, out of line
  *     rorx s, s, 8             the page's number at bit 4,
  *     and  s, [page_bits]      and nothing else: the offset of its entries from the table
  *     mov  s, gs:[s + table]   host minus linear address, 0: none
@@ -64,25 +64,29 @@ void xlat_linear(struct xlat *x, const struct ea *ea, unsigned s)
     add_hidden(x, ea, s);
 }
 
-/* A misaligned access that stays within its page goes on. */
+/* The operand begins in the page of its last byte after all: it goes on. */
 void xlat_aside_cross(struct xlat *x, const struct aside *a)
 {
     struct emit *e = &x->e;
-    if (a->bare)
-        e_mov(e, a->s, a->ea.base);
-    e_alu32(e, 4, a->s, PAGE_SIZE - 1);
-    e_alu32(e, 7, a->s, (uint32_t)(PAGE_SIZE - a->size));
-    xlat_from(&x->asides[a->slow], e_jump(e, CC_A));
+    if (!a->last)
+        e_lea(e, a->s, a->bare ? a->ea.base : a->s, REG_NONE, 0, a->size - 1);
+    e_alu_imm(e, false, ALU_AND, a->s, PAGE_SIZE - 1);
+    e_alu_imm(e, false, ALU_CMP, a->s, a->size - 1u);
+    xlat_from(&x->asides[a->slow], e_jump(e, CC_B));
     if (!a->bare)
         xlat_linear(x, &a->ea, a->s);
     e_jump_to(e, a->back);
 }
 
-static void check_alignment(struct xlat *x, const struct access *a, unsigned slow, const struct ea *ea, bool bare)
+/* Alignment is the cheaper question where the address is a register as it stands; `last`: s has the address of the last byte. */
+static void check_crossing(struct xlat *x, const struct access *a, unsigned slow, const struct ea *ea, bool bare, bool last)
 {
     struct emit *e = &x->e;
-    e_test8(e, bare ? ea->base : a->s, a->size - 1);
-    uint8_t *jump = e_jump(e, CC_NZ);
+    if (last)
+        e_alu_imm(e, false, ALU_TEST, a->s, (uint32_t)PAGE_SIZE - a->size);
+    else
+        e_test8(e, bare ? ea->base : a->s, a->size - 1);
+    uint8_t *jump = e_jump(e, last ? CC_Z : CC_NZ);
     if (a->must_align) {
         xlat_from(&x->asides[slow], jump);
         return;
@@ -93,19 +97,20 @@ static void check_alignment(struct xlat *x, const struct access *a, unsigned slo
     c->size = (uint8_t)a->size;
     c->ea = *ea;
     c->bare = bare;
+    c->last = last;
     c->back = e->p;
     xlat_from(c, jump);
 }
 
 /* s = the distance from linear to host address, or away. `ea` has no register that the flags have taken. */
-static void check(struct xlat *x, const struct access *a, unsigned slow, const struct ea *ea, bool bare)
+static void check(struct xlat *x, const struct access *a, unsigned slow, const struct ea *ea, bool bare, bool last)
 {
     struct emit *e = &x->e;
     unsigned s = a->s;
     bool user = x->key & BT_KEY_USER;
     int32_t table = user ? (int32_t)BT_USER_TABLE : -15; /* OR has set all bits above, which makes it negative, and the lowest four */
     if (a->size > 1)
-        check_alignment(x, a, slow, ea, bare);
+        check_crossing(x, a, slow, ea, bare, last);
     e_rorx(e, s, bare ? ea->base : s, TABLE_ROTATE);
     e_const(e, user ? 0x23 : 0x0b, s, user ? x->bt->thunk.page_bits : x->bt->thunk.other_bits);
     e8(e, 0x65); /* mov s, gs:[s + table] */
@@ -168,7 +173,10 @@ void xlat_access(struct xlat *x, struct access *a, const struct ea *ea)
 {
     take_registers(x, a, ea);
     struct ea now = *ea;
-    bool bare = ea->base < 16 && ea->index == REG_NONE && !ea->disp && !has_seg(ea);
+    bool bare = ea->base < 16 && ea->index == REG_NONE && !ea->disp && !has_seg(ea) && (a->size <= 8 || a->must_align);
+    bool last = !bare && !a->must_align && ea->disp < INT32_MAX - 64;
+    if (last)
+        now.disp += (int32_t)a->size - 1;
     unsigned slow = x->nasides;
     xlat_aside(x, ASIDE_SLOW, a->k)->flags_saved = a->flags_saved;
     if (a->flags_live) { /* the check leaves with the flags in RAX, a trap in the access itself with them in their place */
@@ -180,7 +188,7 @@ void xlat_access(struct xlat *x, struct access *a, const struct ea *ea)
     }
     if (!bare)
         xlat_linear(x, &now, a->s);
-    check(x, a, slow, &now, bare);
+    check(x, a, slow, &now, bare, last);
     a->slow = slow;
     add_hidden(x, ea, a->s);
     if (a->flags_live)

@@ -29,6 +29,7 @@ struct aside {
     bool flags_in_rax;
     bool flags_saved;   /* they are in bt.flags */
     bool bare;          /* ASIDE_CROSS: the address is ea.base alone, and not in `s` */
+    bool last;          /* ASIDE_CROSS: ea is the address of the last byte */
     uint8_t s, size;    /* ASIDE_CROSS */
     struct ea ea;
     uint8_t *back;      /* ASIDE_CROSS: where it goes on */
