@@ -79,7 +79,8 @@ static struct bt_xpage *code_page(struct vcpu *v, uint64_t rip)
     return x;
 }
 
-/* What has been written is only executed from now on, or patched here and there: its writable mapping need not stay resident. */
+/* What has been written is only executed from now on, or patched here and there: its writable mapping need not stay resident. From the start, since
+ * links made meanwhile have brought pages back. */
 static void trim_alias(struct bt *bt)
 {
     uint32_t done = ALIGN_DOWN(bt->used, (uint32_t)TRIM_STEP);
@@ -87,7 +88,7 @@ static void trim_alias(struct bt *bt)
         bt->trimmed = 0;
     if (done == bt->trimmed)
         return;
-    bt_madvise(bt->rw + bt->trimmed, done - bt->trimmed, MADV_DONTNEED);
+    bt_madvise(bt->rw, done, MADV_DONTNEED);
     bt->trimmed = done;
 }
 
