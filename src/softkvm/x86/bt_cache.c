@@ -92,7 +92,7 @@ void bt_link_set(struct bt *bt, struct bt_link *l, struct bt_block *to)
     l->to = to;
     l->next_in = to->in;
     to->in = l;
-    set_jump(bt, l, to->code);
+    set_jump(bt, l, to->code - (l->entry ? to->entry : 0));
 }
 
 static void unlink_out(struct bt_block *b)

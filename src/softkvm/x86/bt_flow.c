@@ -19,7 +19,9 @@ void xlat_branch_begin(struct xlat *x, unsigned needed)
     xlat_x87_note(x);
     xlat_bring_back(x, needed);
     xlat_displace(x, RAX);
-    xlat_flags_save(x);
+    if (!x->flags_saved)
+        xlat_flags_save(x);
+    x->flags_saved = true;
     xlat_bring_back(x, needed & BIT_OF(RAX));
 }
 
@@ -65,12 +67,19 @@ void xlat_branch_probe(struct xlat *x, unsigned t, struct aside *miss, unsigned 
     e_store(e, t, BT_OFF(page));
 }
 
+/* Everything as a block's way in wants it. */
+static void settle_for_entry(struct xlat *x)
+{
+    xlat_displace(x, RAX);
+    x->displaced &= (uint16_t)~BIT_OF(RAX);
+    xlat_settle(x);
+}
+
 void xlat_branch_jump(struct xlat *x, unsigned ring)
 {
     struct emit *e = &x->e;
     e_indexed(e, 0x8b, RAX, jump_off(ring, offsetof(struct bt_jumps, e[0].host)));
-    x->displaced &= (uint16_t)~BIT_OF(RAX);
-    xlat_settle(x);
+    settle_for_entry(x);
     e8(e, 0xff); /* jmp rax */
     e8(e, 0xe0);
 }
@@ -88,33 +97,26 @@ void xlat_page_offset(struct xlat *x, unsigned reg, int32_t off)
     e_lea(&x->e, reg, reg, REG_NONE, 0, off);
 }
 
-struct aside *xlat_branch_aside(struct xlat *x, unsigned kind, unsigned k)
-{
-    struct aside *a = xlat_aside(x, kind, k);
-    a->flags_saved = true;
-    return a;
-}
-
 /* Instruction k goes to another page; behind the block's last one k is x->n. */
 static void goto_page(struct xlat *x, int32_t off, unsigned k)
 {
     xlat_branch_begin(x, 0);
     unsigned t = xlat_scratch(x, MIN(k, x->n - 1), BIT_OF(RAX));
-    struct aside *miss = xlat_branch_aside(x, k < x->n ? ASIDE_SLOW : ASIDE_LEAVE, k);
+    struct aside *miss = xlat_aside(x, k < x->n ? ASIDE_SLOW : ASIDE_LEAVE, k);
     miss->target = off;
     xlat_page_offset(x, t, off);
     xlat_branch_probe(x, t, miss, ring_of(x));
     xlat_branch_jump(x, ring_of(x));
 }
 
-/* A jump within the page on condition cc (-1: none), everything being as at a boundary. */
+/* A jump within the page on condition cc (-1: none), everything being as at a boundary, or, when the flags are saved, as a way in wants it. */
 static void link_jump(struct xlat *x, int cc, int32_t off)
 {
     e_pad(&x->e, cc < 0 ? 1 : 2);
     struct aside *a = xlat_aside(x, ASIDE_LINK, x->nlinks);
     struct bt_link *l = &x->links[x->nlinks++];
     uint8_t *at = e_jump(&x->e, cc);
-    *l = (struct bt_link){.at = (uint32_t)(at - x->e.base), .off = (uint16_t)off};
+    *l = (struct bt_link){.at = (uint32_t)(at - x->e.base), .off = off & (PAGE_SIZE - 1), .entry = x->flags_saved};
     xlat_from(a, at);
 }
 
@@ -123,7 +125,7 @@ void xlat_aside_link(struct xlat *x, const struct aside *a)
     struct bt_link *l = &x->links[a->insn];
     l->stub = (int16_t)(emit_off(&x->e) - l->at);
     e_mov_imm32(&x->e, R11, x->b->number << 8 | a->insn);
-    e_jump_to(&x->e, x->bt->rw + x->bt->thunk.exit_link);
+    e_jump_to(&x->e, x->bt->rw + (l->entry ? x->bt->thunk.exit_link_entry : x->bt->thunk.exit_link));
 }
 
 static bool in_page(int32_t off)
@@ -144,7 +146,10 @@ void xlat_goto(struct xlat *x, int32_t off, unsigned k)
         return;
     }
     xlat_x87_note(x);
-    xlat_settle(x);
+    if (x->flags_saved)
+        settle_for_entry(x);
+    else
+        xlat_settle(x);
     link_jump(x, -1, off);
 }
 
@@ -259,7 +264,7 @@ void xlat_leave(struct xlat *x, unsigned k)
 /* The word that a call pushes; what `avoid` has and RAX, the flags being saved, are in use. */
 static struct access push_access(struct xlat *x, unsigned k, unsigned avoid)
 {
-    struct access a = {.k = k, .size = 8, .write = true, .flags_saved = true, .avoid = avoid | BIT_OF(RAX)};
+    struct access a = {.k = k, .size = 8, .write = true, .avoid = avoid | BIT_OF(RAX)};
     stack_access(x, &a, -8);
     return a;
 }
@@ -268,7 +273,7 @@ void xlat_ret(struct xlat *x, const struct insn *i, unsigned k)
 {
     xlat_branch_begin(x, 0);
     unsigned t = xlat_scratch(x, k, BIT_OF(RAX));
-    struct access a = {.k = k, .size = 8, .flags_saved = true, .avoid = BIT_OF(RAX) | BIT_OF(t)};
+    struct access a = {.k = k, .size = 8, .avoid = BIT_OF(RAX) | BIT_OF(t)};
     stack_access(x, &a, 0);
     xlat_op(x, 8, 0x8b, t, &a);
     xlat_branch_probe(x, t, &x->asides[a.slow], ring_of(x));
@@ -281,7 +286,7 @@ static void branch_target(struct xlat *x, const struct insn *i, unsigned k, unsi
 {
     const struct operand *o = &i->ops[0];
     if (o->kind == OPK_MEM) {
-        struct access a = {.k = k, .size = 8, .flags_saved = true, .avoid = BIT_OF(RAX) | BIT_OF(t)};
+        struct access a = {.k = k, .size = 8, .avoid = BIT_OF(RAX) | BIT_OF(t)};
         struct ea ea = xlat_ea(x, i);
         xlat_access(x, &a, &ea);
         xlat_op(x, 8, 0x8b, t, &a);
@@ -303,7 +308,7 @@ void xlat_jmp_ind(struct xlat *x, const struct insn *i, unsigned k)
     xlat_branch_begin(x, target_regs(i));
     unsigned t = xlat_scratch(x, k, BIT_OF(RAX) | target_regs(i));
     branch_target(x, i, k, t);
-    xlat_branch_probe(x, t, xlat_branch_aside(x, ASIDE_SLOW, k), ring_of(x));
+    xlat_branch_probe(x, t, xlat_aside(x, ASIDE_SLOW, k), ring_of(x));
     xlat_branch_jump(x, ring_of(x));
 }
 
@@ -337,9 +342,8 @@ void xlat_call(struct xlat *x, const struct insn *i, unsigned k)
     xlat_page_offset(x, RAX, xlat_next_off(x, k));
     xlat_op(x, 8, 0x89, RAX, &a);
     xlat_move_rsp(x, -8);
-    xlat_flags_restore(x);
     if (leads_back(x, off, k)) {
-        xlat_settle(x);
+        settle_for_entry(x);
         e_store_imm32(&x->e, BT_OFF(exit_off), (uint32_t)off);
         e_store32(&x->e, RAX, BT_OFF(poll) + BT_POLL_AT);
     }

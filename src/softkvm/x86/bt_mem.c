@@ -169,8 +169,24 @@ static void flags_back(struct xlat *x, const struct access *a)
         e_mov(&x->e, RAX, a->rax_in);
 }
 
+/* From here on the flags are in bt.flags, since only the block's end wants them. */
+static void flags_leave(struct xlat *x, unsigned in_use)
+{
+    bool in_place = !(x->displaced & BIT_OF(RAX));
+    xlat_displace(x, RAX);
+    xlat_flags_save(x);
+    x->flags_saved = true;
+    if (in_place)
+        xlat_bring_back(x, in_use & BIT_OF(RAX));
+}
+
 void xlat_access(struct xlat *x, struct access *a, const struct ea *ea)
 {
+    if (a->flags_live && x->flags_last[a->k]) {
+        if (!x->flags_saved)
+            flags_leave(x, a->avoid | reg_bit(ea->base) | reg_bit(ea->index));
+        a->flags_live = false;
+    }
     take_registers(x, a, ea);
     struct ea now = *ea;
     bool bare = ea->base < 16 && ea->index == REG_NONE && !ea->disp && !has_seg(ea) && (a->size <= 8 || a->must_align);
@@ -178,7 +194,8 @@ void xlat_access(struct xlat *x, struct access *a, const struct ea *ea)
     if (last)
         now.disp += (int32_t)a->size - 1;
     unsigned slow = x->nasides;
-    xlat_aside(x, ASIDE_SLOW, a->k)->flags_saved = a->flags_saved;
+    struct aside *trap = xlat_aside(x, ASIDE_SLOW, a->k);
+    trap->flags_saved |= a->flags_saved;
     if (a->flags_live) { /* the check leaves with the flags in RAX, a trap in the access itself with them in their place */
         struct aside *out = xlat_aside(x, ASIDE_SLOW, a->k);
         slow++;
@@ -225,7 +242,9 @@ void xlat_flags_restore(struct xlat *x)
 
 void xlat_flags_hold(struct xlat *x, struct access *a)
 {
-    a->flags_saved = x->flags_live[a->k];
+    if (x->flags_live[a->k] && x->flags_last[a->k] && !x->flags_saved)
+        flags_leave(x, 0);
+    a->flags_saved = x->flags_live[a->k] && !x->flags_saved;
     if (!a->flags_saved)
         return;
     xlat_displace(x, RAX);

@@ -23,7 +23,8 @@ struct xlat;
 struct bt_link {
     uint32_t at;   /* code offset of the jump's displacement, 4-byte aligned */
     int16_t stub;  /* distance from there to the exit that asks for the link */
-    uint16_t off;  /* of the target in the page */
+    uint16_t off : 15; /* of the target in the page */
+    bool entry : 1;    /* goes to the target's way in */
     struct bt_block *to;
     struct bt_link *next_in; /* other links to the same block */
 };
@@ -82,7 +83,7 @@ struct bt {
     struct bt_page *pages[1 << 12];
     struct {
         uint32_t page_bits, other_bits; /* constants: the bits of an address that index a table, rotated by TABLE_ROTATE, and all others */
-        uint32_t enter, exit_insn, exit_insn_flags, exit_link, exit_poll, exit_stale;
+        uint32_t enter, exit_insn, exit_insn_flags, exit_link, exit_link_entry, exit_poll, exit_stale;
     } thunk; /* code offsets */
 };
 #define BT_GPA_MAX BIT64(46)

@@ -348,7 +348,7 @@ static uint32_t poll_exit(struct bt *bt, uint32_t off, uint64_t at)
     if (at >= BT_POLL_JUMP)
         return slow_exit(bt, off);
     if (at >= BT_POLL_AT)
-        return bt->thunk.exit_poll;
+        return bt->thunk.exit_stale;
     int32_t miss = *(const int32_t *)(const void *)(bt->rx + off - 11); /* bt_flow.c, branch_probe() */
     return off - 7 + (uint32_t)miss;
 }

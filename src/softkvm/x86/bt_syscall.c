@@ -98,7 +98,7 @@ static void xlat_enter_kernel(struct xlat *x, unsigned k)
     xlat_branch_begin(x, 0);
     xlat_displace(x, R10);
     xlat_displace(x, R11);
-    struct aside *slow = xlat_branch_aside(x, ASIDE_SLOW, k);
+    struct aside *slow = xlat_aside(x, ASIDE_SLOW, k);
     leave_by_bits(x, VCPU_OFF(efer), EFER_SCE, CC_Z, slow);
     leave_by_bits(x, VCPU_OFF(rflags), (uint32_t)FL_AC, CC_NZ, slow); /* so it is clear in the kernel, too */
     xlat_page_offset(x, R11, xlat_next_off(x, k));
@@ -122,7 +122,7 @@ static void xlat_enter_user(struct xlat *x, unsigned k)
     xlat_branch_begin(x, BIT_OF(RCX) | BIT_OF(R11));
     xlat_displace(x, R10);
     unsigned s = xlat_scratch(x, k, BIT_OF(RAX) | BIT_OF(RCX) | BIT_OF(R10) | BIT_OF(R11));
-    struct aside *slow = xlat_branch_aside(x, ASIDE_SLOW, k);
+    struct aside *slow = xlat_aside(x, ASIDE_SLOW, k);
     leave_by_bits(x, VCPU_OFF(efer), EFER_SCE, CC_Z, slow);
     leave_by_bits(x, VCPU_OFF(ev.waiting), 0xff, CC_NZ, slow);
     e_alu_imm(e, true, ALU_TEST, R11, (uint32_t)~ORDINARY);

@@ -109,6 +109,10 @@ void bt_emit_thunks(struct bt *bt)
     mark(bt, &e, &bt->thunk.exit_link);
     e_store32(&e, R11, BT_OFF(exit_link));
     emit_leave(&e, BT_EXIT_LINK, true);
+    mark(bt, &e, &bt->thunk.exit_link_entry);
+    e_store32(&e, R11, BT_OFF(exit_link));
+    e_load(&e, RAX, GPR_OFF(RAX));
+    emit_leave(&e, BT_EXIT_LINK, false);
     mark(bt, &e, &bt->thunk.exit_poll);
     emit_leave(&e, BT_EXIT_POLL, true);
     mark(bt, &e, &bt->thunk.exit_stale);

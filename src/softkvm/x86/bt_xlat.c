@@ -213,9 +213,18 @@ static void register_uses(struct xlat *x)
     }
 }
 
+static bool leaves_flags(const struct insn *i, enum how h)
+{
+    const uint32_t hows = BIT(HOW_LEA) | BIT(HOW_SKIP) | BIT(HOW_PUSH) | BIT(HOW_POP) | BIT(HOW_LEAVE) | BIT(HOW_JMP) | BIT(HOW_CALL) |
+                          BIT(HOW_JMP_IND) | BIT(HOW_CALL_IND) | BIT(HOW_RET);
+    if (h == HOW_PLAIN)
+        return !(i->desc->flags & (ISA_RFLAGS | ISA_WFLAGS)) && !(xlat_traits(i) & T_KILLS);
+    return BIT(h) & hows;
+}
+
 static void flags_liveness(struct xlat *x)
 {
-    bool live = true;
+    bool live = true, last = true;
     for (unsigned k = x->n; k-- > 0;) {
         const struct insn *i = &x->insns[k];
         enum how h = (enum how)x->how[k];
@@ -227,7 +236,9 @@ static void flags_liveness(struct xlat *x)
             live = true;
         else if (h == HOW_PLAIN && (xlat_traits(i) & T_KILLS))
             live = false;
+        last = last && leaves_flags(i, h);
         x->flags_live[k] = live;
+        x->flags_last[k] = live && last;
     }
 }
 
@@ -297,7 +308,7 @@ unsigned xlat_scratch(struct xlat *x, unsigned k, unsigned avoid)
 struct aside *xlat_aside(struct xlat *x, unsigned kind, unsigned k)
 {
     struct aside *a = &x->asides[x->nasides++];
-    *a = (struct aside){.kind = kind, .insn = (uint8_t)k, .displaced = x->displaced, .home = x->home, .x87 = x->x87};
+    *a = (struct aside){.kind = kind, .insn = (uint8_t)k, .displaced = x->displaced, .home = x->home, .x87 = x->x87, .flags_saved = x->flags_saved};
     return a;
 }
 
@@ -344,6 +355,7 @@ static void emit_asides(struct xlat *x)
             x->displaced = a->displaced;
             x->home = a->home;
             x->x87 = a->x87;
+            x->flags_saved = a->flags_saved;
             if (a->kind == ASIDE_SLOW) {
                 emit_aside_slow(x, a);
             } else if (a->kind == ASIDE_CROSS) {

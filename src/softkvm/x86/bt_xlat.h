@@ -49,9 +49,11 @@ struct xlat {
     uint16_t displaced, home;
     uint32_t x87;        /* struct fpu's note to leave at an exit here, 0 none */
     bool x87_page;       /* its note_page is this block's */
+    bool flags_saved;    /* the flags are in bt.flags until the block's end; the host's are scratch */
     struct insn insns[BT_MAX_INSNS];
     uint8_t at[BT_MAX_INSNS], how[BT_MAX_INSNS];
     bool flags_live[BT_MAX_INSNS]; /* before the instruction */
+    bool flags_last[BT_MAX_INSNS]; /* and nothing touches them up to the block's end, which takes them from bt.flags */
     uint16_t reads[BT_MAX_INSNS], writes[BT_MAX_INSNS]; /* general registers; reads include those of addresses */
     struct bt_insn map[BT_MAX_INSNS];
     struct bt_link links[BT_MAX_LINKS];
@@ -147,7 +149,6 @@ void xlat_syscall(struct xlat *x, unsigned k);
 /* ---- bt_flow.c ---- */
 /* The parts of a branch by lookup, for those that go to the other ring (BT_KERNEL, BT_USER): bt_flow.c has the rules. */
 void xlat_branch_begin(struct xlat *x, unsigned needed);
-struct aside *xlat_branch_aside(struct xlat *x, unsigned kind, unsigned k);
 void xlat_branch_probe(struct xlat *x, unsigned t, struct aside *miss, unsigned ring);
 void xlat_branch_jump(struct xlat *x, unsigned ring);
 void xlat_page_offset(struct xlat *x, unsigned reg, int32_t off); /* reg = linear address page + off */
