@@ -78,12 +78,20 @@ void xlat_aside_cross(struct xlat *x, const struct aside *a)
     e_jump_to(e, a->back);
 }
 
+static unsigned power_of_two(unsigned size)
+{
+    unsigned p = 1;
+    while (p < size)
+        p *= 2;
+    return p;
+}
+
 /* Alignment is the cheaper question where the address is a register as it stands; `last`: s has the address of the last byte. */
 static void check_crossing(struct xlat *x, const struct access *a, unsigned slow, const struct ea *ea, bool bare, bool last)
 {
     struct emit *e = &x->e;
     if (last)
-        e_alu_imm(e, false, ALU_TEST, a->s, (uint32_t)PAGE_SIZE - a->size);
+        e_alu_imm(e, false, ALU_TEST, a->s, (uint32_t)PAGE_SIZE - power_of_two(a->size));
     else
         e_test8(e, bare ? ea->base : a->s, a->size - 1);
     uint8_t *jump = e_jump(e, last ? CC_Z : CC_NZ);
@@ -189,7 +197,7 @@ void xlat_access(struct xlat *x, struct access *a, const struct ea *ea)
     }
     take_registers(x, a, ea);
     struct ea now = *ea;
-    bool bare = ea->base < 16 && ea->index == REG_NONE && !ea->disp && !has_seg(ea) && (a->size <= 8 || a->must_align);
+    bool bare = ea->base < 16 && ea->index == REG_NONE && !ea->disp && !has_seg(ea) && (a->must_align || (a->size <= 8 && a->size == power_of_two(a->size)));
     bool last = !bare && !a->must_align && ea->disp < INT32_MAX - 64;
     if (last)
         now.disp += (int32_t)a->size - 1;
