@@ -85,12 +85,14 @@ struct bt_writer {
 #define BT_WRITER_SET  1u
 #define BT_WRITER_MANY 2u
 
-/* An address space that is not current: the entries of its pages, and its code's tag. */
+/* An address space that is not current: the entries of its pages, its code's tag, and the targets of its branches. */
 struct bt_space {
     bool valid;
     uint16_t pcid;
-    unsigned count;
+    uint32_t key; /* of the blocks in `jumps` */
+    unsigned count, njumps;
     uint64_t used, code_tag;
+    struct { uint64_t rip, host; } jumps[BT_JUMP_LOG];
     struct bt_saved {
         uint64_t page; /* number | permissions << BT_SAVED_SHIFT: bit ring * 2 + access */
         uint64_t delta;
@@ -189,6 +191,7 @@ void bt_tlb_flush_page(struct vcpu *v, uint64_t la, unsigned large_shift); /* an
 void bt_tlb_switch(struct vcpu *v, unsigned from, unsigned to, bool keep);
 void bt_tlb_forget(struct vcpu *v, unsigned pcid);
 void bt_tlb_forget_all(struct vcpu *v);
+void bt_tlb_forget_jumps(struct vcpu *v); /* of all address spaces that are not current */
 /* No linear page of this vCPU leads to the guest page for writing any more. It is held, or the caller's own. */
 void bt_tlb_unwrite(struct vcpu *v, uint64_t gpa, const uint8_t *host);
 bool bt_tlb_may_write(struct vcpu *v, uint64_t gpa); /* could one? Any thread, once bt_is_code(gpa) */

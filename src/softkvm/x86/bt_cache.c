@@ -146,6 +146,7 @@ static void all_jumps_clear(struct softkvm_vm *vm)
     for (unsigned i = 0, n = atomic_load(&vm->nvcpus); i < n; i++) {
         bt_jumps_clear(atomic_load(&vm->vcpus[i]), BT_KERNEL);
         bt_jumps_clear(atomic_load(&vm->vcpus[i]), BT_USER);
+        bt_tlb_forget_jumps(atomic_load(&vm->vcpus[i]));
     }
 }
 

@@ -46,6 +46,26 @@ static bool record(const struct bt_cpu *c, uint64_t page, struct bt_saved *r)
     return r->delta != 0;
 }
 
+static void save_jumps(const struct bt_cpu *c, struct bt_space *s)
+{
+    const struct bt_jumps *j = &c->jump[BT_USER];
+    s->key = c->key & ~(uint32_t)BT_KEY_USER;
+    s->njumps = 0;
+    for (unsigned n = 0; j->count <= BT_JUMP_LOG && n < j->count; n++) {
+        unsigned slot = j->filled[n];
+        s->jumps[s->njumps].rip = j->e[slot].rip;
+        s->jumps[s->njumps++].host = j->e[slot].host;
+    }
+}
+
+static void restore_jumps(struct vcpu *v, const struct bt_space *s)
+{
+    if (s->key != (v->bt.key & ~(uint32_t)BT_KEY_USER))
+        return;
+    for (unsigned n = 0; n < s->njumps; n++)
+        bt_jumps_add(v, BT_USER, s->jumps[n].rip, (const uint8_t *)(uintptr_t)s->jumps[n].host);
+}
+
 /* Empties the local log into a list, as far as that has room. */
 static void save(struct vcpu *v, unsigned pcid)
 {
@@ -58,6 +78,7 @@ static void save(struct vcpu *v, unsigned pcid)
     s->pcid = (uint16_t)pcid;
     s->used = ++c->uses;
     s->code_tag = c->code_tag[BT_USER];
+    save_jumps(c, s);
     s->count = 0;
     for (unsigned n = 0; n < log->count && s->count < BT_SPACE_MAX; n++)
         if (record(c, log->page[n], &s->saved[s->count]))
@@ -108,6 +129,7 @@ static void restore(struct vcpu *v, struct bt_space *s)
     check_writes(v, s, t);
     c->code_tag[BT_USER] = s->code_tag;
     c->user_code = true;
+    restore_jumps(v, s);
     s->valid = false;
 }
 
@@ -137,4 +159,10 @@ void bt_tlb_forget_all(struct vcpu *v)
 {
     for (unsigned n = 0; n < BT_SPACES; n++)
         v->bt.space[n].valid = false;
+}
+
+void bt_tlb_forget_jumps(struct vcpu *v)
+{
+    for (unsigned n = 0; n < BT_SPACES; n++)
+        v->bt.space[n].njumps = 0;
 }
