@@ -58,6 +58,7 @@ static void on_tick(void)
     if (ticks < 3)
         return;
     guest_vcpu->run->immediate_exit = 1;
+    cpu_request(guest_vcpu, REQ_TICK);
     bt_poke(guest_vcpu);
 }
 

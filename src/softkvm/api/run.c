@@ -297,7 +297,7 @@ static int serve_requests(struct vcpu *v)
     if (likely(atomic_load(&v->mp_state) == KVM_MP_STATE_RUNNABLE))
         return RUN_GO;
     int r = wait_until_runnable(v);
-    if (r == RUN_GO && v->api->sigmask.set)
+    if (r == RUN_GO && (v->api->sigmask.set || v->bt.on)) /* it did not tick for a vCPU that waits */
         worker_tick(v->vm);
     return r;
 }

@@ -41,16 +41,14 @@ static void tick(struct softkvm_vm *vm, struct worker *w)
         struct vcpu *v = atomic_load(&vm->vcpus[i]);
         if (atomic_load(&v->api->waiting))
             continue;
-        if (atomic_load(&v->bt.running)) { /* translated code does not see immediate_exit by itself */
-            if (api_immediate_exit(v))
-                bt_poke(v);
-            atomic_store(&w->ticking, true);
+        /* Translated code does not see immediate_exit by itself. */
+        bool translated = atomic_load(&v->bt.running), masked = atomic_load(&v->api->sigmask.running);
+        if (masked || (translated && api_immediate_exit(v))) {
+            cpu_request(v, REQ_TICK);
+            bt_poke(v);
         }
-        if (!atomic_load(&v->api->sigmask.running))
-            continue;
-        cpu_request(v, REQ_TICK);
-        bt_poke(v);
-        atomic_store(&w->ticking, true);
+        if (masked || translated)
+            atomic_store(&w->ticking, true);
     }
 }
 

@@ -67,6 +67,7 @@ struct timers {
     struct vm_timer *heap[TIMERS_MAX]; /* binary heap by deadline */
     unsigned count;
     struct vm_timer *running; /* whose callback is under way */
+    uint64_t asleep_until;    /* what the thread sleeps for; 0: it is awake and looks at the heap before it sleeps */
     pthread_t thread;
     bool started, stop;
 };

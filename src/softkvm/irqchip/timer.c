@@ -2,8 +2,9 @@
 /*
  * The VM's timers: one thread that sleeps until the earliest of a binary heap of CLOCK_MONOTONIC deadlines.
  *
- * Arming wakes the thread only when the new deadline is the earliest. The thread asks for a timer slack of 1 ns, as the default of
- * 50 us would be the largest part of a timer interrupt's latency.
+ * Arming wakes the thread only when it would sleep too long. After a cancel it wakes up for nothing at most once, at the old deadline: a guest that
+ * goes idle and comes back moves its timer each time. The thread asks for a timer slack of 1 ns, as the default of 50 us would be the
+ * largest part of a timer interrupt's latency.
  */
 #include <errno.h>
 #include <signal.h>
@@ -89,6 +90,18 @@ static void fire_first(struct timers *t)
     pthread_cond_broadcast(&t->done);
 }
 
+/* Until the deadline or a wake-up; UINT64_MAX is a deadline that never comes. */
+static void sleep_until(struct timers *t, uint64_t deadline)
+{
+    struct timespec ts = {.tv_sec = (time_t)(deadline / NS_PER_S), .tv_nsec = (long)(deadline % NS_PER_S)};
+    t->asleep_until = deadline;
+    if (deadline == UINT64_MAX)
+        pthread_cond_wait(&t->wake, &t->lock);
+    else
+        pthread_cond_timedwait(&t->wake, &t->lock, &ts);
+    t->asleep_until = 0;
+}
+
 static void *timer_thread(void *opaque)
 {
     struct timers *t = opaque;
@@ -96,17 +109,11 @@ static void *timer_thread(void *opaque)
     prctl(PR_SET_TIMERSLACK, 1);
     pthread_mutex_lock(&t->lock);
     while (!t->stop) {
-        if (!t->count) {
-            pthread_cond_wait(&t->wake, &t->lock);
-            continue;
-        }
-        uint64_t first = t->heap[0]->deadline;
-        if (first > now_ns()) {
-            struct timespec ts = {.tv_sec = (time_t)MIN(first / NS_PER_S, (uint64_t)INT64_MAX / NS_PER_S), .tv_nsec = (long)(first % NS_PER_S)};
-            pthread_cond_timedwait(&t->wake, &t->lock, &ts);
-            continue;
-        }
-        fire_first(t);
+        uint64_t first = t->count ? t->heap[0]->deadline : UINT64_MAX;
+        if (first > now_ns())
+            sleep_until(t, first);
+        else
+            fire_first(t);
     }
     pthread_mutex_unlock(&t->lock);
     return NULL;
@@ -165,9 +172,12 @@ void timer_arm(struct timers *t, struct vm_timer *tm, uint64_t deadline, bool wa
     heap_remove(t, tm);
     tm->gen++;
     heap_insert(t, tm, deadline);
-    if (tm->slot == 1)
-        pthread_cond_signal(&t->wake);
+    bool too_long = deadline < t->asleep_until;
+    if (too_long)
+        t->asleep_until = deadline; /* as far as others are concerned who arm before it has woken up */
     pthread_mutex_unlock(&t->lock);
+    if (too_long)
+        pthread_cond_signal(&t->wake); /* the lock is free for it */
 }
 
 void timer_cancel(struct timers *t, struct vm_timer *tm, bool wait)

@@ -23,8 +23,8 @@
  *   Memory that is in two slots, and not read-only in both, is not translated.
  * - Blocks are dropped with all other vCPUs held (vm_exclusive_begin); memory of dropped blocks is reused when the whole cache is.
  *
- * Interrupting: each way round a loop stores to v->bt.poll, and each branch by lookup to v->bt.page, which lies there too; bt_poke() makes that page
- * read-only, and the fault leads out. The VMM's own stores to v->bt.page just make it writable again, so the requests are looked at behind them.
+ * Interrupting: each jump back reads where v->bt.poll points to, which needs no flags; bt_poke() makes it point to where nothing can be, and the fault
+ * leads out. Calls and branches by lookup, whose flags are saved, test v->requests. In each case the interpreter executes the branch.
  */
 #ifndef LODGE_SOFTKVM_X86_BT_H
 #define LODGE_SOFTKVM_X86_BT_H
@@ -102,10 +102,8 @@ struct bt_space {
 
 /* The translator's part of struct vcpu. */
 struct bt_cpu {
-    union {
-        uint8_t poll[4096] __attribute__((aligned(4096)));
-        uint64_t page;      /* linear address of the page that the running block lies in */
-    };
+    uint64_t page;          /* linear address of the page that the running block lies in */
+    _Atomic uint64_t poll;  /* &self, or BT_POKED */
     uint64_t jump_to;       /* host address to enter at */
     uint64_t host_rsp;
     uint64_t self;          /* this vcpu's address */
@@ -113,7 +111,7 @@ struct bt_cpu {
     uint32_t flags;         /* arithmetic flags as AX has them (op.h), while they are not in the host's */
     uint32_t exit_kind;     /* enum bt_exit */
     uint32_t exit_insn;     /* bt_step(): block number << 8 | instruction */
-    int32_t exit_off;       /* BT_EXIT_POLL: target's offset from `page` */
+    int32_t exit_off;       /* BT_EXIT_GOTO: target's offset from `page` */
     uint32_t exit_link;     /* BT_EXIT_LINK: block number << 8 | link */
     uint32_t key;           /* the mode that `jump` holds blocks for */
     _Atomic bool running;   /* translated code may be running */
@@ -143,12 +141,10 @@ struct bt_cpu {
  * memory, or 0. The kernel's table ends where struct vcpu begins, the user's begins behind it (bt_entry()), so GS reaches both.
  */
 #define BT_TABLE_PAGES (1ull << 36)
-/* Offsets of polls in bt.poll: of a call, which is over then and leaves with exit_off; of a jump, which the interpreter executes then. */
-#define BT_POLL_AT     64
-#define BT_POLL_JUMP   72
+#define BT_POKED       (-4096ull) /* an address that user mode cannot read on any host */
 #define BT_TABLE_BYTES (BT_TABLE_PAGES * 16)
 
-enum bt_exit { BT_EXIT_LINK, BT_EXIT_STEP, BT_EXIT_POLL };
+enum bt_exit { BT_EXIT_LINK, BT_EXIT_STEP, BT_EXIT_GOTO };
 
 /* ---- for the API: creation and end. Called with libc allowed. ---- */
 /* Makes the VM's code cache of `bytes`; 0 or -errno (-EOPNOTSUPP: this host lacks FSGSBASE or BMI2). */

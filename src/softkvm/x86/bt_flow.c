@@ -47,10 +47,20 @@ static size_t jump_off(unsigned ring, size_t field)
     return BT_OFF(jump) + ring * sizeof(struct bt_jumps) + field;
 }
 
-/*
- * Finds the linear address in `t`, or leaves by `miss`; rax = index of its entry. The store to bt.page is the poll of these branches, and the
- * last thing that may fault: bt_trap() finds the way out by the displacement 11 bytes before it.
- */
+/* Leaves by `a` when the vCPU is wanted outside. Clobbers the flags. */
+static void test_requests(struct xlat *x, struct aside *a)
+{
+    struct emit *e = &x->e;
+    e8(e, 0x65); /* cmp dword gs:[requests], 0 */
+    e8(e, 0x83);
+    e8(e, 0x3c);
+    e8(e, 0x25);
+    e32(e, (uint32_t)offsetof(struct vcpu, requests));
+    e8(e, 0);
+    xlat_from(a, e_jump(e, CC_NZ));
+}
+
+/* Finds the linear address in `t`, or leaves by `miss`; rax = index of its entry. */
 void xlat_branch_probe(struct xlat *x, unsigned t, struct aside *miss, unsigned ring)
 {
     struct emit *e = &x->e;
@@ -60,6 +70,7 @@ void xlat_branch_probe(struct xlat *x, unsigned t, struct aside *miss, unsigned 
     e32(e, BT_JUMP_MASK);
     e_indexed(e, 0x3b, t, jump_off(ring, offsetof(struct bt_jumps, e[0].rip))); /* cmp t, ... */
     xlat_from(miss, e_jump(e, CC_NZ));
+    test_requests(x, miss);
     e8(e, 0x48 | t >> 3); /* and t, ~0xfff */
     e8(e, 0x81);
     e8(e, 0xe0 | (t & 7));
@@ -157,7 +168,8 @@ void xlat_goto(struct xlat *x, int32_t off, unsigned k)
 static void poll(struct xlat *x, unsigned k)
 {
     xlat_aside(x, ASIDE_SLOW, k);
-    e_store32(&x->e, RAX, BT_OFF(poll) + BT_POLL_JUMP);
+    e_load(&x->e, R11, BT_OFF(poll)); /* R11 is one of BT_SPARE */
+    e_mem(&x->e, 0, 0x8b, R11, &(struct place){R11, REG_NONE, 0, 0});
 }
 
 void xlat_jmp(struct xlat *x, const struct insn *i, unsigned k)
@@ -339,13 +351,10 @@ void xlat_call(struct xlat *x, const struct insn *i, unsigned k)
     }
     xlat_branch_begin(x, 0);
     struct access a = push_access(x, k, 0);
+    if (leads_back(x, off, k))
+        test_requests(x, &x->asides[a.slow]);
     xlat_page_offset(x, RAX, xlat_next_off(x, k));
     xlat_op(x, 8, 0x89, RAX, &a);
     xlat_move_rsp(x, -8);
-    if (leads_back(x, off, k)) {
-        settle_for_entry(x);
-        e_store_imm32(&x->e, BT_OFF(exit_off), (uint32_t)off);
-        e_store32(&x->e, RAX, BT_OFF(poll) + BT_POLL_AT);
-    }
     xlat_goto(x, off, k);
 }

@@ -83,7 +83,7 @@ struct bt {
     struct bt_page *pages[1 << 12];
     struct {
         uint32_t page_bits, other_bits; /* constants: the bits of an address that index a table, rotated by TABLE_ROTATE, and all others */
-        uint32_t enter, exit_insn, exit_insn_flags, exit_link, exit_link_entry, exit_poll, exit_stale;
+        uint32_t enter, exit_insn, exit_insn_flags, exit_link, exit_link_entry, exit_goto, exit_stale;
     } thunk; /* code offsets */
 };
 #define BT_GPA_MAX BIT64(46)
@@ -182,10 +182,6 @@ static inline long bt_syscall3(long n, void *p, unsigned long len, long x)
     long r;
     __asm__ volatile("syscall" : "=a"(r) : "a"(n), "D"(p), "S"(len), "d"(x) : "rcx", "r11", "memory");
     return r;
-}
-static inline long bt_mprotect(void *p, unsigned long n, long prot)
-{
-    return bt_syscall3(SYS_mprotect, p, n, prot);
 }
 static inline long bt_madvise(void *p, unsigned long n, long advice)
 {

@@ -3,7 +3,7 @@
  * The translator's loop: find the block for rip, run until the code leaves, do what it left for.
  *
  * Everything that the interpreter's loop looks at before an instruction (requests, RF, a restarted instruction) is looked at here before a block is
- * entered; within translated code only the poll stores do.
+ * entered; within translated code only the polls do.
  */
 #include "softkvm/x86/bt_priv.h"
 #include "softkvm/x86/fpu.h"
@@ -244,9 +244,8 @@ static const uint8_t *left(struct vcpu *v)
         v->rip = v->bt.page + v->vm->bt->blocks[v->bt.exit_link >> 8]->links[v->bt.exit_link & 0xff].off;
         return cpu_interrupted(v) ? NULL : follow_link(v, v->bt.exit_link);
     case BT_EXIT_STEP: return NULL;
-    case BT_EXIT_POLL:
+    case BT_EXIT_GOTO:
         v->rip = v->bt.page + (uint64_t)(int64_t)v->bt.exit_off;
-        v->bt.stats.polls++;
         return NULL;
     }
     return NULL;
@@ -262,7 +261,6 @@ int bt_loop(struct vcpu *v)
 {
     struct bt_block *b;
     for (;;) {
-        atomic_store_explicit(&v->bt.running, true, memory_order_seq_cst);
         if (unlikely(cpu_interrupted(v) || v->io_done || ((v->rflags & FL_RF) && !usable(v)))) {
             enum cpu_stop stop = interp_step_slow(v);
             if (stop != STOP_NONE)
@@ -300,6 +298,8 @@ void bt_begin(struct vcpu *v)
     current = v;
     v->bt.saved_gs = read_gs();
     write_gs((uint64_t)(uintptr_t)v);
+    atomic_store_explicit(&v->bt.running, true, memory_order_relaxed);
+    atomic_store(&v->bt.poll, (uint64_t)(uintptr_t)&v->bt.self); /* before bt_loop() looks at the requests */
 }
 
 void bt_end(struct vcpu *v)
@@ -311,8 +311,7 @@ void bt_end(struct vcpu *v)
 
 void bt_poke(struct vcpu *v)
 {
-    if (v->bt.on && atomic_load(&v->bt.running))
-        bt_mprotect(v->bt.poll, PAGE_SIZE, PROT_READ);
+    atomic_store(&v->bt.poll, BT_POKED);
 }
 
 /* ---- traps in translated code ---- */
@@ -342,32 +341,19 @@ static uint32_t slow_exit(struct bt *bt, uint32_t off)
     return b->insns[k].slow ? b->code + b->insns[k].slow : 0;
 }
 
-/* A store to the poll page at code offset `off`. */
-static uint32_t poll_exit(struct bt *bt, uint32_t off, uint64_t at)
-{
-    if (at >= BT_POLL_JUMP)
-        return slow_exit(bt, off);
-    if (at >= BT_POLL_AT)
-        return bt->thunk.exit_stale;
-    int32_t miss = *(const int32_t *)(const void *)(bt->rx + off - 11); /* bt_flow.c, branch_probe() */
-    return off - 7 + (uint32_t)miss;
-}
-
 uint64_t bt_trap(uint64_t pc, uint64_t addr)
 {
     struct vcpu *v = current;
     if (!v)
         return 0;
     struct bt *bt = v->vm->bt;
-    uint64_t off = pc - (uint64_t)(uintptr_t)bt->rx, at = addr - (uint64_t)(uintptr_t)v->bt.poll;
-    uint32_t to;
-    if (at < PAGE_SIZE) {
-        bt_mprotect(v->bt.poll, PAGE_SIZE, PROT_READ | PROT_WRITE);
-        if (off >= bt->size)
-            return pc;
-        to = poll_exit(bt, (uint32_t)off, at);
-    } else {
-        to = off < bt->size ? slow_exit(bt, (uint32_t)off) : 0;
+    uint64_t off = pc - (uint64_t)(uintptr_t)bt->rx;
+    if (off >= bt->size)
+        return 0;
+    if (addr == BT_POKED) { /* the exit looks at the requests */
+        atomic_store(&v->bt.poll, (uint64_t)(uintptr_t)&v->bt.self);
+        v->bt.stats.polls++;
     }
+    uint32_t to = slow_exit(bt, (uint32_t)off);
     return to ? (uint64_t)(uintptr_t)bt->rx + to : 0;
 }

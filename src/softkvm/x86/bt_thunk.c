@@ -113,11 +113,11 @@ void bt_emit_thunks(struct bt *bt)
     e_store32(&e, R11, BT_OFF(exit_link));
     e_load(&e, RAX, GPR_OFF(RAX));
     emit_leave(&e, BT_EXIT_LINK, false);
-    mark(bt, &e, &bt->thunk.exit_poll);
-    emit_leave(&e, BT_EXIT_POLL, true);
+    mark(bt, &e, &bt->thunk.exit_goto);
+    emit_leave(&e, BT_EXIT_GOTO, true);
     mark(bt, &e, &bt->thunk.exit_stale);
     e_load(&e, RAX, GPR_OFF(RAX));
-    emit_leave(&e, BT_EXIT_POLL, false);
+    emit_leave(&e, BT_EXIT_GOTO, false);
     mark(bt, &e, &bt->start);
     bt->used = bt->start;
 }

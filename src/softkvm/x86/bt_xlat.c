@@ -339,7 +339,7 @@ static void emit_aside_leave(struct xlat *x, const struct aside *a)
     xlat_flags_restore(x);
     xlat_settle(x);
     e_store_imm32(&x->e, BT_OFF(exit_off), (uint32_t)a->target);
-    e_jump_to(&x->e, x->bt->rw + x->bt->thunk.exit_poll);
+    e_jump_to(&x->e, x->bt->rw + x->bt->thunk.exit_goto);
 }
 
 static void emit_asides(struct xlat *x)

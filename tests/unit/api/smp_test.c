@@ -217,6 +217,59 @@ static void idle_costs_nothing(void)
     pthread_join(r.thread, NULL);
 }
 
+static uint64_t now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* A look at what the guest writes meanwhile. */
+static __attribute__((no_sanitize("thread"))) uint32_t peek(const struct guest *g, unsigned at)
+{
+    return *(const volatile uint32_t *)(const void *)(g->ram + at);
+}
+
+/* From an interrupt message to its handler on a vCPU in the tightest of loops. A busy host takes longer, but not always. */
+static void reaches_running_vcpu(void)
+{
+    struct guest *g = guest_new(1, GUEST_SPLIT | GUEST_CPUID);
+    struct kvm_msi msi = {.address_lo = 0xfee00000, .data = 0x40};
+    /* The handler at 0x6000: push rax; push rcx; push rdx; inc dword [0x3000]; x2APIC EOI; pop...; iretq */
+    static const uint8_t handler[] = {0x50, 0x51, 0x52, 0xff, 0x04, 0x25, 0, 0x30, 0, 0, 0xb9, 0x0b, 0x08, 0, 0, 0x31, 0xc0, 0x31, 0xd2, 0x0f, 0x30,
+                                      0x5a, 0x59, 0x58, 0x48, 0xcf};
+    memcpy(g->ram + 0x6000, handler, sizeof(handler));
+    memcpy(g->ram + 0x5000 + 16 * 0x40, &(uint64_t){0x8e0000086000}, 8);
+    guest_long(g, 0, 0x1000, CODE(0xfb, 0xff, 0x04, 0x25, 0, 0x30, 0, 0, 0xeb, 0xfe)); /* sti; inc dword [0x3000]; jmp $ */
+    struct kvm_sregs sregs;
+    OK(g->vcpu[0], KVM_GET_SREGS, &sregs);
+    sregs.apic_base |= 3 << 10;
+    sregs.idt = (struct kvm_dtable){.base = 0x5000, .limit = 0xfff};
+    OK(g->vcpu[0], KVM_SET_SREGS, &sregs);
+    struct kvm_lapic_state l;
+    OK(g->vcpu[0], KVM_GET_LAPIC, &l);
+    memcpy(l.regs + 0xf0, &(uint32_t){0x1ff}, 4);
+    OK(g->vcpu[0], KVM_SET_LAPIC, &l);
+    struct runner r;
+    uint64_t best = UINT64_MAX;
+    runner_start(&r, g, 0);
+    for (uint32_t n = 1; best >= 50000; n++) {
+        CHECK(n < 5000);
+        while (peek(g, 0x3000) < n)
+            CHECK(!r.done);
+        usleep(100);
+        uint64_t start = now();
+        OK(g->vm, KVM_SIGNAL_MSI, &msi);
+        while (peek(g, 0x3000) == n)
+            CHECK(!r.done);
+        best = MIN(best, now() - start);
+    }
+    memset(g->ram + 0x5000, 0, 0x1000);
+    OK(g->vm, KVM_SIGNAL_MSI, &msi); /* without a gate it shuts down */
+    CHECK(runner_done(&r, 5000));
+    CHECK_EQ(runner_join(&r), KVM_EXIT_SHUTDOWN);
+}
+
 /* Who asks for a vCPU's state waits until its KVM_RUN is over. */
 struct asker {
     struct guest *g;
@@ -264,6 +317,7 @@ const struct test tests[] = {
     {"ipi ping-pong", ipi_ping_pong, NULL},
     {"spinner gives way", spinner_gives_way, EMULATED},
     {"idle costs nothing", idle_costs_nothing, "as with ioctl waits for run"},
+    {"interrupt reaches running vcpu", reaches_running_vcpu, EMULATED},
     {"ioctl waits for run", ioctl_waits_for_run, "without a signal the kernel's vCPU does not look at immediate_exit"},
     {NULL, NULL, NULL},
 };
