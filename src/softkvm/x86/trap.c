@@ -42,6 +42,12 @@ static bool ours(uint64_t rip, uint64_t vector)
     return (p >= trap.begin && p < trap.end) || (p >= fpu_ops_begin && p < fpu_ops_end);
 }
 
+/* By kill(), say: not the running instruction's doing. */
+static bool was_sent(const siginfo_t *info)
+{
+    return info->si_code <= 0;
+}
+
 static void pass_on(int sig, siginfo_t *info, void *ctx)
 {
     const struct sigaction *old = behind(sig);
@@ -49,10 +55,12 @@ static void pass_on(int sig, siginfo_t *info, void *ctx)
         old->sa_sigaction(sig, info, ctx);
     else if (old->sa_handler != SIG_DFL && old->sa_handler != SIG_IGN)
         old->sa_handler(sig);
-    else {
+    else if (old->sa_handler == SIG_DFL || !was_sent(info)) {
         trap_busy = true;
         signal(sig, SIG_DFL); /* the instruction runs again, and ends the process */
         trap_busy = false;
+        if (was_sent(info))
+            raise(sig); /* which this handler's end lets through */
     }
 }
 
@@ -60,12 +68,12 @@ static void on_signal(int sig, siginfo_t *info, void *ctx)
 {
     ucontext_t *uc = ctx;
     greg_t *r = uc->uc_mcontext.gregs;
-    uint64_t next = bt_trap((uint64_t)r[REG_RIP], (uint64_t)(uintptr_t)info->si_addr);
+    uint64_t next = was_sent(info) ? 0 : bt_trap((uint64_t)r[REG_RIP], (uint64_t)(uintptr_t)info->si_addr);
     if (next) {
         r[REG_RIP] = (greg_t)next;
         return;
     }
-    if (!ours((uint64_t)r[REG_RIP], (uint64_t)r[REG_TRAPNO])) {
+    if (was_sent(info) || !ours((uint64_t)r[REG_RIP], (uint64_t)r[REG_TRAPNO])) {
         pass_on(sig, info, ctx);
         return;
     }

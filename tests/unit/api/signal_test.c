@@ -3,7 +3,9 @@
 #include "threads.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #define EMULATED "a software-only /dev/kvm emulates this loop without an end"
 #define KICK  (SIGRTMIN + 3)
@@ -202,7 +204,42 @@ static void mask_arguments(void)
     OK(g->vcpu[0], KVM_SET_SIGNAL_MASK, 0);
 }
 
+/* The signal that ends a process to which it is sent, 0 if none; `running`: to the thread of a vCPU that executes guest code. */
+static int end_by_sent_fault(int sig, bool running)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        signal(sig, SIG_DFL); /* a sanitizer has its own */
+        struct guest *g = guest_new(1, 0); /* a parent's VM is not its child's */
+        guest_long(g, 0, 0x1000, CODE(0xff, 0x04, 0x25, 0, 0x30, 0, 0, 0xeb, 0xf7)); /* inc dword [0x3000]; jmp back */
+        struct runner r;
+        struct rlimit no_core = {0, 0};
+        setrlimit(RLIMIT_CORE, &no_core);
+        if (running) {
+            runner_start(&r, g, 0);
+            usleep(20000);
+            send(&r, sig);
+        } else {
+            raise(sig);
+        }
+        usleep(2000000);
+        _exit(0);
+    }
+    int status = -1;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+/* SIGSEGV and SIGFPE are not always softkvm's own: kill() ends the process as ever. */
+static void sent_faults(void)
+{
+    CHECK_EQ(end_by_sent_fault(SIGSEGV, false), SIGSEGV);
+    CHECK_EQ(end_by_sent_fault(SIGFPE, false), SIGFPE);
+    CHECK_EQ(end_by_sent_fault(SIGSEGV, true), SIGSEGV);
+}
+
 const struct test tests[] = {
+    {"sent faults", sent_faults, EMULATED}, /* before softkvm has its handlers in this process */
     {"kick a running vcpu", kick_running, EMULATED},
     {"kick a halted vcpu", kick_halted, NULL},
     {"empty handler while halted", empty_handler_while_halted, NULL},
