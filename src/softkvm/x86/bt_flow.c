@@ -203,8 +203,8 @@ void xlat_jcc(struct xlat *x, const struct insn *i, unsigned k)
 
 /* ---- the stack ---- */
 
-/* The eight bytes at rsp + disp. */
-static void stack_access(struct xlat *x, struct access *a, int8_t disp)
+/* The a->size bytes at rsp + disp. */
+static void stack_access(struct xlat *x, struct access *a, int32_t disp)
 {
     xlat_access(x, a, &(struct ea){RSP, REG_NONE, 0, SEG_SS, disp});
 }
@@ -230,35 +230,65 @@ static void push_mem(struct xlat *x, const struct insn *i, unsigned k)
     xlat_move_rsp(x, -8);
 }
 
-void xlat_push(struct xlat *x, const struct insn *i, unsigned k)
+/*
+ * How many pushes, or pops, from k on can share one check, and which registers they have. Three registers stay for the check; rsp as an operand changes
+ * within the run, so it is alone.
+ */
+static unsigned stack_run(const struct xlat *x, unsigned k, unsigned *regs)
 {
-    if (i->ops[0].kind == OPK_MEM) {
-        push_mem(x, i, k);
-        return;
+    unsigned n = 0, how = x->how[k];
+    *regs = 0;
+    for (; k + n < x->n && n < 15 && x->how[k + n] == how; n++) {
+        const struct operand *o = &x->insns[k + n].ops[0];
+        unsigned with = *regs | (o->kind == OPK_GPR ? BIT_OF(o->reg) : 0);
+        if (n && (o->kind == OPK_MEM || (with & BIT_OF(RSP)) || __builtin_popcount(SCRATCHABLE & ~with) < 3))
+            break;
+        *regs = with;
+        if (with & BIT_OF(RSP))
+            return 1;
     }
-    bool reg = i->ops[0].kind == OPK_GPR;
-    unsigned r = i->ops[0].reg, keep = reg ? BIT_OF(r) : 0;
-    struct access a = {.k = k, .size = 8, .write = true, .flags_live = x->flags_live[k], .avoid = keep};
-    xlat_bring_back(x, keep);
-    stack_access(x, &a, -8);
-    if (reg) {
-        xlat_op(x, 8, 0x89, r, &a);
-    } else {
-        xlat_op(x, 8, 0xc7, 0, &a);
-        e32(&x->e, (uint32_t)i->imm);
-    }
-    xlat_move_rsp(x, -8);
+    return n;
 }
 
-void xlat_pop(struct xlat *x, const struct insn *i, unsigned k)
+unsigned xlat_pushes(struct xlat *x, unsigned k)
 {
-    unsigned r = i->ops[0].reg;
-    struct access a = {.k = k, .size = 8, .flags_live = x->flags_live[k], .avoid = BIT_OF(r)};
+    unsigned regs, n;
+    if (x->insns[k].ops[0].kind == OPK_MEM) {
+        push_mem(x, &x->insns[k], k);
+        return 1;
+    }
+    n = stack_run(x, k, &regs);
+    struct access a = {.k = k, .size = 8 * n, .write = true, .flags_live = x->flags_live[k], .avoid = regs};
+    xlat_bring_back(x, regs);
+    stack_access(x, &a, -8 * (int32_t)n);
+    a.at.disp += 8 * (int32_t)n;
+    for (unsigned j = 0; j < n; j++) {
+        const struct insn *i = &x->insns[k + j];
+        a.at.disp -= 8;
+        if (i->ops[0].kind == OPK_GPR) {
+            xlat_op(x, 8, 0x89, i->ops[0].reg, &a);
+        } else {
+            xlat_op(x, 8, 0xc7, 0, &a);
+            e32(&x->e, (uint32_t)i->imm);
+        }
+    }
+    xlat_move_rsp(x, -8 * (int32_t)n);
+    return n;
+}
+
+unsigned xlat_pops(struct xlat *x, unsigned k)
+{
+    unsigned regs, n = stack_run(x, k, &regs);
+    struct access a = {.k = k, .size = 8 * n, .flags_live = x->flags_live[k], .avoid = regs};
     stack_access(x, &a, 0);
-    xlat_op(x, 8, 0x8b, r, &a);
-    xlat_written(x, BIT_OF(r));
-    if (r != RSP)
-        xlat_move_rsp(x, 8);
+    for (unsigned j = 0; j < n; j++) {
+        xlat_op(x, 8, 0x8b, x->insns[k + j].ops[0].reg, &a);
+        a.at.disp += 8;
+    }
+    xlat_written(x, regs);
+    if (!(regs & BIT_OF(RSP)))
+        xlat_move_rsp(x, 8 * (int32_t)n);
+    return n;
 }
 
 void xlat_leave(struct xlat *x, unsigned k)

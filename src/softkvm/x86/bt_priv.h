@@ -33,6 +33,7 @@ struct bt_insn {
     uint16_t host; /* code offset from the block's, where the instruction begins; 0 for one that is never resumed at */
     uint16_t slow; /* the same of the exit that interprets it; 0 none */
     uint8_t at;    /* guest bytes from the block's start */
+    bool part;     /* of a run with the one before it: not to be resumed at */
 };
 
 struct bt_block {

@@ -199,7 +199,7 @@ static const uint8_t *interpret_one(struct vcpu *v, uint32_t at)
         return NULL;
     uint32_t key = mode_key(v);
     bool same = generation == bt->generation && !b->dead && flushes == v->bt.stats.flushes && key == b->key;
-    if (same && k + 1u < b->ninsns && v->rip == start + b->insns[k + 1].at)
+    if (same && k + 1u < b->ninsns && !b->insns[k + 1].part && v->rip == start + b->insns[k + 1].at)
         return bt->rx + b->code + b->insns[k + 1].host;
     if (unlikely((key ^ v->bt.key) & ~(uint32_t)BT_KEY_USER))
         return NULL;

@@ -228,10 +228,10 @@ static void flags_liveness(struct xlat *x)
     for (unsigned k = x->n; k-- > 0;) {
         const struct insn *i = &x->insns[k];
         enum how h = (enum how)x->how[k];
-        if (h == HOW_INTERP || h == HOW_JCC || h == HOW_SYSCALL || h == HOW_END || (h == HOW_SYS && i->op == OP_pushf))
-            live = true;
-        else if (h == HOW_SYS && i->op == OP_popf)
+        if (i->op == OP_sysret || i->op == OP_iret || i->op == OP_popf)
             live = false;
+        else if (h == HOW_INTERP || h == HOW_JCC || h == HOW_SYSCALL || h == HOW_END || (h == HOW_SYS && i->op == OP_pushf))
+            live = true;
         else if (h == HOW_PLAIN && (i->desc->flags & ISA_RFLAGS))
             live = true;
         else if (h == HOW_PLAIN && (xlat_traits(i) & T_KILLS))
@@ -417,7 +417,8 @@ void xlat_interp(struct xlat *x, unsigned k)
     x->x87_page = false;
 }
 
-static void xlat_insn(struct xlat *x, unsigned k)
+/* Returns how many instructions it has translated. */
+static unsigned xlat_insn(struct xlat *x, unsigned k)
 {
     const struct insn *i = &x->insns[k];
     x->map[k] = (struct bt_insn){.host = (uint16_t)(emit_off(&x->e) - x->b->code), .at = x->at[k]};
@@ -425,8 +426,8 @@ static void xlat_insn(struct xlat *x, unsigned k)
     case HOW_PLAIN: xlat_plain(x, i, k); break;
     case HOW_LEA: xlat_lea(x, i, k); break;
     case HOW_SKIP: break;
-    case HOW_PUSH: xlat_push(x, i, k); break;
-    case HOW_POP: xlat_pop(x, i, k); break;
+    case HOW_PUSH: return xlat_pushes(x, k);
+    case HOW_POP: return xlat_pops(x, k);
     case HOW_LEAVE: xlat_leave(x, k); break;
     case HOW_FLDCW: xlat_fldcw(x, i, k); break;
     case HOW_JCC: xlat_jcc(x, i, k); break;
@@ -441,6 +442,16 @@ static void xlat_insn(struct xlat *x, unsigned k)
     case HOW_CALL_IND: xlat_call(x, i, k); break;
     case HOW_INTERP:
     case HOW_END: xlat_interp(x, k); break;
+    }
+    return 1;
+}
+
+static void xlat_insns(struct xlat *x)
+{
+    for (unsigned k = 0, n; k < x->n; k += n) {
+        n = xlat_insn(x, k);
+        for (unsigned j = 1; j < n; j++)
+            x->map[k + j] = (struct bt_insn){.host = (uint16_t)(emit_off(&x->e) - x->b->code), .at = x->at[k + j], .part = true};
     }
 }
 
@@ -495,8 +506,7 @@ struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, u
     xlat_entry(x);
     b->code = emit_off(&x->e);
     b->entry = (uint8_t)(b->code - entry);
-    for (unsigned k = 0; k < x->n; k++)
-        xlat_insn(x, k);
+    xlat_insns(x);
     if (!ends_block((enum how)x->how[x->n - 1]))
         xlat_goto(x, xlat_next_off(x, x->n - 1), x->n);
     emit_asides(x);

@@ -156,8 +156,9 @@ void xlat_move_rsp(struct xlat *x, int32_t by);
 void xlat_entry(struct xlat *x); /* what lies before the block's code, for those who come by a lookup */
 /* Goes to the linear address page + off. k: the instruction that does, x->n behind the last one. */
 void xlat_goto(struct xlat *x, int32_t off, unsigned k);
-void xlat_push(struct xlat *x, const struct insn *i, unsigned k);
-void xlat_pop(struct xlat *x, const struct insn *i, unsigned k);
+/* The pushes or pops from k on that share one check; return how many. */
+unsigned xlat_pushes(struct xlat *x, unsigned k);
+unsigned xlat_pops(struct xlat *x, unsigned k);
 void xlat_leave(struct xlat *x, unsigned k);
 void xlat_ret(struct xlat *x, const struct insn *i, unsigned k);
 void xlat_call(struct xlat *x, const struct insn *i, unsigned k);
