@@ -72,6 +72,19 @@ int system_ioctl(uint32_t request, void *arg);
 int api_check_extension(const struct softkvm_vm *vm, uintptr_t cap); /* vm: NULL on the system descriptor */
 uint64_t api_supported_xcr0(void);
 
+/* ---- stats.c ---- */
+struct stats_file { /* what KVM_GET_STATS_FD lets others read */
+    void *map;      /* NULL until somebody asks */
+    size_t size;
+    int fd;
+    dev_t dev;
+    ino_t ino;
+};
+int stats_vm_fd(struct softkvm_vm *vm, void *arg);
+int stats_vcpu_fd(struct vcpu *v, void *arg);
+void stats_publish(struct vcpu *v); /* by the vCPU's thread */
+void stats_free(struct stats_file *f);
+
 /* ---- cpuid_table.c ---- */
 uint64_t cpuid_offered_xcr0(void); /* what KVM_GET_SUPPORTED_CPUID shows of xstate_supported() */
 
@@ -233,6 +246,7 @@ struct vm_api {
     pthread_mutex_t slots_mutex;   /* one change of slots, one look at dirty bitmaps, at a time */
     bool manual_dirty_log, dirty_initially_set; /* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
     bool exception_payload, triple_fault_event; /* capabilities that user space has enabled */
+    struct stats_file stats;
     unsigned max_vcpu_id;          /* from KVM_CAP_MAX_VCPU_ID; 0: not set */
     uint32_t nr_mmu_pages;
     uint64_t tsc_base;             /* host TSC at the VM's creation: guest TSCs start at 0 there, in step */
@@ -254,6 +268,8 @@ struct vcpu_api {
     _Atomic bool waiting;
     uint32_t poll_ns; /* how long the next wait polls before it sleeps */
     struct sigmask sigmask;
+
+    struct stats_file stats;
 
     /* fds.c */
     pthread_t runner; /* the thread whose KVM_RUN a shim has announced, while `announced`; guarded by the table's lock */

@@ -89,6 +89,17 @@ void bt_destroy(struct softkvm_vm *vm)
     vm->bt = NULL;
 }
 
+struct bt_usage bt_usage(struct softkvm_vm *vm)
+{
+    struct bt *bt = vm->bt;
+    if (!bt)
+        return (struct bt_usage){0};
+    bt_lock(bt);
+    struct bt_usage u = {bt->nblocks, bt->used - bt->start, bt->size, bt->arena_used, bt->generation};
+    bt_unlock(bt);
+    return u;
+}
+
 /* What a vCPU reserves besides its tables. None of it is resident before it is used. */
 static const struct {
     size_t where; /* of the pointer in struct bt_cpu */

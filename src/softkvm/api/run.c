@@ -453,6 +453,20 @@ static void end_running(struct vcpu *v)
         atomic_fetch_and(&v->requests, ~(uint32_t)REQ_EXIT);
 }
 
+static void count_exit(struct vcpu *v, int r)
+{
+    uint32_t reason = v->run->exit_reason;
+    if (r == 0)
+        STAT_ADD(v, exits, 1);
+    if (r == -EINTR)
+        STAT_ADD(v, signal_exits, 1);
+    else if (reason == KVM_EXIT_IRQ_WINDOW_OPEN)
+        STAT_ADD(v, irq_window_exits, 1);
+    else if (reason == KVM_EXIT_DEBUG)
+        STAT_ADD(v, debug_exits, 1);
+    stats_publish(v);
+}
+
 int run_ioctl(struct vcpu *v, void *arg)
 {
     (void)arg;
@@ -467,8 +481,7 @@ int run_ioctl(struct vcpu *v, void *arg)
     if (v->api->sigmask.set || v->bt.on)
         worker_tick(v->vm);
     int r = run_vcpu(v);
-    if (r == 0)
-        STAT_ADD(v, exits, 1);
+    count_exit(v, r);
     sync_out(v);
     run->if_flag = (v->rflags & FL_IF) != 0;
     run->cr8 = v->lapic ? lapic_tpr_get(v) : v->cr8;

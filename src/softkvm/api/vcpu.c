@@ -51,8 +51,10 @@ void vcpu_free(struct vcpu *v)
     interp_free(v);
     if (v->run)
         munmap(v->run, API_RUN_SIZE);
-    if (v->api)
+    if (v->api) {
         sigmask_free(&v->api->sigmask);
+        stats_free(&v->api->stats);
+    }
     free(v->api);
     free(v->cpuid);
     pthread_mutex_destroy(&v->lock);
@@ -237,6 +239,7 @@ static const struct vcpu_ioctl ioctls[] = {
     {KVM_HAS_DEVICE_ATTR, ARG_PTR, state_has_attr},
     {KVM_GET_DEVICE_ATTR, ARG_PTR, state_get_attr},
     {KVM_SET_DEVICE_ATTR, ARG_PTR, state_set_attr},
+    {KVM_GET_STATS_FD, ARG_VALUE, stats_vcpu_fd},
     {KVM_GET_TSC_KHZ, ARG_VALUE, state_get_tsc_khz},
     {KVM_SET_TSC_KHZ, ARG_VALUE, state_set_tsc_khz},
     {KVM_KVMCLOCK_CTRL, ARG_VALUE, kvmclock_ctrl},

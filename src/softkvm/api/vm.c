@@ -28,6 +28,7 @@ static void vm_destroy(struct softkvm_vm *vm)
     memslot_free_all(vm);
     pause_free(vm);
     bt_destroy(vm);
+    stats_free(&vm->api->stats);
     pthread_mutex_destroy(&vm->lock);
     free(vm->api);
     free(vm);
@@ -362,6 +363,7 @@ static const struct vm_ioctl ioctls[] = {
     {KVM_CLEAR_DIRTY_LOG, ARG_PTR, memslot_dirty_clear},
     {KVM_REGISTER_COALESCED_MMIO, ARG_PTR, coalesced_register},
     {KVM_UNREGISTER_COALESCED_MMIO, ARG_PTR, coalesced_unregister},
+    {KVM_GET_STATS_FD, ARG_VALUE, stats_vm_fd},
     {KVM_SET_NR_MMU_PAGES, ARG_VALUE, set_nr_mmu_pages},
     {KVM_GET_NR_MMU_PAGES, ARG_VALUE, get_nr_mmu_pages},
     {KVM_SET_TSS_ADDR, ARG_VALUE, set_tss_addr},

@@ -142,6 +142,7 @@ enum wait_result vcpu_wait(struct vcpu *v)
     uint64_t start = now_ns();
     enum wait_result result = WAIT_WOKEN;
     STAT_ADD(v, halts, 1);
+    stats_publish(v);
     if (v->api->sigmask.set || !poll_woken(v, start)) /* a blocked signal would not be seen by polling */
         result = sleep_until_woken(v);
     poll_adapt(v, now_ns() - start);

@@ -133,7 +133,7 @@ struct bt_cpu {
     struct bt_space space[BT_SPACES];
     struct bt_xpage xpage[BT_RINGS][BT_XPAGES];
     struct bt_jumps jump[BT_RINGS];
-    struct { uint64_t lookups, links, interps, translated, invalidated, flushes, polls; } stats;
+    struct { uint64_t lookups, links, interps, translated, invalidated, flushes, polls, translating /* TSC */; } stats;
 };
 
 /*
@@ -150,6 +150,10 @@ enum bt_exit { BT_EXIT_LINK, BT_EXIT_STEP, BT_EXIT_GOTO };
 /* Makes the VM's code cache of `bytes`; 0 or -errno (-EOPNOTSUPP: this host lacks FSGSBASE or BMI2). */
 int bt_create(struct softkvm_vm *vm, uint64_t bytes);
 void bt_destroy(struct softkvm_vm *vm);
+struct bt_usage { /* of the VM's cache; bytes */
+    uint64_t blocks, code, code_limit, tables, flushes;
+};
+struct bt_usage bt_usage(struct softkvm_vm *vm);
 /* Gives the calling thread an alternate signal stack, unless it has one. 0 or -errno. */
 int bt_thread_init(void);
 /* Zeroed memory for a vCPU between its tables (2 TiB of address space, not of memory); where that cannot be had, without them. NULL: none. */

@@ -111,7 +111,9 @@ static struct bt_block *make_block(struct vcpu *v, uint64_t rip, uint64_t gpa, u
         bt_lock(bt);
         b = bt_hash_find(bt, gpa, key);
         again = !b && !bt_page_protected(v, gpa); /* a store may just have found the page without blocks */
+        uint64_t begin = __builtin_ia32_rdtsc();
         if (!b && !again && !bt_page_churns(bt, gpa) && (b = bt_translate(bt, gpa, x->host + at, PAGE_SIZE - at, key))) {
+            v->bt.stats.translating += __builtin_ia32_rdtsc() - begin;
             bt_insert(bt, b);
             v->bt.stats.translated++;
             trim_alias(bt);

@@ -99,7 +99,7 @@ static void absences(void)
     struct guest *g = guest_new(1, 0);
     static const int lack[] = {KVM_CAP_X86_SMM,           KVM_CAP_NESTED_STATE,   KVM_CAP_HYPERV,         KVM_CAP_XEN_HVM,
                                KVM_CAP_TSC_CONTROL,       KVM_CAP_DEVICE_CTRL,    KVM_CAP_DIRTY_LOG_RING, KVM_CAP_X86_MSR_FILTER,
-                               KVM_CAP_BINARY_STATS_FD,   KVM_CAP_ONE_REG,        KVM_CAP_ASYNC_PF,       KVM_CAP_VAPIC,
+                               KVM_CAP_ONE_REG,        KVM_CAP_ASYNC_PF,       KVM_CAP_VAPIC,
                                KVM_CAP_X86_DISABLE_EXITS, KVM_CAP_PMU_CAPABILITY, KVM_CAP_EXIT_HYPERCALL};
     for (unsigned i = 0; i < ARRAY_SIZE(lack); i++)
         CHECK_EQ(OK(g->sys, KVM_CHECK_EXTENSION, lack[i]), 0);
@@ -108,8 +108,7 @@ static void absences(void)
     for (unsigned i = 0; i < ARRAY_SIZE(vcpu); i++)
         FAILS(g->vcpu[0], vcpu[i], g->ram, EINVAL);
     FAILS(g->vcpu[0], KVM_SMI, 0, ENOTTY);
-    static const unsigned long vm[] = {KVM_CREATE_DEVICE, KVM_X86_SET_MSR_FILTER, KVM_XEN_HVM_CONFIG, KVM_RESET_DIRTY_RINGS,
-                                       KVM_GET_STATS_FD};
+    static const unsigned long vm[] = {KVM_CREATE_DEVICE, KVM_X86_SET_MSR_FILTER, KVM_XEN_HVM_CONFIG, KVM_RESET_DIRTY_RINGS};
     for (unsigned i = 0; i < ARRAY_SIZE(vm); i++)
         FAILS(g->vm, vm[i], g->ram, ENOTTY);
     struct kvm_enable_cap cap = {.cap = KVM_CAP_DIRTY_LOG_RING, .args = {4096}};
@@ -246,6 +245,56 @@ static void platform_info(void)
             CHECK_EQ(guest_regs(g, 0).rax, 0xab00);
         guest_free(g);
     }
+}
+
+/* The figure of this name in a file of KVM_GET_STATS_FD, or -1. */
+static int64_t figure(int fd, const char *name)
+{
+    struct kvm_stats_header h;
+    union {
+        struct kvm_stats_desc d;
+        char room[256];
+    } u;
+    CHECK_EQ(pread(fd, &h, sizeof(h), 0), sizeof(h));
+    CHECK(h.name_size <= sizeof(u) - sizeof(u.d));
+    for (unsigned i = 0; i < h.num_desc; i++) {
+        size_t size = sizeof(u.d) + h.name_size;
+        int64_t value;
+        CHECK_EQ(pread(fd, &u, size, (off_t)(h.desc_offset + i * size)), size);
+        if (strcmp(u.d.name, name))
+            continue;
+        CHECK_EQ(pread(fd, &value, 8, h.data_offset + u.d.offset), 8);
+        return value;
+    }
+    return -1;
+}
+
+static void statistics(void)
+{
+    struct guest *g = guest_new(1, GUEST_CPUID);
+    CHECK_EQ(OK(g->sys, KVM_CHECK_EXTENSION, KVM_CAP_BINARY_STATS_FD), 1);
+    int vm = OK(g->vm, KVM_GET_STATS_FD, 0), vcpu = OK(g->vcpu[0], KVM_GET_STATS_FD, 0), again = OK(g->vcpu[0], KVM_GET_STATS_FD, 0);
+    char id[8];
+    CHECK_EQ(pread(vm, id, 3, sizeof(struct kvm_stats_header)), 3);
+    CHECK(!memcmp(id, "kvm", 3));
+    int64_t exits = figure(vcpu, "exits");
+    guest_long(g, 0, 0x10000, CODE(0xe6, 0x10, 0xeb, 0xfc)); /* out 0x10,al; jmp back */
+    for (unsigned i = 0; i < 100; i++)
+        RUN(g, 0, KVM_EXIT_IO);
+    if (be->real) {
+        CHECK(figure(vcpu, "exits") > exits);
+    } else {
+        CHECK_EQ(figure(vcpu, "exits"), 100);
+        CHECK_EQ(figure(again, "io_exits"), 100);
+        CHECK_EQ(figure(vcpu, "mmio_exits"), 0);
+        CHECK(figure(vm, "bt_blocks") >= 0);
+        CHECK_EQ(figure(vcpu, "bt_translations") > 0, figure(vm, "bt_code_bytes") > 0);
+    }
+    CHECK_EQ(figure(vcpu, "nonsense"), -1);
+    CHECK_EQ(write(vcpu, id, 1), -1);
+    close(vm);
+    close(vcpu);
+    close(again);
 }
 
 static void msr_lists(void)
@@ -567,6 +616,7 @@ const struct test tests[] = {
     {"cpuid after run", cpuid_after_run, NULL},
     {"cpuid follows state", cpuid_follows_state, NULL},
     {"limits", limits, NULL},
+    {"statistics", statistics, NULL},
     {"platform info", platform_info, NULL},
     {"msr lists", msr_lists, NULL},
     {"msr round trip", msr_round_trip, NULL},
