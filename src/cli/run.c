@@ -16,7 +16,7 @@
 
 struct run {
     struct domain d;
-    bool print_xml, help, no_net;
+    bool print_xml, help, no_net, stats;
     enum domain_char_kind console;
 };
 
@@ -185,6 +185,14 @@ static int set_debugcon(void *o, const char *value, struct error *err)
     return c->backend == DOMAIN_CHAR_FILE ? set_path(&c->path, value, err) : 0;
 }
 
+static int set_stats(void *o, const char *value, struct error *err)
+{
+    (void)value;
+    (void)err;
+    ((struct run *)o)->stats = true;
+    return 0;
+}
+
 static int set_print_xml(void *o, const char *value, struct error *err)
 {
     (void)value;
@@ -215,6 +223,7 @@ static const struct option_row rows[] = {
     {"no-reboot", NULL, "a reboot ends the guest, with status 3", set_no_reboot},
     {"debug-exit", NULL, "port 0xf4 ends the guest: status (value << 1) | 1", set_debug_exit},
     {"debugcon", "FILE|-", "port 0xe9 writes to this file, or to the terminal", set_debugcon},
+    {"stats", NULL, "print what the engine has counted when the guest ends", set_stats},
     {"print-xml", NULL, "print the domain XML that would run, and end", set_print_xml},
     {"help", NULL, "show this", set_help},
     {NULL, NULL, NULL, NULL},
@@ -256,7 +265,7 @@ static int use_demo(struct run *r, struct error *err)
 /* ---- becoming lodge-vm ---- */
 
 /* lodge-vm lies beside this program, in the build tree's folder, or in libexecdir. */
-static int exec_vm(int domain_fd, struct error *err)
+static int exec_vm(int domain_fd, bool stats, struct error *err)
 {
     char self[PATH_MAX], path[PATH_MAX + 32], fd_text[16];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
@@ -273,7 +282,8 @@ static int exec_vm(int domain_fd, struct error *err)
             snprintf(path, sizeof path, "%s%s", self, places[i] + 2);
         else
             snprintf(path, sizeof path, "%s", places[i]);
-        execl(path, "lodge-vm", "--domain-fd", fd_text, (char *)NULL);
+        char *argv[] = {"lodge-vm", "--domain-fd", fd_text, NULL}, *with_stats[] = {"lodge-vm", "--stats", "--domain-fd", fd_text, NULL};
+        execv(path, stats ? with_stats : argv);
         if (errno != ENOENT)
             return error_set(err, errno, "'%s': cannot start: %s; install Lodge again", path, strerror(errno));
     }
@@ -344,7 +354,7 @@ int verb_run(int argc, char **argv, struct error *err)
             if (r.print_xml)
                 status = domain_write(&r.d, stdout) < 0;
             else if (fd >= 0)
-                exec_vm(fd, err);
+                exec_vm(fd, r.stats, err);
         }
     }
     domain_free(&r.d);

@@ -27,6 +27,7 @@
 #include "machine/memmap.h"
 #include "machine/pm.h"
 #include "machine/pvpanic.h"
+#include "machine/stats.h"
 #include "machine/vmcpu.h"
 #include "net/net.h"
 
@@ -301,6 +302,11 @@ int machine_create(const struct domain *d, enum domain_accel accel, struct termi
     m->board.console = terminal_chardev(t);
     *out = m;
     return 0;
+}
+
+void machine_print_stats(const struct machine *m, FILE *out)
+{
+    stats_print(out, &m->board, m->cpus, m->ncpus);
 }
 
 void machine_destroy(struct machine *m)

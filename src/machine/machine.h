@@ -4,6 +4,8 @@
 #ifndef LODGE_MACHINE_MACHINE_H
 #define LODGE_MACHINE_MACHINE_H
 
+#include <stdio.h>
+
 #include "base/error.h"
 #include "machine/board.h"
 #include "machine/terminal.h"
@@ -32,6 +34,8 @@ enum machine_reset {
     RESET_EARLY,   /* neither was ever set up: started again, the guest would only come here again */
 };
 enum machine_reset machine_reset(const struct machine *m);
+/* What the accelerator has counted, after machine_run(). */
+void machine_print_stats(const struct machine *m, FILE *out);
 /* Which accelerator it runs on. */
 enum domain_accel machine_accel(const struct machine *m);
 

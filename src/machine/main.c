@@ -24,7 +24,7 @@ enum exit_status {
     STATUS_SIGNAL = 128
 };
 
-static const char usage[] = "usage: lodge-vm FILE.xml | --domain-fd N\n"
+static const char usage[] = "usage: lodge-vm [--stats] FILE.xml | --domain-fd N\n"
                             "Runs the guest that a libvirt domain XML describes; see lodge-vm(1).\n";
 
 /* What the command line names, as a descriptor that is open for reading. -1 with err. */
@@ -111,7 +111,7 @@ static struct verdict judge(const struct domain *d, const struct machine *m, str
 }
 
 /* Runs machines from the domain until one is the last. The process's exit status; with STATUS_ERROR, err is set. */
-static int run(const struct domain *d, struct terminal *terminal, int signal_fd, struct error *err)
+static int run(const struct domain *d, bool stats, struct terminal *terminal, int signal_fd, struct error *err)
 {
     enum domain_accel accel = d->accel;
     for (;;) {
@@ -122,8 +122,10 @@ static int run(const struct domain *d, struct terminal *terminal, int signal_fd,
         struct verdict v = {.status = STATUS_ERROR};
         if (machine_run(m, signal_fd, err) == 0)
             v = judge(d, m, err);
-        machine_destroy(m);
         terminal_flush(terminal);
+        if (stats)
+            machine_print_stats(m, stderr);
+        machine_destroy(m);
         if (v.text)
             fprintf(stderr, "lodge: %s%s\n", v.text, v.again ? "; it starts again" : "");
         if (!v.again)
@@ -146,11 +148,12 @@ int main(int argc, char **argv)
         puts("lodge-vm " LODGE_VERSION);
         return 0;
     }
-    int fd = open_domain(argc, argv, &err);
+    bool stats = argc > 1 && strcmp(argv[1], "--stats") == 0;
+    int fd = open_domain(argc - stats, argv + stats, &err);
     if (fd >= 0 && domain_parse_fd(&d, fd, &err) == 0) {
         signal_fd = open_signals(&err);
         if (signal_fd >= 0 && vmcpu_signal_setup(&err) == 0 && terminal_open(&terminal, &err) == 0)
-            status = run(&d, terminal, signal_fd, &err);
+            status = run(&d, stats, terminal, signal_fd, &err);
     }
     if (fd >= 0)
         close(fd);
