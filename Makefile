@@ -5,7 +5,7 @@ BUILD ?= build
 MESON_ARGS ?=
 export BUILD
 
-.PHONY: all demo check check-long check-kvm check-compat bench fuzz fuzz-cpu install clean
+.PHONY: all demo check check-long check-kvm check-compat bench fuzz fuzz-cpu fuzz-power install clean
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -43,6 +43,9 @@ bench: all
 	@tools/bench.sh
 
 # The interpreter against the host CPU, without end.
+fuzz-power: all
+	@build/tests/unit/block/power_test 0
+
 fuzz-cpu: all
 	@$(BUILD)/tests/diff/difftest --forever
 

@@ -25,7 +25,7 @@ enum block_engine {
 
 struct block_config {
     const char *path;   /* a file or block device */
-    const char *format; /* "raw"; never guessed from the contents */
+    const char *format; /* "raw", "qcow2"; never guessed from the contents */
     bool readonly;
     enum block_engine engine;
 };
@@ -42,17 +42,14 @@ struct block_req {
     enum block_op op;
     bool may_unmap;
     uint64_t offset, len; /* bytes; len of a read or write is the sum over iov */
-    struct iovec *iov;    /* the caller's, untouched until done; changed by a short transfer */
+    struct iovec *iov;    /* the caller's, untouched until done */
     int niov;
     /* Once, from block_poll() or block_drain(): 0 or -errno. May submit again and may free the request. */
     void (*done)(struct block_req *req, int ret);
     void *opaque;
     /* The block layer's: */
     struct block_req *next;
-    uint64_t progress; /* bytes done */
-    unsigned stage;    /* which way is being tried */
-    struct iovec zero; /* what a BLOCK_ZERO writes */
-    int result;
+    struct block *block;
 };
 
 struct block;

@@ -31,7 +31,7 @@ static bool held_by_another(int fd, off_t byte)
     return fcntl(fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
 }
 
-int block_lock(int fd, const char *path, bool readonly, struct error *err)
+int block_lock(int fd, const char *what, const char *path, bool readonly, struct error *err)
 {
     const unsigned uses = BIT(ACCESS_READ) | (readonly ? 0 : BIT(ACCESS_WRITE)), forbids = BIT(ACCESS_WRITE) | BIT(ACCESS_RESIZE);
     for (unsigned i = 0; i < ACCESS_KINDS; i++) {
@@ -40,16 +40,16 @@ int block_lock(int fd, const char *path, bool readonly, struct error *err)
         if (ok)
             continue;
         if (errno != EAGAIN && errno != EACCES) {
-            log_warn("disk '%s': its file system has no locks (%s); nothing keeps another program from writing to it", path,
+            log_warn("%s '%s': its file system has no locks (%s); nothing keeps another program from writing to it", what, path,
                      strerror(errno));
             return 0;
         }
-        return error_set(err, errno, "disk '%s': another program locks it; stop that program", path);
+        return error_set(err, errno, "%s '%s': another program locks it; stop that program", what, path);
     }
     for (unsigned i = 0; i < ACCESS_KINDS; i++) {
         if (((uses & BIT(i)) && held_by_another(fd, FORBIDS_BASE + i)) ||
             ((forbids & BIT(i)) && held_by_another(fd, USES_BASE + i)))
-            return error_set(err, EAGAIN, "disk '%s': another guest or image tool uses it%s; stop that one, or use a copy", path,
+            return error_set(err, EAGAIN, "%s '%s': another guest or image tool uses it%s; stop that one, or use a copy", what, path,
                              readonly ? " for writing" : "");
     }
     return 0;

@@ -1,65 +1,88 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Raw images: byte n of the disk is byte n of the file or block device. */
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/fs.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/util.h"
-#include "block/internal.h"
+#include "block/image.h"
 
-#define PHYSICAL_MAX 4096u /* bytes; larger preferred sizes are about throughput, not about atomic writes */
-
-static int open_file(struct block *b, struct error *err)
+static int raw_open(struct image *im, struct error *err)
 {
-    b->fd = open(b->path, (b->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
-    if (b->fd >= 0)
-        return 0;
-    const char *remedy = "check the path";
-    if (errno == ENOENT)
-        remedy = "give the path of an existing image, or make one with 'truncate -s 10G FILE'";
-    else if (errno == EACCES || errno == EROFS || errno == EPERM)
-        remedy = b->readonly ? "get permission to read it" : "get permission to write to it, or add 'readonly'";
-    else if (errno == EISDIR)
-        remedy = "give the path of a file or block device";
-    return error_set(err, errno, "disk '%s': cannot open: %s; %s", b->path, strerror(errno), remedy);
-}
-
-static int measure(struct block *b, struct error *err)
-{
-    struct stat st;
-    if (fstat(b->fd, &st) < 0)
-        return error_set(err, errno, "disk '%s': cannot get its size: %s; check its file system", b->path, strerror(errno));
-    b->physical = BLOCK_SECTOR;
-    if (S_ISBLK(st.st_mode)) {
-        unsigned physical = 0;
-        b->device = true;
-        if (ioctl(b->fd, BLKGETSIZE64, &b->size) < 0)
-            return error_set(err, errno, "disk '%s': cannot get its size: %s; check the device", b->path, strerror(errno));
-        if (ioctl(b->fd, BLKPBSZGET, &physical) == 0)
-            b->physical = physical;
-    } else if (S_ISREG(st.st_mode)) {
-        b->size = (uint64_t)st.st_size;
-        b->physical = (unsigned)st.st_blksize;
-    } else {
-        return error_set(err, 0, "disk '%s': is neither a file nor a block device; give the path of one", b->path);
-    }
-    if (b->physical > PHYSICAL_MAX || b->physical < BLOCK_SECTOR || (b->physical & (b->physical - 1)))
-        b->physical = b->physical > PHYSICAL_MAX ? PHYSICAL_MAX : BLOCK_SECTOR;
-    if (b->size < BLOCK_SECTOR)
-        return error_set(err, 0, "disk '%s': is %llu bytes long, shorter than a sector; give an image of at least %u bytes",
-                         b->path, (unsigned long long)b->size, BLOCK_SECTOR);
-    if (b->size % BLOCK_SECTOR)
-        return error_set(err, 0, "disk '%s': is %llu bytes long, not a multiple of %u; lengthen it with 'truncate -s %%%u'",
-                         b->path, (unsigned long long)b->size, BLOCK_SECTOR, BLOCK_SECTOR);
+    const char *path = im->file->path;
+    im->size = im->file->size;
+    if (im->size < BLOCK_SECTOR)
+        return error_set(err, 0, "disk '%s': is %llu bytes long, shorter than a sector; give an image of at least %u bytes", path,
+                         (unsigned long long)im->size, BLOCK_SECTOR);
+    if (im->size % BLOCK_SECTOR)
+        return error_set(err, 0, "disk '%s': is %llu bytes long, not a multiple of %u; lengthen it with 'truncate -s %%%u'", path,
+                         (unsigned long long)im->size, BLOCK_SECTOR, BLOCK_SECTOR);
     return 0;
 }
 
-int raw_open(struct block *b, struct error *err)
+static int raw_close(struct image *im)
 {
-    if (open_file(b, err) < 0 || block_lock(b->fd, b->path, b->readonly, err) < 0)
-        return -1;
-    return measure(b, err);
+    (void)im;
+    return 0;
 }
+
+#define IOV_ON_STACK 64
+
+/* The file functions consume the vector they are given. */
+static int raw_transfer(struct image *im, bool write, uint64_t offset, uint64_t len, const struct iovec *iov, int niov)
+{
+    struct iovec few[IOV_ON_STACK], *copy = niov <= IOV_ON_STACK ? few : malloc((size_t)niov * sizeof *copy);
+    if (!copy)
+        return -ENOMEM;
+    memcpy(copy, iov, (size_t)niov * sizeof *copy);
+    ssize_t ret = write ? file_writev(im->file, offset, len, copy, niov) : file_readv(im->file, offset, len, copy, niov);
+    if (copy != few)
+        free(copy);
+    if (!write && ret >= 0)
+        return (uint64_t)ret == len ? 0 : -EIO; /* the image was cut short behind our back */
+    return (int)ret;
+}
+
+static int raw_read(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov)
+{
+    return raw_transfer(im, false, offset, len, iov, niov);
+}
+
+static int raw_write(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov)
+{
+    return raw_transfer(im, true, offset, len, iov, niov);
+}
+
+static int raw_zero(struct image *im, uint64_t offset, uint64_t len, bool may_unmap)
+{
+    return file_zero(im->file, offset, len, may_unmap);
+}
+
+static int raw_discard(struct image *im, uint64_t offset, uint64_t len)
+{
+    return file_discard(im->file, offset, len);
+}
+
+static int raw_flush(struct image *im)
+{
+    return file_sync(im->file);
+}
+
+static int raw_extent(struct image *im, uint64_t offset, uint64_t len, struct extent *out)
+{
+    off_t data = lseek(im->file->fd, (off_t)offset, SEEK_DATA);
+    *out = (struct extent){.kind = EXTENT_DATA, .len = len, .host = offset, .has_host = true};
+    if (data < 0 && errno == ENXIO) {
+        out->kind = EXTENT_ZERO; /* a hole up to the end */
+    } else if (data >= 0 && (uint64_t)data > offset) {
+        out->kind = EXTENT_ZERO;
+        out->len = MIN(len, (uint64_t)data - offset);
+    } else if (data >= 0) {
+        off_t hole = lseek(im->file->fd, (off_t)offset, SEEK_HOLE);
+        if (hole > data)
+            out->len = MIN(len, (uint64_t)hole - offset);
+    }
+    return 0;
+}
+
+const struct image_driver raw_driver = {"raw", raw_open, raw_close, raw_read, raw_write, raw_zero, raw_discard, raw_flush, raw_extent};

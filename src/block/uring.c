@@ -9,7 +9,7 @@
 
 #include "base/log.h"
 #include "base/util.h"
-#include "block/internal.h"
+#include "block/loop.h"
 
 struct uring {
     struct io_uring ring;
@@ -27,87 +27,87 @@ static bool has_operations(struct io_uring *ring)
     return all;
 }
 
-static int uring_open(struct block *b, struct error *err)
+static int uring_open(struct io_loop *l, struct error *err)
 {
     struct uring *u = calloc(1, sizeof *u);
-    int e = u ? io_uring_queue_init(BLOCK_DEPTH, &u->ring, 0) : -ENOMEM;
+    int e = u ? io_uring_queue_init(LOOP_DEPTH, &u->ring, 0) : -ENOMEM;
     if (e == 0) {
-        e = has_operations(&u->ring) ? io_uring_register_eventfd(&u->ring, b->event_fd) : -ENOSYS;
+        e = has_operations(&u->ring) ? io_uring_register_eventfd(&u->ring, l->event_fd) : -ENOSYS;
         if (e < 0)
             io_uring_queue_exit(&u->ring);
     }
     if (e < 0) {
         free(u);
-        return error_set(err, -e, "disk '%s': io_uring is not usable: %s; use the thread engine", b->path, strerror(-e));
+        return error_set(err, -e, "block layer: io_uring is not usable: %s; use the thread engine", strerror(-e));
     }
-    b->engine_data = u;
+    l->engine_data = u;
     return 0;
 }
 
-static void uring_close(struct block *b)
+static void uring_close(struct io_loop *l)
 {
-    struct uring *u = b->engine_data;
+    struct uring *u = l->engine_data;
     io_uring_queue_exit(&u->ring);
     free(u);
 }
 
-static void prepare(struct io_uring_sqe *sqe, int fd, const struct block_step *s)
+static void prepare(struct io_uring_sqe *sqe, const struct io_step *s)
 {
     switch (s->kind) {
-    case STEP_READ:
-        io_uring_prep_readv(sqe, fd, s->iov, (unsigned)s->niov, s->offset);
+    case IO_READ:
+        io_uring_prep_readv(sqe, s->fd, s->iov, (unsigned)s->niov, s->offset);
         break;
-    case STEP_WRITE:
-        io_uring_prep_writev(sqe, fd, s->iov, (unsigned)s->niov, s->offset);
+    case IO_WRITE:
+        io_uring_prep_writev(sqe, s->fd, s->iov, (unsigned)s->niov, s->offset);
         break;
-    case STEP_SYNC:
-        io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+    case IO_SYNC:
+        io_uring_prep_fsync(sqe, s->fd, IORING_FSYNC_DATASYNC);
         break;
-    case STEP_ALLOCATE:
-        io_uring_prep_fallocate(sqe, fd, s->mode, (off_t)s->offset, (off_t)s->len);
+    case IO_ALLOCATE:
+        io_uring_prep_fallocate(sqe, s->fd, s->mode, (off_t)s->offset, (off_t)s->len);
         break;
     }
 }
 
-/* The ring has BLOCK_DEPTH entries and the caller gives no more at a time, so there is always a free one. */
-static void uring_start(struct block *b, struct block_req *req, const struct block_step *step)
+/* The ring has LOOP_DEPTH entries and the caller gives no more at a time, so there is always a free one. */
+static void uring_start(struct io_loop *l, struct io_step *s)
 {
-    struct uring *u = b->engine_data;
+    struct uring *u = l->engine_data;
     struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
-    prepare(sqe, b->fd, step);
-    io_uring_sqe_set_data(sqe, req);
+    prepare(sqe, s);
+    io_uring_sqe_set_data(sqe, s);
     u->unsubmitted++;
 }
 
 /* What the kernel does not take now stays in the ring for the next time. */
-static void submit(struct block *b, struct uring *u)
+static void submit(struct uring *u)
 {
     while (u->unsubmitted) {
         int n = io_uring_submit(&u->ring);
         if (n < 0 && (n == -EINTR || n == -EAGAIN))
             continue;
         if (n <= 0) {
-            log_error("disk '%s': io_uring takes no requests: %s", b->path, strerror(-n));
+            log_error("block layer: io_uring takes no requests: %s", strerror(-n));
             return;
         }
         u->unsubmitted -= MIN((unsigned)n, u->unsubmitted);
     }
 }
 
-static bool uring_reap(struct block *b)
+static bool uring_reap(struct io_loop *l)
 {
-    struct uring *u = b->engine_data;
+    struct uring *u = l->engine_data;
     struct io_uring_cqe *cqe;
     bool any = false;
-    submit(b, u);
+    submit(u);
     while (io_uring_peek_cqe(&u->ring, &cqe) == 0) {
-        struct block_req *req = io_uring_cqe_get_data(cqe);
+        struct io_step *s = io_uring_cqe_get_data(cqe);
         int res = cqe->res;
         io_uring_cqe_seen(&u->ring, cqe);
-        block_step_done(b, req, res);
+        io_step_done(l, s, res);
         any = true;
     }
     return any;
 }
 
-const struct block_engine_ops block_uring = {"io_uring", uring_open, uring_close, uring_start, uring_reap};
+const struct io_engine io_uring_engine = {"io_uring", uring_open, uring_close, uring_start, uring_reap};

@@ -106,14 +106,18 @@ static int set_disk_field(struct domain_disk *disk, const char *field, struct er
         disk->readonly = true;
         return 0;
     }
-    if (strcmp(field, "format=raw") == 0)
-        return 0;
-    if (strncmp(field, "format=", 7) == 0)
-        return error_set(err, 0, "option '--disk': format '%s' is not supported; convert the image to raw", field + 7);
-    return error_set(err, 0, "option '--disk': '%s' is not understood; write file=PATH,format=raw[,readonly]", field);
+    if (strncmp(field, "format=", 7) == 0) {
+        for (unsigned f = 0; f < DISK_FORMATS; f++)
+            if (strcmp(field + 7, disk_format_names[f]) == 0) {
+                disk->format = (enum disk_format)f;
+                return 0;
+            }
+        return error_set(err, 0, "option '--disk': format '%s' is not supported; convert the image to raw or qcow2", field + 7);
+    }
+    return error_set(err, 0, "option '--disk': '%s' is not understood; write file=PATH,format=raw|qcow2[,readonly]", field);
 }
 
-/* file=PATH,format=raw[,readonly]; a comma in the path is written twice. */
+/* file=PATH,format=FORMAT[,readonly]; a comma in the path is written twice. */
 static int set_disk(void *o, const char *value, struct error *err)
 {
     struct domain_disk *disk = domain_add_disk(&((struct run *)o)->d, err);
@@ -134,9 +138,9 @@ static int set_disk(void *o, const char *value, struct error *err)
             return -1;
     }
     if (!disk->file)
-        return error_set(err, 0, "option '--disk': names no file; write file=PATH,format=raw[,readonly]");
+        return error_set(err, 0, "option '--disk': names no file; write file=PATH,format=raw|qcow2[,readonly]");
     if (!has_format)
-        return error_set(err, 0, "disk '%s': no format, and it is never guessed; add format=raw", disk->file);
+        return error_set(err, 0, "disk '%s': no format, and it is never guessed; add format=raw or format=qcow2", disk->file);
     return 0;
 }
 
@@ -216,7 +220,7 @@ static const struct option_row rows[] = {
     {"cpus", "N", "virtual CPUs (1)", set_cpus},
     {"memory", "SIZE", "guest memory, such as 512M or 2G (512M)", set_memory},
     {"accel", "auto|kvm|softkvm", "who runs the guest's CPUs (auto)", set_accel},
-    {"disk", "file=PATH,format=raw[,readonly]", "a virtio disk; may be given several times", set_disk},
+    {"disk", "file=PATH,format=raw|qcow2[,readonly]", "a virtio disk; may be given several times", set_disk},
     {"net", "user|none", "the network (user)", set_net},
     {"console", "serial|virtio", "which console the terminal is (serial)", set_console},
     {"name", "NAME", "the guest's name (the kernel's file name)", set_name},

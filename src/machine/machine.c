@@ -169,7 +169,7 @@ static void tell_size(struct machine *m)
 static int make_disk(struct machine *m, unsigned i, struct error *err)
 {
     const struct domain_disk *disk = &m->domain->disks[i];
-    struct block_config cfg = {.path = disk->file, .format = "raw", .readonly = disk->readonly};
+    struct block_config cfg = {.path = disk->file, .format = disk_format_names[disk->format], .readonly = disk->readonly};
     if (block_open(&cfg, &m->blocks[i], err) < 0)
         return -1;
     return vblk_create(m->pci, &(struct vblk_config){.slot = PCI_SLOT_AUTO, .block = m->blocks[i]}, &m->vblks[i], err);

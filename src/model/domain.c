@@ -50,6 +50,8 @@ static void *append(void *array, unsigned *count, size_t size, unsigned limit, c
     return element;
 }
 
+const char *const disk_format_names[DISK_FORMATS] = {"raw", "qcow2"};
+
 struct domain_disk *domain_add_disk(struct domain *d, struct error *err)
 {
     return append(&d->disks, &d->ndisks, sizeof *d->disks, DOMAIN_MAX_DISKS, "disks", err);

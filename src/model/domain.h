@@ -46,7 +46,11 @@ struct domain_os {
     char *cmdline; /* NULL for none */
 };
 
+enum disk_format { DISK_RAW, DISK_QCOW2, DISK_FORMATS };
+extern const char *const disk_format_names[DISK_FORMATS]; /* libvirt's, and the block layer's */
+
 struct domain_disk {
+    enum disk_format format;
     char *file;
     char target[8]; /* "vda" */
     bool readonly;

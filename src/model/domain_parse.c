@@ -196,10 +196,13 @@ static int begin_disk(xmlNode *node, void *object, struct error *err)
 
 static int begin_disk_driver(xmlNode *node, void *object, struct error *err)
 {
-    (void)object;
     const char *type = xml_attr(node, "type");
-    if (type && strcmp(type, "raw") != 0)
-        return xml_error(node, err, "format '%.64s' is not supported; convert the image to 'raw'", type);
+    unsigned f = 0;
+    while (type && f < DISK_FORMATS && strcmp(type, disk_format_names[f]) != 0)
+        f++;
+    if (f == DISK_FORMATS)
+        return xml_error(node, err, "format '%.64s' is not supported; convert the image to 'raw' or 'qcow2'", type);
+    last_disk(object)->format = (enum disk_format)f;
     return only_word(node, "name", "qemu", err);
 }
 

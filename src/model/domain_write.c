@@ -56,7 +56,7 @@ static void put_attr(FILE *out, const char *before, const char *value, const cha
 
 static void put_disk(FILE *out, const struct domain_disk *disk)
 {
-    fputs("    <disk type='file' device='disk'>\n      <driver name='qemu' type='raw'/>\n", out);
+    fprintf(out, "    <disk type='file' device='disk'>\n      <driver name='qemu' type='%s'/>\n", disk_format_names[disk->format]);
     put_attr(out, "      <source file='", disk->file, "'/>\n");
     fprintf(out, "      <target dev='%s' bus='virtio'/>\n", disk->target);
     if (disk->readonly)

@@ -12,6 +12,7 @@
 
 #include "base/util.h"
 #include "block/block.h"
+#include "block/image.h"
 #include "block/internal.h"
 #include "check.h"
 
@@ -101,7 +102,7 @@ static void data(enum block_engine engine, bool no_fallocate)
     struct rnd rnd = {5 + engine};
     struct block *b = open_image(false, engine);
     uint8_t *shadow = calloc(1, IMAGE_BYTES), *whole = malloc(IMAGE_BYTES);
-    b->no_punch = b->no_zero_range = no_fallocate;
+    b->image->file->no_punch = b->image->file->no_zero_range = no_fallocate;
     CHECK_EQ(run(b, BLOCK_ZERO, 0, IMAGE_BYTES, NULL, true), 0);
     for (unsigned turn = 0; turn < 300; turn++) {
         for (unsigned i = 0; i < SLOTS; i++) {
@@ -137,7 +138,7 @@ static void storage(void)
         CHECK(stat(path, &full) == 0);
         CHECK_EQ(run(b, i ? BLOCK_DISCARD : BLOCK_ZERO, 0, IMAGE_BYTES, NULL, true), 0);
         CHECK(stat(path, &empty) == 0 && empty.st_size == full.st_size);
-        CHECK(empty.st_blocks < full.st_blocks / 2 || b->no_punch);
+        CHECK(empty.st_blocks < full.st_blocks / 2 || b->image->file->no_punch);
     }
     free(buf);
     block_close(b);
@@ -161,7 +162,8 @@ static void refusals(void)
     refuse("/nonexistent/disk", "raw", false, "No such file");
     refuse("/tmp", "raw", true, "neither a file nor a block device");
     refuse("/dev/null", "raw", false, "neither a file nor a block device");
-    refuse(path, "qcow2", false, "format 'qcow2'");
+    refuse(path, "vmdk", false, "format 'vmdk'");
+    refuse(path, "qcow2", false, "is no qcow2 image");
     CHECK(truncate(path, 511) == 0);
     refuse(path, "raw", false, "shorter than a sector");
     CHECK(truncate(path, 1000) == 0);

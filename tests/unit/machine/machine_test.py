@@ -162,7 +162,7 @@ REFUSALS = [
     (["run", "--kernel", "@linux.bin", "--append", "x" * 3000], ["command line", "2047"]),
     (["run", "--kernel", "@linux.bin", "--initrd", "/nonexistent"], ["initrd", "/nonexistent"]),
     (["run", "--kernel", "@linux.bin", "--disk", "file=/nonexistent,format=raw"], ["/nonexistent"]),
-    (["run", "--kernel", "@linux.bin", "--disk", "file=/x,format=qcow2"], ["qcow2", "raw"]),
+    (["run", "--kernel", "@linux.bin", "--disk", "file=/x,format=vmdk"], ["vmdk", "raw", "qcow2"]),
     (["run", "--kernel", "@linux.bin", "--disk", "file=/x"], ["format=raw"]),
     (["run", "--kernel", "@linux.bin", "--disk", "format=raw"], ["names no file"]),
     (["run", "--kernel", "@linux.bin", "--accel", "xen"], ["xen", "softkvm"]),

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Transfers go on where the kernel stops short. Zeroes try the cheap ways first and are written in the end:
+ *
+ *     may_unmap: punch a hole -> zero the range -> write
+ *     otherwise:                 zero the range -> write
+ *
+ * What the file system refused once is not tried again.
+ */
+#include "block/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include "base/util.h"
+#include "block/internal.h"
+
+#define PHYSICAL_MAX 4096u /* bytes; larger preferred sizes are about throughput, not about atomic writes */
+#define ZERO_BYTES   (256 * KIB)
+
+static uint8_t zeroes[ZERO_BYTES]; /* never written, so it costs no memory */
+
+/* ---- opening ---- */
+
+static const char *remedy_for(int e, bool readonly)
+{
+    switch (e) {
+    case ENOENT: return "give the path of an existing image, or make one with 'lodge image create'";
+    case EACCES:
+    case EROFS:
+    case EPERM: return readonly ? "get permission to read it" : "get permission to write to it, or add 'readonly'";
+    case EISDIR: return "give the path of a file or block device";
+    default: return "check the path";
+    }
+}
+
+static int measure(struct file *f, const char *what, struct error *err)
+{
+    struct stat st;
+    if (fstat(f->fd, &st) < 0)
+        return error_set(err, errno, "%s '%s': cannot get its size: %s; check its file system", what, f->path, strerror(errno));
+    f->physical = BLOCK_SECTOR;
+    if (S_ISBLK(st.st_mode)) {
+        unsigned physical = 0;
+        f->device = true;
+        if (ioctl(f->fd, BLKGETSIZE64, &f->size) < 0)
+            return error_set(err, errno, "%s '%s': cannot get its size: %s; check the device", what, f->path, strerror(errno));
+        if (ioctl(f->fd, BLKPBSZGET, &physical) == 0)
+            f->physical = physical;
+    } else if (S_ISREG(st.st_mode)) {
+        f->size = (uint64_t)st.st_size;
+        f->physical = (unsigned)st.st_blksize;
+    } else {
+        return error_set(err, 0, "%s '%s': is neither a file nor a block device; give the path of one", what, f->path);
+    }
+    if (f->physical > PHYSICAL_MAX || f->physical < BLOCK_SECTOR || (f->physical & (f->physical - 1)))
+        f->physical = f->physical > PHYSICAL_MAX ? PHYSICAL_MAX : BLOCK_SECTOR;
+    return 0;
+}
+
+static struct file *file_new(struct io_loop *l, const char *path)
+{
+    struct file *f = calloc(1, sizeof *f);
+    if (!f || !(f->path = strdup(path))) {
+        free(f);
+        return NULL;
+    }
+    f->loop = l;
+    f->fd = -1;
+    return f;
+}
+
+static int open_with(struct io_loop *l, const char *what, const char *path, int flags, struct file **out, struct error *err)
+{
+    struct file *f = file_new(l, path);
+    bool readonly = (flags & O_ACCMODE) == O_RDONLY;
+    if (!f)
+        return error_set(err, 0, "%s '%s': out of memory; close other programs", what, path);
+    f->readonly = readonly;
+    f->fd = open(path, flags | O_CLOEXEC, 0666);
+    if (f->fd < 0) {
+        error_set(err, errno, "%s '%s': cannot open: %s; %s", what, path, strerror(errno), remedy_for(errno, readonly));
+    } else if (measure(f, what, err) == 0 && block_lock(f->fd, what, path, readonly, err) == 0) {
+        *out = f;
+        return 0;
+    }
+    file_close(f);
+    return -1;
+}
+
+int file_open(struct io_loop *l, const char *what, const char *path, bool readonly, struct file **out, struct error *err)
+{
+    return open_with(l, what, path, readonly ? O_RDONLY : O_RDWR, out, err);
+}
+
+int file_create(struct io_loop *l, const char *what, const char *path, bool replace, struct file **out, struct error *err)
+{
+    if (open_with(l, what, path, O_RDWR | O_CREAT | (replace ? 0 : O_EXCL), out, err) < 0)
+        return -1;
+    if ((*out)->device || file_truncate(*out, 0) == 0)
+        return 0;
+    error_set(err, errno, "%s '%s': cannot be emptied: %s; remove it first", what, path, strerror(errno));
+    file_close(*out);
+    return -1;
+}
+
+void file_close(struct file *f)
+{
+    if (!f)
+        return;
+    if (f->fd >= 0)
+        close(f->fd);
+    free(f->path);
+    free(f);
+}
+
+/* ---- transfers ---- */
+
+static ssize_t step(struct file *f, struct io_step *s)
+{
+    ssize_t ret;
+    s->fd = f->fd;
+    bool observed = f->observe && s->kind != IO_READ;
+    if (observed)
+        f->observe(f->observer, s, false);
+    do
+        ret = io_run(f->loop, s);
+    while (ret == -EINTR || ret == -EAGAIN);
+    if (observed)
+        f->observe(f->observer, s, true);
+    return ret;
+}
+
+/* Drops the transferred bytes from the front. */
+static void consume(struct iovec **iov, int *niov, size_t bytes)
+{
+    while (bytes && *niov) {
+        size_t part = MIN(bytes, (*iov)->iov_len);
+        (*iov)->iov_base = (uint8_t *)(*iov)->iov_base + part;
+        (*iov)->iov_len -= part;
+        bytes -= part;
+        if ((*iov)->iov_len == 0)
+            ++*iov, --*niov;
+    }
+}
+
+ssize_t file_readv(struct file *f, uint64_t offset, uint64_t len, struct iovec *iov, int niov)
+{
+    uint64_t done = 0;
+    while (done < len) {
+        struct io_step s = {.kind = IO_READ, .offset = offset + done, .len = len - done, .iov = iov, .niov = niov};
+        ssize_t ret = step(f, &s);
+        if (ret < 0)
+            return ret;
+        if (ret == 0)
+            break;
+        done += (uint64_t)ret;
+        consume(&iov, &niov, (size_t)ret);
+    }
+    return (ssize_t)done;
+}
+
+int file_writev(struct file *f, uint64_t offset, uint64_t len, struct iovec *iov, int niov)
+{
+    for (uint64_t done = 0; done < len;) {
+        struct io_step s = {.kind = IO_WRITE, .offset = offset + done, .len = len - done, .iov = iov, .niov = niov};
+        ssize_t ret = step(f, &s);
+        if (ret <= 0)
+            return ret < 0 ? (int)ret : -EIO;
+        done += (uint64_t)ret;
+        consume(&iov, &niov, (size_t)ret);
+    }
+    return 0;
+}
+
+int file_read(struct file *f, uint64_t offset, void *buf, uint64_t len)
+{
+    struct iovec iov = {buf, len};
+    ssize_t ret = file_readv(f, offset, len, &iov, 1);
+    if (ret < 0)
+        return (int)ret;
+    memset((uint8_t *)buf + ret, 0, len - (uint64_t)ret);
+    return 0;
+}
+
+int file_write(struct file *f, uint64_t offset, const void *buf, uint64_t len)
+{
+    struct iovec iov = {(void *)(uintptr_t)buf, len};
+    return file_writev(f, offset, len, &iov, 1);
+}
+
+int file_sync(struct file *f)
+{
+    struct io_step s = {.kind = IO_SYNC};
+    return (int)step(f, &s);
+}
+
+/* ---- space ---- */
+
+static bool unsupported(ssize_t ret)
+{
+    return ret == -EOPNOTSUPP || ret == -ENOSYS || ret == -EINVAL || ret == -ENOTTY || ret == -ENODEV;
+}
+
+static int allocate(struct file *f, int mode, uint64_t offset, uint64_t len)
+{
+    struct io_step s = {.kind = IO_ALLOCATE, .mode = mode | FALLOC_FL_KEEP_SIZE, .offset = offset, .len = len};
+    return (int)step(f, &s);
+}
+
+int file_discard(struct file *f, uint64_t offset, uint64_t len)
+{
+    if (f->no_punch || len == 0)
+        return 0;
+    int ret = allocate(f, FALLOC_FL_PUNCH_HOLE, offset, len);
+    f->no_punch |= unsupported(ret) && ret != -EINVAL;
+    return unsupported(ret) ? 0 : ret;
+}
+
+int file_fill(struct file *f, uint64_t offset, uint64_t len)
+{
+    for (uint64_t done = 0; done < len;) {
+        uint64_t part = MIN(len - done, ZERO_BYTES);
+        int ret = file_write(f, offset + done, zeroes, part);
+        if (ret < 0)
+            return ret;
+        done += part;
+    }
+    return 0;
+}
+
+int file_zero(struct file *f, uint64_t offset, uint64_t len, bool may_unmap)
+{
+    bool *const refused[] = {&f->no_punch, &f->no_zero_range};
+    static const int mode[] = {FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE};
+    for (unsigned way = may_unmap ? 0 : 1; len && way < ARRAY_SIZE(mode); way++) {
+        if (*refused[way])
+            continue;
+        int ret = allocate(f, mode[way], offset, len);
+        if (!unsupported(ret))
+            return ret;
+        /* EINVAL is about this range (a device's alignment), the others are about the file system. */
+        *refused[way] |= ret != -EINVAL;
+    }
+    return file_fill(f, offset, len);
+}
+
+int file_truncate(struct file *f, uint64_t size)
+{
+    if (ftruncate(f->fd, (off_t)size) < 0)
+        return -errno;
+    f->size = size;
+    return 0;
+}
+
+int file_length(struct file *f, uint64_t *size)
+{
+    struct stat st;
+    *size = f->size;
+    if (f->device)
+        return 0;
+    if (fstat(f->fd, &st) < 0)
+        return -errno;
+    *size = (uint64_t)st.st_size;
+    return 0;
+}
+
+/* ---- buffers ---- */
+
+int iov_slice(struct iovec *dst, const struct iovec *src, int niov, uint64_t offset, uint64_t len)
+{
+    int n = 0;
+    for (int i = 0; i < niov && len; i++) {
+        if (offset >= src[i].iov_len) {
+            offset -= src[i].iov_len;
+            continue;
+        }
+        dst[n].iov_base = (uint8_t *)src[i].iov_base + offset;
+        dst[n].iov_len = MIN(src[i].iov_len - offset, len);
+        len -= dst[n++].iov_len;
+        offset = 0;
+    }
+    return n;
+}
+
+typedef void part_fn(void *part, void *other, size_t n);
+
+static void each_part(const struct iovec *iov, int niov, uint64_t offset, uint64_t len, uint8_t *other, part_fn *fn)
+{
+    for (int i = 0; i < niov && len; i++) {
+        if (offset >= iov[i].iov_len) {
+            offset -= iov[i].iov_len;
+            continue;
+        }
+        size_t n = MIN(iov[i].iov_len - offset, len);
+        fn((uint8_t *)iov[i].iov_base + offset, other, n);
+        other += other ? n : 0;
+        len -= n;
+        offset = 0;
+    }
+}
+
+static void part_zero(void *part, void *other, size_t n)
+{
+    (void)other;
+    memset(part, 0, n);
+}
+static void part_from(void *part, void *other, size_t n)
+{
+    memcpy(part, other, n);
+}
+static void part_to(void *part, void *other, size_t n)
+{
+    memcpy(other, part, n);
+}
+
+void iov_zero(const struct iovec *iov, int niov, uint64_t offset, uint64_t len)
+{
+    each_part(iov, niov, offset, len, NULL, part_zero);
+}
+
+void iov_from(const struct iovec *iov, int niov, uint64_t offset, const void *buf, uint64_t len)
+{
+    each_part(iov, niov, offset, len, (uint8_t *)(uintptr_t)buf, part_from);
+}
+
+void iov_to(const struct iovec *iov, int niov, uint64_t offset, void *buf, uint64_t len)
+{
+    each_part(iov, niov, offset, len, buf, part_to);
+}
+
+bool bytes_are_zero(const void *p, uint64_t len)
+{
+    /* memcmp() is the C library's vector code: a block is zero when its first bytes are and each byte equals one further on. */
+    const uint8_t *b = p;
+    uint64_t head = MIN(len, 16u);
+    for (uint64_t i = 0; i < head; i++)
+        if (b[i])
+            return false;
+    return len <= 16 || memcmp(b, b + 16, len - 16) == 0;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A host file or block device that holds an image, or a part of one. Transfers may wait (loop.h). Offsets and lengths are bytes; results are 0 or
+ * -errno unless said otherwise.
+ */
+#ifndef LODGE_BLOCK_FILE_H
+#define LODGE_BLOCK_FILE_H
+
+#include "block/loop.h"
+
+struct file {
+    struct io_loop *loop;
+    char *path;
+    int fd;
+    bool readonly, device; /* device: a block device */
+    uint64_t size;         /* when it was opened, or as file_truncate() made it */
+    unsigned physical;     /* the write that needs no read-modify-write */
+    bool no_punch, no_zero_range; /* the file system refused that way before */
+    /* Tests look at each change when it begins and when it has ended; NULL: nobody does. */
+    void (*observe)(void *opaque, const struct io_step *s, bool ended);
+    void *observer;
+};
+
+/* Opens and locks (lock.c). `what` begins the errors: "disk", "backing file". 0, or -1 with err. */
+int file_open(struct io_loop *l, const char *what, const char *path, bool readonly, struct file **out, struct error *err);
+/* Creates a file that must not exist, or, with `replace`, empties one that nobody uses. */
+int file_create(struct io_loop *l, const char *what, const char *path, bool replace, struct file **out, struct error *err);
+void file_close(struct file *f);
+
+/* The bytes that were read: fewer than `len` at the end of the file only. Changes iov. */
+ssize_t file_readv(struct file *f, uint64_t offset, uint64_t len, struct iovec *iov, int niov);
+int file_writev(struct file *f, uint64_t offset, uint64_t len, struct iovec *iov, int niov);
+/* What lies behind the end of the file reads as zeroes. */
+int file_read(struct file *f, uint64_t offset, void *buf, uint64_t len);
+int file_write(struct file *f, uint64_t offset, const void *buf, uint64_t len);
+int file_sync(struct file *f);    /* all that was written is on stable storage */
+int file_discard(struct file *f, uint64_t offset, uint64_t len); /* a hint: what the file system cannot do is no error */
+int file_zero(struct file *f, uint64_t offset, uint64_t len, bool may_unmap);
+int file_fill(struct file *f, uint64_t offset, uint64_t len); /* writes zeroes, whatever else there is */
+int file_truncate(struct file *f, uint64_t size);
+int file_length(struct file *f, uint64_t *size); /* now */
+
+/* dst gets the part [offset, offset + len) of src; returns its number of entries, at most niov. */
+int iov_slice(struct iovec *dst, const struct iovec *src, int niov, uint64_t offset, uint64_t len);
+void iov_zero(const struct iovec *iov, int niov, uint64_t offset, uint64_t len);
+void iov_from(const struct iovec *iov, int niov, uint64_t offset, const void *buf, uint64_t len);
+void iov_to(const struct iovec *iov, int niov, uint64_t offset, void *buf, uint64_t len);
+bool bytes_are_zero(const void *p, uint64_t len);
+
+#endif

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "block/image.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/util.h"
+
+#define CHAIN_MAX 200 /* images behind one another */
+
+static const struct image_driver *const drivers[] = {&raw_driver, &qcow2_driver};
+
+const struct image_driver *image_driver(const char *format)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(drivers); i++)
+        if (strcmp(drivers[i]->name, format) == 0)
+            return drivers[i];
+    return NULL;
+}
+
+/* ---- opening ---- */
+
+char *image_backing_path(const char *path, const char *name)
+{
+    const char *slash = strrchr(path, '/');
+    char *out = NULL;
+    if (name[0] == '/' || !slash)
+        return strdup(name);
+    if (asprintf(&out, "%.*s%s", (int)(slash + 1 - path), path, name) < 0)
+        return NULL;
+    return out;
+}
+
+static int open_chain(struct io_loop *l, const struct image_options *o, unsigned depth, struct image **out, struct error *err);
+
+static int open_backing(struct image *im, unsigned depth, struct error *err)
+{
+    const char *path = im->file->path;
+    if (strstr(im->backing_name, "://") || strncmp(im->backing_name, "json:", 5) == 0 || strncmp(im->backing_name, "nbd:", 4) == 0)
+        return error_set(err, 0, "image '%s': its backing file '%s' is not a local file; copy that one here and use 'lodge image rebase -u'", path,
+                         im->backing_name);
+    if (!im->backing_format)
+        return error_set(err, 0, "image '%s': does not say the format of its backing file '%s'; set it with 'lodge image rebase -u -F FORMAT -b FILE'",
+                         path, im->backing_name);
+    if (depth >= CHAIN_MAX)
+        return error_set(err, 0, "image '%s': has more than %u images behind it; shorten the chain with 'lodge image commit'", path, CHAIN_MAX);
+    AUTO_FREE char *name = image_backing_path(path, im->backing_name);
+    if (!name)
+        return error_set(err, 0, "image '%s': out of memory; close other programs", path);
+    struct image_options o = {.path = name, .format = im->backing_format, .readonly = true, .what = "backing file"};
+    if (open_chain(im->loop, &o, depth + 1, &im->backing, err) == 0)
+        return 0;
+    return error_prefix(err, "image '%s': ", path);
+}
+
+static int open_chain(struct io_loop *l, const struct image_options *o, unsigned depth, struct image **out, struct error *err)
+{
+    const struct image_driver *driver = image_driver(o->format);
+    if (!driver)
+        return error_set(err, 0, "%s '%s': format '%s' is not known; use raw or qcow2", o->what, o->path, o->format);
+    struct image *im = calloc(1, sizeof *im);
+    if (!im)
+        return error_set(err, 0, "%s '%s': out of memory; close other programs", o->what, o->path);
+    im->loop = l;
+    im->readonly = o->readonly;
+    if (file_open(l, o->what, o->path, o->readonly, &im->file, err) == 0 && driver->open(im, err) == 0) {
+        im->driver = driver;
+        if (!im->backing_name || o->no_backing || open_backing(im, depth, err) == 0) {
+            *out = im;
+            return 0;
+        }
+    }
+    image_close(im);
+    return -1;
+}
+
+int image_open(struct io_loop *l, const struct image_options *o, struct image **out, struct error *err)
+{
+    return open_chain(l, o, 0, out, err);
+}
+
+int image_close(struct image *im)
+{
+    if (!im)
+        return 0;
+    int ret = im->driver ? im->driver->close(im) : 0;
+    if (ret < 0)
+        log_error("image '%s': cannot be written back: %s; what was not flushed is lost", im->file->path, strerror(-ret));
+    image_close(im->backing);
+    file_close(im->file);
+    free(im->backing_name);
+    free(im->backing_format);
+    free(im);
+    return ret;
+}
+
+/* ---- transfers ---- */
+
+static bool inside(const struct image *im, uint64_t offset, uint64_t len)
+{
+    return offset <= im->size && len <= im->size - offset;
+}
+
+int image_read(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov)
+{
+    return inside(im, offset, len) ? im->driver->read(im, offset, len, iov, niov) : -EINVAL;
+}
+
+static int writable(const struct image *im, uint64_t offset, uint64_t len)
+{
+    if (im->readonly)
+        return -EROFS;
+    return inside(im, offset, len) ? 0 : -EINVAL;
+}
+
+int image_write(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov)
+{
+    int ret = writable(im, offset, len);
+    return ret < 0 ? ret : im->driver->write(im, offset, len, iov, niov);
+}
+
+int image_zero(struct image *im, uint64_t offset, uint64_t len, bool may_unmap)
+{
+    int ret = writable(im, offset, len);
+    return ret < 0 ? ret : im->driver->zero(im, offset, len, may_unmap);
+}
+
+int image_discard(struct image *im, uint64_t offset, uint64_t len)
+{
+    int ret = writable(im, offset, len);
+    return ret < 0 ? ret : im->driver->discard(im, offset, len);
+}
+
+int image_flush(struct image *im)
+{
+    return im->readonly ? 0 : im->driver->flush(im);
+}
+
+int image_extent(struct image *im, uint64_t offset, uint64_t len, struct extent *out)
+{
+    return inside(im, offset, len) && len ? im->driver->extent(im, offset, len, out) : -EINVAL;
+}
+
+int image_read_backing(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov)
+{
+    const struct image *back = im->backing;
+    if (im->backing_name && !back)
+        return -ENXIO; /* opened without it */
+    uint64_t have = !back || offset >= back->size ? 0 : MIN(len, back->size - offset);
+    iov_zero(iov, niov, have, len - have);
+    if (!have)
+        return 0;
+    struct iovec *part = malloc((size_t)niov * sizeof *part);
+    if (!part)
+        return -ENOMEM;
+    int n = iov_slice(part, iov, niov, 0, have);
+    int ret = image_read(im->backing, offset, have, part, n);
+    free(part);
+    return ret;
+}

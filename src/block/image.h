@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * An image: a driver for its format over a file, and perhaps another image behind it. What is not in the image itself is read from that one, its
+ * backing image; a backing image is opened only with the format that its overlay's header or the user names.
+ *
+ * All transfers may wait and so run in fibers, or outside of them alone. Offsets and lengths are bytes within the virtual disk; image_read() and the
+ * others check them once, drivers do not.
+ */
+#ifndef LODGE_BLOCK_IMAGE_H
+#define LODGE_BLOCK_IMAGE_H
+
+#include "block/file.h"
+
+struct image;
+
+/* What a range of the disk is, for `map`, and for copying only what is there. */
+enum extent_kind { EXTENT_NONE /* not in this image: the backing's, or zeroes */, EXTENT_ZERO, EXTENT_DATA, EXTENT_COMPRESSED };
+struct extent {
+    enum extent_kind kind;
+    uint64_t len;  /* bytes from the offset that was asked for */
+    uint64_t host; /* EXTENT_DATA: offset in the file */
+    bool has_host;
+};
+
+struct image_driver {
+    const char *name;
+    /* Sets im->size and what it needs. im->file is open. 0, or -1 with err. */
+    int (*open)(struct image *im, struct error *err);
+    /* Writes back what is left to write, and frees. 0 or -errno. */
+    int (*close)(struct image *im);
+    int (*read)(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov);
+    int (*write)(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov);
+    int (*zero)(struct image *im, uint64_t offset, uint64_t len, bool may_unmap);
+    int (*discard)(struct image *im, uint64_t offset, uint64_t len);
+    int (*flush)(struct image *im);
+    int (*extent)(struct image *im, uint64_t offset, uint64_t len, struct extent *out);
+};
+
+struct image {
+    const struct image_driver *driver;
+    void *state; /* the driver's */
+    struct io_loop *loop;
+    struct file *file;
+    struct image *backing; /* NULL: none */
+    char *backing_name, *backing_format; /* as the header has them; NULL: none */
+    uint64_t size;         /* of the disk */
+    bool readonly;
+};
+
+struct image_options {
+    const char *path, *format; /* format: never guessed from the contents */
+    bool readonly;
+    bool no_backing; /* leave the backing image closed: reading what is not there fails */
+    const char *what; /* begins the errors: "disk", "image" */
+};
+
+/* 0, or -1 with err. */
+int image_open(struct io_loop *l, const struct image_options *o, struct image **out, struct error *err);
+/* 0 or -errno: what could not be written back. */
+int image_close(struct image *im);
+const struct image_driver *image_driver(const char *format); /* NULL: unknown */
+/* The path of a backing file as an image at `path` names it. Malloced, NULL without memory. */
+char *image_backing_path(const char *path, const char *name);
+
+int image_read(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov);
+int image_write(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov);
+int image_zero(struct image *im, uint64_t offset, uint64_t len, bool may_unmap);
+int image_discard(struct image *im, uint64_t offset, uint64_t len);
+int image_flush(struct image *im);
+int image_extent(struct image *im, uint64_t offset, uint64_t len, struct extent *out);
+/* Reads from the image behind; zeroes where it ends or is missing. */
+int image_read_backing(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov);
+
+extern const struct image_driver raw_driver, qcow2_driver;
+
+#endif

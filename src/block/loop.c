@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "block/loop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "base/log.h"
+#include "base/util.h"
+
+/* ---- steps ---- */
+
+ssize_t io_perform(const struct io_step *s)
+{
+    ssize_t ret = -1;
+    switch (s->kind) {
+    case IO_READ: ret = preadv(s->fd, s->iov, s->niov, (off_t)s->offset); break;
+    case IO_WRITE: ret = pwritev(s->fd, s->iov, s->niov, (off_t)s->offset); break;
+    case IO_SYNC: ret = fdatasync(s->fd); break;
+    case IO_ALLOCATE: ret = fallocate(s->fd, s->mode, (off_t)s->offset, (off_t)s->len); break;
+    }
+    return ret < 0 ? -errno : ret;
+}
+
+ssize_t io_run(struct io_loop *l, struct io_step *s)
+{
+    if (!l->in_fiber)
+        return io_perform(s);
+    s->waiter = fiber_self();
+    s->next = NULL;
+    *l->tail = s;
+    l->tail = &s->next;
+    fiber_yield();
+    return s->ret;
+}
+
+void io_step_done(struct io_loop *l, struct io_step *s, ssize_t ret)
+{
+    l->in_engine--;
+    s->ret = ret;
+    fiber_queue_push(&l->ready, s->waiter);
+}
+
+static void start_waiting(struct io_loop *l)
+{
+    while (l->waiting && l->in_engine < LOOP_DEPTH) {
+        struct io_step *s = l->waiting;
+        l->waiting = s->next;
+        if (!l->waiting)
+            l->tail = &l->waiting;
+        l->in_engine++;
+        l->engine->start(l, s);
+    }
+}
+
+/* ---- locks ---- */
+
+void fiber_lock(struct fiber_lock *k)
+{
+    struct fiber *self = fiber_self();
+    if (!self)
+        return;
+    if (!k->held) {
+        k->held = true;
+        return;
+    }
+    fiber_queue_push(&k->waiters, self);
+    fiber_yield(); /* fiber_unlock() has handed the lock over */
+}
+
+void fiber_unlock(struct io_loop *l, struct fiber_lock *k)
+{
+    struct fiber *next = fiber_queue_pop(&k->waiters);
+    if (next)
+        fiber_queue_push(&l->ready, next);
+    else
+        k->held = false;
+}
+
+/* ---- running ---- */
+
+struct start {
+    struct io_loop *loop;
+    fiber_fn *fn;
+    void *arg;
+};
+
+static void first(void *arg)
+{
+    struct start s = *(struct start *)arg;
+    free(arg);
+    s.fn(s.arg);
+    s.loop->alive--;
+}
+
+int io_loop_spawn(struct io_loop *l, fiber_fn *fn, void *arg)
+{
+    struct start *s = malloc(sizeof *s);
+    struct fiber *f = s ? fiber_create(&l->fibers, first, s) : NULL;
+    if (!f) {
+        free(s);
+        return -ENOMEM;
+    }
+    *s = (struct start){l, fn, arg};
+    l->alive++;
+    fiber_queue_push(&l->ready, f);
+    return 0;
+}
+
+static bool run_ready(struct io_loop *l)
+{
+    struct fiber *f = fiber_queue_pop(&l->ready);
+    bool any = f;
+    for (; f; f = fiber_queue_pop(&l->ready)) {
+        l->in_fiber = true;
+        fiber_resume(f);
+        l->in_fiber = false;
+    }
+    return any;
+}
+
+static void pump(struct io_loop *l)
+{
+    do {
+        run_ready(l);
+        start_waiting(l);
+    } while (l->engine->reap(l) || l->ready.first || (l->waiting && l->in_engine < LOOP_DEPTH));
+}
+
+/* What completes at once has signalled the eventfd too; clearing it behind that, and looking once more, saves the owner a useless turn. */
+void io_loop_poll(struct io_loop *l)
+{
+    uint64_t n;
+    pump(l);
+    if (read(l->event_fd, &n, sizeof n) < 0 && errno != EAGAIN)
+        log_error("block layer: cannot read its eventfd: %s", strerror(errno));
+    pump(l);
+}
+
+void io_loop_turn(struct io_loop *l)
+{
+    io_loop_poll(l);
+    if (!l->alive)
+        return;
+    struct pollfd p = {.fd = l->event_fd, .events = POLLIN};
+    poll(&p, 1, -1);
+    io_loop_poll(l);
+}
+
+void io_loop_drain(struct io_loop *l)
+{
+    io_loop_poll(l);
+    while (l->alive)
+        io_loop_turn(l);
+}
+
+/* ---- life ---- */
+
+static int open_engine(struct io_loop *l, enum block_engine want, struct error *err)
+{
+    if (want != BLOCK_ENGINE_THREADS) {
+        l->engine = &io_uring_engine;
+        if (l->engine->open(l, want == BLOCK_ENGINE_URING ? err : NULL) == 0)
+            return 0;
+        l->engine = NULL;
+        if (want == BLOCK_ENGINE_URING)
+            return -1;
+    }
+    l->engine = &io_threads_engine;
+    if (l->engine->open(l, err) == 0)
+        return 0;
+    l->engine = NULL;
+    return -1;
+}
+
+int io_loop_create(enum block_engine want, struct io_loop **out, struct error *err)
+{
+    struct io_loop *l = calloc(1, sizeof *l);
+    if (!l)
+        return error_set(err, 0, "block layer: out of memory; close other programs");
+    l->tail = &l->waiting;
+    l->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (l->event_fd < 0)
+        error_set(err, errno, "block layer: cannot create an eventfd: %s; raise the limit of open files (ulimit -n)", strerror(errno));
+    if (l->event_fd < 0 || open_engine(l, want, err) < 0) {
+        io_loop_free(l);
+        return -1;
+    }
+    *out = l;
+    return 0;
+}
+
+void io_loop_free(struct io_loop *l)
+{
+    if (!l)
+        return;
+    if (l->engine)
+        l->engine->close(l);
+    if (l->event_fd >= 0)
+        close(l->event_fd);
+    fiber_pool_free(&l->fibers);
+    free(l);
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Where a disk's fibers wait for system calls. A step is one system call on one descriptor; io_run() performs it and returns what it gives. In a fiber
+ * other fibers run meanwhile; outside of fibers (opening, closing, tools) the call is simply made.
+ *
+ * A loop belongs to one thread at a time, as a struct block does (block.h).
+ */
+#ifndef LODGE_BLOCK_LOOP_H
+#define LODGE_BLOCK_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "base/error.h"
+#include "base/fiber.h"
+#include "block/block.h"
+
+#define LOOP_DEPTH 128 /* steps that an engine has at a time */
+
+enum io_kind { IO_READ, IO_WRITE, IO_SYNC, IO_ALLOCATE };
+
+struct io_step {
+    enum io_kind kind;
+    int fd, mode;         /* mode: fallocate(2)'s */
+    uint64_t offset, len; /* bytes */
+    const struct iovec *iov;
+    int niov;
+    ssize_t ret; /* bytes, 0, or -errno */
+    struct fiber *waiter;
+    struct io_step *next;
+};
+
+struct io_loop;
+struct io_engine {
+    const char *name;
+    int (*open)(struct io_loop *l, struct error *err); /* completions make l->event_fd readable */
+    void (*close)(struct io_loop *l);
+    /* Takes a step; may put off starting it to reap(). At most LOOP_DEPTH at a time. */
+    void (*start)(struct io_loop *l, struct io_step *s);
+    /* Calls io_step_done() for each completed step; true if there was any. */
+    bool (*reap)(struct io_loop *l);
+};
+extern const struct io_engine io_uring_engine, io_threads_engine;
+
+struct io_loop {
+    int event_fd;
+    const struct io_engine *engine;
+    void *engine_data;
+    unsigned in_engine;
+    struct io_step *waiting, **tail; /* steps that the engine has no room for */
+    struct fiber_queue ready;
+    struct fiber_pool fibers;
+    unsigned alive; /* fibers that have not ended */
+    bool in_fiber;  /* one of ours runs */
+};
+
+/* 0, or -1 with err. */
+int io_loop_create(enum block_engine want, struct io_loop **out, struct error *err);
+void io_loop_free(struct io_loop *l); /* no fiber is alive */
+/* Runs fn(arg) in a fiber from the next io_loop_poll() on. 0 or -ENOMEM. */
+int io_loop_spawn(struct io_loop *l, fiber_fn *fn, void *arg);
+/* Runs what can run, without waiting. */
+void io_loop_poll(struct io_loop *l);
+/* Polls until no fiber is alive. */
+void io_loop_drain(struct io_loop *l);
+/* Polls once, and waits for an event first when nothing could run. */
+void io_loop_turn(struct io_loop *l);
+
+ssize_t io_run(struct io_loop *l, struct io_step *s);
+ssize_t io_perform(const struct io_step *s); /* at once, in this thread */
+void io_step_done(struct io_loop *l, struct io_step *s, ssize_t ret);
+
+/* A lock between fibers of one loop; held across waits. Outside of fibers nobody else runs, and it is free. */
+struct fiber_lock {
+    bool held;
+    struct fiber_queue waiters;
+};
+void fiber_lock(struct fiber_lock *k);
+void fiber_unlock(struct io_loop *l, struct fiber_lock *k);
+
+#endif

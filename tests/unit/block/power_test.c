@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Power cuts. A random workload runs on a small qcow2 image while every change of its file is recorded: when it begins, and when it has ended. At each of
+ * these moments the power may fail. The file is then what syncs have made stable, and of everything else any part, sector by sector. Such files are made
+ * up, several for each moment, and must open, check without corruption (leaks are allowed), and read back every byte that a completed flush had covered,
+ * or a later content of it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/util.h"
+#include "block/internal.h"
+#include "block/qcow2.h"
+#include "check.h"
+
+#define DISK     (192 * KIB)
+#define SECTORS  (DISK / 512)
+#define FILE_MAX (4 * MIB)
+#define HISTORY  64
+#define SLOTS    6
+#define PENDING  8192
+#define QEMU_EVERY 500 /* moments at which qemu-img looks at the file as well */
+
+struct change {
+    enum { CHANGE_WRITE, CHANGE_PUNCH } kind;
+    uint64_t offset, len;
+    uint8_t *data;
+    const struct io_step *step; /* while it has not ended */
+    bool covered;               /* ended before the sync under way began */
+};
+
+struct sector { /* contents since the last flush that covers it, oldest first; 0 is zeroes */
+    uint32_t values[HISTORY];
+    bool discard[HISTORY]; /* this zero or what is before it: a discard is a hint */
+    unsigned n, completed, at_flush;
+};
+
+struct slot {
+    struct block_req req;
+    struct iovec iov;
+    uint8_t buf[64 * 512];
+    bool busy;
+};
+
+static struct {
+    struct rnd rnd;
+    struct io_loop *loop; /* for the files after a cut */
+    struct block *b;
+    uint8_t stable[FILE_MAX], cut[FILE_MAX];
+    uint64_t end; /* bytes of both that matter */
+    struct change pending[PENDING];
+    unsigned npending;
+    struct sector sectors[SECTORS];
+    struct slot slots[SLOTS];
+    uint32_t seq;
+    uint64_t cuts, want, moments;
+    unsigned per_moment;
+    int fd;
+    char name[64], image[64];
+    bool have_qemu, checking;
+} t;
+
+/* ---- what a cut leaves ---- */
+
+static void apply(uint8_t *to, const struct change *c, uint64_t from, uint64_t len)
+{
+    if (c->kind == CHANGE_PUNCH)
+        memset(to + c->offset + from, 0, len);
+    else
+        memcpy(to + c->offset + from, c->data + from, len);
+}
+
+static void make_cut(void)
+{
+    unsigned keep = rnd_below(&t.rnd, 5); /* of four sectors; 4: all */
+    memcpy(t.cut, t.stable, t.end);
+    for (unsigned i = 0; i < t.npending; i++) {
+        const struct change *c = &t.pending[i];
+        for (uint64_t at = 0, n; at < c->len; at += n) {
+            n = MIN(512 - ((c->offset + at) & 511), c->len - at);
+            if (rnd_below(&t.rnd, 4) < keep)
+                apply(t.cut, c, at, n);
+        }
+    }
+    CHECK(ftruncate(t.fd, 0) == 0);
+    CHECK(pwrite(t.fd, t.cut, t.end, 0) == (ssize_t)t.end);
+}
+
+static uint32_t content(const uint8_t *p)
+{
+    uint32_t v;
+    memcpy(&v, p, 4);
+    for (unsigned i = 4; i < 512; i += 4)
+        CHECK(memcmp(p, p + i, 4) == 0); /* a sector is of one piece */
+    return v;
+}
+
+static bool allowed(const struct sector *s, uint32_t v)
+{
+    for (unsigned i = 0; i < s->n; i++)
+        if (s->values[i] == v)
+            return true;
+    return false;
+}
+
+static void fail(const char *what)
+{
+    fprintf(stderr, "cut %llu: %s; the file is in /tmp/lodge-power-failed\n", (unsigned long long)t.cuts, what);
+    int fd = open("/tmp/lodge-power-failed", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    CHECK(write(fd, t.cut, t.end) == (ssize_t)t.end);
+    exit(1);
+}
+
+static void print_line(void *opaque, const char *line)
+{
+    (void)opaque;
+    fprintf(stderr, "%s\n", line);
+}
+
+static void check_cut(void)
+{
+    static uint8_t disk[DISK];
+    ERROR_SCOPED(err);
+    struct image *im;
+    struct image_check k = {.report = NULL};
+    struct iovec iov = {disk, DISK};
+    struct image_options o = {.path = t.name, .format = "qcow2", .readonly = true, .what = "image"};
+    if (image_open(t.loop, &o, &im, &err) < 0)
+        fail(error_text(&err));
+    if (qcow2_check(im, REPAIR_NONE, &k, &err) < 0)
+        fail(error_text(&err));
+    if (k.corruptions) {
+        k = (struct image_check){.report = print_line};
+        qcow2_check(im, REPAIR_NONE, &k, &err);
+        fail("the image is corrupt");
+    }
+    if (image_read(im, 0, DISK, &iov, 1) < 0)
+        fail("the disk cannot be read");
+    for (unsigned i = 0; i < SECTORS; i++)
+        if (!allowed(&t.sectors[i], content(disk + i * 512))) {
+            fprintf(stderr, "sector %u: content %u; flushed %u\n", i, content(disk + i * 512), t.sectors[i].values[0]);
+            fail("a flushed sector is lost");
+        }
+    image_close(im);
+}
+
+static void qemu_looks(void)
+{
+    char line[160];
+    snprintf(line, sizeof line, "qemu-img check -q -f qcow2 /proc/%d/fd/%d >/dev/null 2>&1", (int)getpid(), t.fd);
+    int status = system(line);
+    if (status != 0 && status != 3 << 8) /* 3: leaks only */
+        fail("qemu-img check finds errors");
+}
+
+static void moment(void)
+{
+    if (t.cuts >= t.want)
+        return;
+    for (unsigned i = 0; i < t.per_moment; i++) {
+        make_cut();
+        check_cut();
+        t.cuts++;
+    }
+    if (t.have_qemu && ++t.moments % QEMU_EVERY == 0)
+        qemu_looks();
+}
+
+/* ---- recording ---- */
+
+static void grow(uint64_t end)
+{
+    CHECK(end <= FILE_MAX);
+    t.end = MAX(t.end, end);
+}
+
+static void begin(const struct io_step *s)
+{
+    CHECK(t.npending < PENDING);
+    struct change *c = &t.pending[t.npending++];
+    *c = (struct change){.kind = s->kind == IO_WRITE ? CHANGE_WRITE : CHANGE_PUNCH, .offset = s->offset, .len = s->len, .step = s};
+    grow(s->offset + s->len);
+    if (s->kind != IO_WRITE)
+        return;
+    c->data = malloc(s->len);
+    iov_to(s->iov, s->niov, 0, c->data, s->len);
+}
+
+static void sync_begins(void)
+{
+    for (unsigned i = 0; i < t.npending; i++)
+        t.pending[i].covered = !t.pending[i].step;
+}
+
+/* Changes become stable in the order in which they were made. */
+static void sync_ended(void)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < t.npending; i++) {
+        struct change *c = &t.pending[i];
+        if (c->covered) {
+            apply(t.stable, c, 0, c->len);
+            free(c->data);
+        } else {
+            t.pending[kept++] = *c;
+        }
+    }
+    t.npending = kept;
+}
+
+static void observe(void *opaque, const struct io_step *s, bool ended)
+{
+    (void)opaque;
+    if (s->kind == IO_SYNC) {
+        ended ? sync_ended() : sync_begins();
+    } else if (!ended) {
+        begin(s);
+    } else {
+        for (unsigned i = 0; i < t.npending; i++)
+            if (t.pending[i].step == s)
+                t.pending[i].step = NULL;
+    }
+    moment();
+}
+
+/* ---- the workload ---- */
+
+static void done(struct block_req *req, int ret)
+{
+    struct slot *s = req->opaque;
+    CHECK(ret == 0);
+    s->busy = false;
+    for (uint64_t i = req->offset / 512; i < (req->offset + req->len) / 512; i++)
+        if (req->op != BLOCK_FLUSH)
+            t.sectors[i].completed = t.sectors[i].n;
+    if (req->op != BLOCK_FLUSH)
+        return;
+    for (unsigned i = 0; i < SECTORS; i++) {
+        struct sector *c = &t.sectors[i];
+        if (c->at_flush < 2)
+            continue;
+        unsigned drop = c->at_flush - 1;
+        while (drop && c->discard[drop])
+            drop--;
+        memmove(c->values, c->values + drop, (c->n - drop) * sizeof *c->values);
+        memmove(c->discard, c->discard + drop, (c->n - drop) * sizeof *c->discard);
+        c->n -= drop;
+        c->completed -= drop;
+        c->at_flush -= drop;
+    }
+}
+
+static void add(unsigned i, uint32_t v, bool discard)
+{
+    struct sector *s = &t.sectors[i];
+    CHECK(s->n < HISTORY);
+    s->discard[s->n] = discard;
+    s->values[s->n++] = v;
+}
+
+static bool busy(uint64_t first, uint64_t n, bool flush)
+{
+    for (unsigned i = 0; i < SLOTS; i++) {
+        const struct block_req *r = &t.slots[i].req;
+        if (t.slots[i].busy && ((r->op == BLOCK_FLUSH && flush) || (r->op != BLOCK_FLUSH && r->offset / 512 < first + n && first < (r->offset + r->len) / 512)))
+            return true;
+    }
+    for (uint64_t k = first; k < first + n; k++)
+        if (t.sectors[k].n >= HISTORY - 2)
+            return true;
+    return false;
+}
+
+static void start(struct slot *s)
+{
+    static const enum block_op ops[] = {BLOCK_WRITE, BLOCK_WRITE, BLOCK_WRITE, BLOCK_WRITE, BLOCK_ZERO, BLOCK_DISCARD, BLOCK_FLUSH, BLOCK_FLUSH};
+    enum block_op op = ops[rnd_below(&t.rnd, ARRAY_SIZE(ops))];
+    uint64_t first = rnd_below(&t.rnd, SECTORS), want = 1 + rnd_below(&t.rnd, rnd_below(&t.rnd, 3) ? 8 : 64);
+    uint64_t n = MIN(want, SECTORS - first);
+    if (op == BLOCK_FLUSH)
+        first = n = 0;
+    if (busy(first, n, op == BLOCK_FLUSH))
+        return;
+    uint32_t v = op == BLOCK_WRITE ? ++t.seq : 0;
+    for (unsigned i = 0; i < SECTORS && op == BLOCK_FLUSH; i++)
+        t.sectors[i].at_flush = t.sectors[i].completed;
+    for (uint64_t k = first; k < first + n; k++)
+        add((unsigned)k, v, op == BLOCK_DISCARD);
+    for (unsigned i = 0; i < n * 512; i += 4)
+        memcpy(s->buf + i, &v, 4);
+    s->iov = (struct iovec){s->buf, n * 512};
+    s->req = (struct block_req){.op = op, .offset = first * 512, .len = n * 512, .iov = &s->iov, .niov = 1, .may_unmap = rnd_below(&t.rnd, 2), .done = done, .opaque = s};
+    s->busy = true;
+    block_submit(t.b, &s->req);
+}
+
+static void whole_image_step(void)
+{
+    ERROR_SCOPED(err);
+    struct image *im = t.b->image;
+    struct qcow2 *q = qcow2_of(im);
+    block_drain(t.b);
+    switch (rnd_below(&t.rnd, 3)) {
+    case 0: CHECK(q->h.nsnapshots > 3 || qcow2_snapshot_create(im, q->h.nsnapshots ? q->h.nsnapshots == 1 ? "b" : q->h.nsnapshots == 2 ? "c" : "d" : "a", &err) == 0 || strstr(error_text(&err), "already")); break;
+    case 1: CHECK(!q->h.nsnapshots || qcow2_snapshot_delete(im, q->snapshots[rnd_below(&t.rnd, q->h.nsnapshots)].name, &err) == 0); break;
+    default: CHECK(qcow2_resize(im, DISK + 512 * rnd_below(&t.rnd, 64), true, &err) == 0); break;
+    }
+}
+
+/* A discard lets the disk choose; what it has chosen is seen when the image is opened again. */
+static void open_again(bool first)
+{
+    ERROR_SCOPED(err);
+    if (!first) {
+        block_close(t.b);
+        sync_begins();
+        sync_ended();
+    }
+    CHECK(block_open(&(struct block_config){.path = t.image, .format = "qcow2"}, &t.b, &err) == 0);
+    t.b->image->file->observe = observe;
+}
+
+static void workload(const struct qcow2_create *kind)
+{
+    ERROR_SCOPED(err);
+    struct qcow2_create o = *kind;
+    o.path = t.image;
+    o.size = DISK;
+    o.replace = true;
+    CHECK(qcow2_create(t.loop, &o, &err) == 0);
+    AUTO_CLOSE int fd = open(o.path, O_RDONLY);
+    t.end = 0;
+    memset(t.stable, 0, sizeof t.stable);
+    grow((uint64_t)lseek(fd, 0, SEEK_END));
+    CHECK(pread(fd, t.stable, FILE_MAX, 0) == (ssize_t)t.end);
+    for (unsigned i = 0; i < SECTORS; i++)
+        t.sectors[i] = (struct sector){.n = 1, .completed = 1, .at_flush = 1};
+    open_again(true);
+    for (unsigned n = 0; n < 400 && t.cuts < t.want; n++) {
+        struct slot *s = &t.slots[rnd_below(&t.rnd, SLOTS)];
+        if (!s->busy)
+            start(s);
+        if (rnd_below(&t.rnd, 3) == 0)
+            block_poll(t.b);
+        if (rnd_below(&t.rnd, 60) == 0)
+            whole_image_step();
+        if (rnd_below(&t.rnd, 150) == 0)
+            open_again(false);
+    }
+    block_close(t.b);
+    sync_begins();
+    sync_ended();
+}
+
+int main(int argc, char **argv)
+{
+    static const struct qcow2_create kinds[] = {
+        {.version = 3, .cluster_bits = 12, .refcount_order = 4}, {.version = 3, .cluster_bits = 9, .refcount_order = 4},
+        {.version = 2, .cluster_bits = 10, .refcount_order = 4}, {.version = 3, .cluster_bits = 14, .refcount_order = 4, .ext_l2 = true},
+        {.version = 3, .cluster_bits = 9, .refcount_order = 6},  {.version = 3, .cluster_bits = 16, .refcount_order = 3},
+    };
+    ERROR_SCOPED(err);
+    uint64_t cuts = argc > 1 ? strtoull(argv[1], NULL, 0) : 100000, seed = argc > 2 ? strtoull(argv[2], NULL, 0) : now_ns();
+    printf("seed 0x%llx\n", (unsigned long long)seed);
+    fflush(stdout);
+    t.rnd.state = seed | 1;
+    t.have_qemu = system("command -v qemu-img >/dev/null") == 0;
+    t.fd = memfd_create("cut", 0);
+    CHECK(t.fd >= 0);
+    snprintf(t.name, sizeof t.name, "/proc/self/fd/%d", t.fd);
+    snprintf(t.image, sizeof t.image, "/tmp/lodge-power-%d", (int)getpid());
+    CHECK(io_loop_create(BLOCK_ENGINE_THREADS, &t.loop, &err) == 0);
+    t.per_moment = 3;
+    for (unsigned round = 0; cuts == 0 || t.cuts < cuts; round++) {
+        t.want = cuts == 0 ? UINT64_MAX : MIN(cuts, t.cuts + 3000);
+        workload(&kinds[round % ARRAY_SIZE(kinds)]);
+    }
+    printf("%llu cuts\n", (unsigned long long)t.cuts);
+    io_loop_free(t.loop);
+    unlink(t.image);
+    return 0;
+}
