@@ -42,10 +42,11 @@ bench: all
 	@tools/deps.sh build demo test
 	@tools/bench.sh
 
-# The interpreter against the host CPU, without end.
+# Power cuts on qcow2 images, without end.
 fuzz-power: all
-	@build/tests/unit/block/power_test 0
+	@$(BUILD)/tests/unit/block/power_test 0
 
+# The interpreter against the host CPU, without end.
 fuzz-cpu: all
 	@$(BUILD)/tests/diff/difftest --forever
 
