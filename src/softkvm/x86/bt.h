@@ -56,12 +56,12 @@ struct bt_jumps {
     unsigned count; /* > BT_JUMP_LOG: too many to tell */
     uint16_t filled[BT_JUMP_LOG];
 };
-/* The entry of a linear address. Its bit 0 is left out, since translated code scales by 8; functions begin at multiples of 16, so upper bits are mixed in. */
-#define BT_JUMP_MASK (2u * BT_JUMP_SIZE - 2)
+/* The first of the two entries for a linear address. Translated code counts in words; functions begin at multiples of 16, so upper bits are mixed in. */
+#define BT_JUMP_MASK (2u * BT_JUMP_SIZE - 4)
 #define BT_JUMP_MIX  9
 static inline unsigned bt_jump_slot(uint64_t rip)
 {
-    return (unsigned)(rip ^ rip >> BT_JUMP_MIX) % (2u * BT_JUMP_SIZE) / 2;
+    return ((unsigned)(rip ^ rip >> BT_JUMP_MIX) & BT_JUMP_MASK) / 2;
 }
 
 struct bt_xpage { /* a page that code is fetched from */

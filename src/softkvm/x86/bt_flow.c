@@ -60,6 +60,18 @@ static void test_requests(struct xlat *x, struct aside *a)
     xlat_from(a, e_jump(e, CC_NZ));
 }
 
+/* The second entry for the target, or away. */
+void xlat_aside_second(struct xlat *x, const struct aside *a)
+{
+    struct emit *e = &x->e;
+    e_indexed(e, 0x3b, a->s, jump_off(a->size, offsetof(struct bt_jumps, e[1].rip)));
+    xlat_from(&x->asides[a->slow], e_jump(e, CC_NZ));
+    e8(e, 0x83); /* add eax, 2 */
+    e8(e, 0xc0);
+    e8(e, sizeof(((struct bt_jumps *)0)->e[0]) / 8);
+    e_jump_to(e, a->back);
+}
+
 /* Finds the linear address in `t`, or leaves by `miss`; rax = index of its entry. */
 void xlat_branch_probe(struct xlat *x, unsigned t, struct aside *miss, unsigned ring)
 {
@@ -69,7 +81,12 @@ void xlat_branch_probe(struct xlat *x, unsigned t, struct aside *miss, unsigned 
     e8(e, 0x25); /* and eax, mask */
     e32(e, BT_JUMP_MASK);
     e_indexed(e, 0x3b, t, jump_off(ring, offsetof(struct bt_jumps, e[0].rip))); /* cmp t, ... */
-    xlat_from(miss, e_jump(e, CC_NZ));
+    struct aside *second = xlat_aside(x, ASIDE_SECOND, 0);
+    second->s = (uint8_t)t;
+    second->size = (uint8_t)ring;
+    second->slow = (unsigned)(miss - x->asides);
+    xlat_from(second, e_jump(e, CC_NZ));
+    second->back = e->p;
     test_requests(x, miss);
     e8(e, 0x48 | t >> 3); /* and t, ~0xfff */
     e8(e, 0x81);

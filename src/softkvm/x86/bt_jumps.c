@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The known targets of branches by lookup, as bt_flow.c probes them. An entry stays when its block is dropped: the block's way in then leads out
+ * The known targets of branches by lookup, as bt_flow.c probes them: two entries for each place, the later one first. An entry stays when its block is dropped: the block's way in then leads out
  * (bt_cache.c). It goes when the guest may have changed what its linear address leads to, at the cost of what was filled.
  *
- * An empty entry is zero, so a table is only resident where it is used. Where linear address 0 is looked for, it has an address
- * instead that is looked for elsewhere.
+ * An empty entry is zero, so a table is only resident where it is used. Where linear address 0 is looked for, it has an address instead that is
+ * looked for elsewhere.
  */
 #include "softkvm/x86/bt_priv.h"
+
+#define ELSEWHERE 16
 
 void bt_jumps_clear(struct vcpu *v, unsigned ring)
 {
@@ -20,7 +22,7 @@ void bt_jumps_clear(struct vcpu *v, unsigned ring)
     }
     j->count = 0;
     j->halves = 0;
-    j->e[bt_jump_slot(0)].rip = 2;
+    j->e[bt_jump_slot(0)].rip = j->e[bt_jump_slot(0) + 1].rip = ELSEWHERE;
 }
 
 void bt_jumps_forget(struct vcpu *v, uint64_t la)
@@ -30,18 +32,33 @@ void bt_jumps_forget(struct vcpu *v, uint64_t la)
             bt_jumps_clear(v, ring);
 }
 
-void bt_jumps_add(struct vcpu *v, unsigned ring, uint64_t rip, const uint8_t *host)
+static void put(struct bt_jumps *j, unsigned n, uint64_t rip, uint64_t host)
 {
-    struct bt_jumps *j = &v->bt.jump[ring];
-    unsigned n = bt_jump_slot(rip);
     if (!j->e[n].host) {
         if (j->count < BT_JUMP_LOG)
             j->filled[j->count] = (uint16_t)n;
         if (j->count <= BT_JUMP_LOG)
             j->count++;
     }
+    j->e[n].host = host;
+    j->e[n].rip = rip;
+}
+
+void bt_jumps_add(struct vcpu *v, unsigned ring, uint64_t rip, const uint8_t *host)
+{
+    struct bt_jumps *j = &v->bt.jump[ring];
+    unsigned n = bt_jump_slot(rip);
     bt_known_code(v, rip);
     j->halves |= (uint8_t)BIT(rip >> 63);
-    j->e[n].host = (uint64_t)(uintptr_t)host;
-    j->e[n].rip = rip;
+    if (j->e[n].host && j->e[n].rip != rip)
+        put(j, n + 1, j->e[n].rip, j->e[n].host);
+    put(j, n, rip, (uint64_t)(uintptr_t)host);
+}
+
+const uint8_t *bt_jumps_find(const struct vcpu *v, unsigned ring, uint64_t rip)
+{
+    const struct bt_jumps *j = &v->bt.jump[ring];
+    unsigned n = bt_jump_slot(rip);
+    n += j->e[n].rip != rip;
+    return j->e[n].rip == rip ? (const uint8_t *)(uintptr_t)j->e[n].host : NULL;
 }

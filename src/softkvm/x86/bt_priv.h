@@ -141,6 +141,7 @@ const uint8_t *bt_step(struct vcpu *v);
 /* ---- bt_jumps.c ---- */
 void bt_jumps_clear(struct vcpu *v, unsigned ring);
 void bt_jumps_forget(struct vcpu *v, uint64_t la); /* at least those of a region that does not leave its half of the address space */
+const uint8_t *bt_jumps_find(const struct vcpu *v, unsigned ring, uint64_t rip); /* NULL: not known */
 void bt_jumps_add(struct vcpu *v, unsigned ring, uint64_t rip, const uint8_t *host); /* host: the block's way in for lookups */
 
 /* ---- bt_tlb.c, bt_space.c ---- */

@@ -344,11 +344,11 @@ static void emit_aside_leave(struct xlat *x, const struct aside *a)
 
 static void emit_asides(struct xlat *x)
 {
-    /* Crossings jump to slow exits, so these come last. */
+    /* Crossings and second entries jump to those that leave, so these come last. */
     for (unsigned pass = 0; pass < 2; pass++)
         for (unsigned n = 0; n < x->nasides; n++) {
             struct aside *a = &x->asides[n];
-            if ((a->kind == ASIDE_SLOW) != (pass == 1))
+            if ((a->kind == ASIDE_SLOW || a->kind == ASIDE_LEAVE) != (pass == 1))
                 continue;
             for (unsigned f = 0; f < a->nfrom; f++)
                 e_patch(a->from[f], x->e.p);
@@ -364,6 +364,8 @@ static void emit_asides(struct xlat *x)
                 emit_aside_leave(x, a);
             } else if (a->kind == ASIDE_LINK) {
                 xlat_aside_link(x, a);
+            } else if (a->kind == ASIDE_SECOND) {
+                xlat_aside_second(x, a);
             } else {
                 xlat_goto(x, a->target, a->insn);
             }

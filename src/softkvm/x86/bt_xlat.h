@@ -21,7 +21,7 @@ struct ea {
 
 /* An exit out of the block's straight line, emitted behind it. */
 struct aside {
-    enum { ASIDE_SLOW, ASIDE_CROSS, ASIDE_TAKEN, ASIDE_LINK, ASIDE_LEAVE } kind;
+    enum { ASIDE_SLOW, ASIDE_CROSS, ASIDE_TAKEN, ASIDE_LINK, ASIDE_LEAVE, ASIDE_SECOND } kind;
     uint8_t *from[6];   /* displacements of the jumps to it */
     uint8_t nfrom;
     uint8_t insn;       /* ASIDE_LINK: the link */
@@ -30,10 +30,10 @@ struct aside {
     bool flags_saved;   /* they are in bt.flags */
     bool bare;          /* ASIDE_CROSS: the address is ea.base alone, and not in `s` */
     bool last;          /* ASIDE_CROSS: ea is the address of the last byte */
-    uint8_t s, size;    /* ASIDE_CROSS */
+    uint8_t s, size;    /* ASIDE_CROSS; ASIDE_SECOND: the target's register, the ring */
     struct ea ea;
-    uint8_t *back;      /* ASIDE_CROSS: where it goes on */
-    unsigned slow;      /* ASIDE_CROSS: index of the instruction's ASIDE_SLOW */
+    uint8_t *back;      /* ASIDE_CROSS, ASIDE_SECOND: where it goes on */
+    unsigned slow;      /* the same: index of the aside that leaves */
     uint16_t displaced, home;
     uint32_t x87;       /* the block's `x87` there */
     int32_t target;     /* ASIDE_TAKEN, ASIDE_LEAVE: offset from the page */
@@ -155,6 +155,7 @@ void xlat_page_offset(struct xlat *x, unsigned reg, int32_t off); /* reg = linea
 void xlat_move_rsp(struct xlat *x, int32_t by);
 void xlat_entry(struct xlat *x); /* what lies before the block's code, for those who come by a lookup */
 /* Goes to the linear address page + off. k: the instruction that does, x->n behind the last one. */
+void xlat_aside_second(struct xlat *x, const struct aside *a);
 void xlat_goto(struct xlat *x, int32_t off, unsigned k);
 /* The pushes or pops from k on that share one check; return how many. */
 unsigned xlat_pushes(struct xlat *x, unsigned k);
