@@ -35,7 +35,7 @@ extern const uint8_t scratch_kind[SCRATCH_PAGES];
 /* Selectors of a 64-bit Linux process, and of the LDT that both sides get. */
 enum { SEL_USER_CS32 = 0x23, SEL_USER_DS = 0x2b, SEL_USER_CS64 = 0x33 };
 #define SEL_LDT(n) ((n) * 8u + 7)
-enum ldt_entry { LDT_CODE16, LDT_DATA16, LDT_DATA_SMALL, LDT_DATA_RO, LDT_DATA_DOWN, LDT_CODE32, LDT_COUNT };
+enum ldt_entry { LDT_CODE16, LDT_DATA16, LDT_DATA_SMALL, LDT_DATA_RO, LDT_DATA_DOWN, LDT_CODE32, LDT_CODE16_LOW, LDT_COUNT };
 struct ldt_desc {
     uint32_t base, limit; /* limit in pages where `pages` */
     bool code, db, writable, down, pages;

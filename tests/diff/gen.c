@@ -22,6 +22,7 @@ const struct ldt_desc ldt[LDT_COUNT] = {
     [LDT_DATA_SMALL] = {.base = SCRATCH_BASE + 4 * PAGE_SIZE, .limit = 0x17ff, .db = true, .writable = true},
     [LDT_DATA_RO] = {.base = 0, .limit = 0xfffff, .db = true, .pages = true},
     [LDT_DATA_DOWN] = {.base = SCRATCH_BASE - 0x10000, .limit = 0x14fff, .db = true, .writable = true, .down = true},
+    [LDT_CODE16_LOW] = {.base = SCRATCH_BASE, .limit = 0xffff, .code = true},
     [LDT_CODE32] = {.base = SCRATCH_BASE, .limit = 0xfffff, .code = true, .db = true, .pages = true},
 };
 

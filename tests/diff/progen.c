@@ -78,7 +78,7 @@ static uint64_t address_of(const struct program *p, unsigned base, unsigned at)
 
 static uint64_t first_rip(const struct program *p)
 {
-    return address_of(p, p->base, 0) - (p->in.sel[S_CS] == SEL_LDT(LDT_CODE32) ? SCRATCH_BASE : 0);
+    return address_of(p, p->base, 0) - (p->in.sel[S_CS] & 4 ? ldt[p->in.sel[S_CS] >> 3].base : 0);
 }
 
 static void resolve(struct progen *g)
@@ -397,14 +397,46 @@ static void add_item64(struct progen *g)
 
 /* ---- 16- and 32-bit code ---- */
 
+/* Calls, indirect jumps and returns, 32 bits wide, or 16 in 16-bit code. */
+static void add_legacy_branch(struct progen *g)
+{
+    static const uint8_t call_pop[] = {0xe8, 0, 0, 0, 0, 0x58}, call_pop16[] = {0xe8, 0, 0, 0x58};
+    bool wide = g->p->mode == CODE32 || chance(40), prefix = wide && g->p->mode == CODE16, ret = chance(50);
+    uint8_t size = 0x66;
+    /* call +0; pop eax */
+    progen_start(g);
+    progen_bytes(g, &size, prefix);
+    progen_bytes(g, wide ? call_pop : call_pop16, wide ? 5 : 3);
+    progen_start(g);
+    progen_bytes(g, &size, prefix);
+    progen_imm(g, 0x58, 1);
+    if (chance(20))
+        return;
+    /* add eax, to the end of all this; jmp eax, or push eax; ret */
+    progen_start(g);
+    progen_bytes(g, &size, prefix);
+    progen_imm(g, 0xc083, 2);
+    progen_imm(g, 6 + (prefix ? (ret ? 4 : 3) : 0), 1);
+    progen_start(g);
+    progen_bytes(g, &size, prefix);
+    if (ret) {
+        progen_imm(g, 0x50, 1);
+        progen_start(g);
+        progen_bytes(g, &size, prefix);
+    }
+    progen_imm(g, ret ? 0xc3 : 0xe0ff, ret ? 1 : 2);
+}
+
 static void add_item32(struct progen *g)
 {
     static const uint8_t bytes[][6] = {{2, 0x50, 0x5b}, {2, 0x9c, 0x9d}, {3, 0xeb, 1, 0x90},
                                        {1, 0x40},       {2, 0x31, 0xc9}, {5, 0x55, 0x89, 0xe5, 0x6a, 0x05},
                                        {1, 0xc9}};
     unsigned dice = (unsigned)rng_below(100), n = (unsigned)rng_below(ARRAY_SIZE(bytes));
-    if (dice < 85) {
+    if (dice < 80) {
         add_random(g);
+    } else if (dice < 88) {
+        add_legacy_branch(g);
     } else if (dice < 95 || g->p->mode == CODE16) {
         progen_insn(g, bytes[n] + 1, bytes[n][0]);
     } else {

@@ -212,7 +212,7 @@ static void record(const struct vcpu *v, enum cpu_stop reason, struct stop *s)
 
 static bool known_code_selector(uint16_t sel)
 {
-    return sel == SEL_KERNEL_CS || sel == SEL_USER_CS64 || sel == SEL_USER_CS32 || sel == SEL_LDT(LDT_CODE16) ||
+    return sel == SEL_KERNEL_CS || sel == SEL_USER_CS64 || sel == SEL_USER_CS32 || sel == SEL_LDT(LDT_CODE16) || sel == SEL_LDT(LDT_CODE16_LOW) ||
            sel == SEL_LDT(LDT_CODE32);
 }
 

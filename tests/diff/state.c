@@ -211,7 +211,7 @@ static void random_segments(struct cpu_image *s, unsigned mode)
     for (unsigned n = 0; n < S_COUNT; n++)
         s->sel[n] = chance(80) ? usual : data[rng_below(ARRAY_SIZE(data))];
     s->sel[S_SS] = chance(85) ? usual : chance(50) ? SEL_LDT(LDT_DATA16) : SEL_LDT(LDT_DATA_SMALL);
-    s->sel[S_CS] = mode == CODE16 ? SEL_LDT(LDT_CODE16) : chance(85) ? SEL_USER_CS32 : SEL_LDT(LDT_CODE32);
+    s->sel[S_CS] = mode == CODE16 ? chance(50) ? SEL_LDT(LDT_CODE16) : SEL_LDT(LDT_CODE16_LOW) : chance(85) ? SEL_USER_CS32 : SEL_LDT(LDT_CODE32);
     if (mode == CODE64) {
         s->sel[S_CS] = SEL_USER_CS64;
         s->sel[S_SS] = SEL_USER_DS;

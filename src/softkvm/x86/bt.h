@@ -10,12 +10,13 @@
  *   At block boundaries BT_SPARE (the two that compilers use least) are displaced and no others, so code between boundaries has two scratch
  *   registers for nothing. Exits go through a stub that restores this, so the state that an exit shows is exact, but for arithmetic flags that no
  *   instruction can read any more.
- * - Whatever the translator does not do itself (faults, MMIO, TLB misses, rare system instructions, x87) is one instruction of the interpreter:
+ * - Whatever the translator does not do itself (faults, MMIO, TLB misses, rare system instructions) is one instruction of the interpreter:
  *   the code calls bt_step() with the instruction's number, and goes on where that says, behind the instruction or in another block.
  *
  * Blocks
  * - A block is keyed by the guest-physical address of its first byte and by the mode (bt_key()), lies in one page, and does not know its
  *   linear address: v->bt.page holds that of its page, set by whoever enters the page.
+ * - Linear addresses are all that blocks know. Outside 64-bit code v->rip is an offset from CS's base: bt_run.c and bt_legacy.c convert.
  * - Jumps within a page are linked directly. All others look up v->bt.jump, which is dropped with the TLB; what is not there, the interpreter executes.
  * - A page that holds blocks has its bit in bt->code_pages: the MMU gives it no write tag, so each store to it comes to bt_code_write(), which
  *   drops the blocks that it hits. Stores of the VMM (DMA) do not come there: the first fetch from a page after a TLB flush
@@ -85,11 +86,16 @@ struct bt_writer {
 #define BT_WRITER_SET  1u
 #define BT_WRITER_MANY 2u
 
+struct bt_mode { /* outside 64-bit code also the place of the code segment, within which jumps are checked */
+    uint32_t key, cs_limit;
+    uint64_t cs_base;
+};
+
 /* An address space that is not current: the entries of its pages, its code's tag, and the targets of its branches. */
 struct bt_space {
     bool valid;
     uint16_t pcid;
-    uint32_t key; /* of the blocks in `jumps` */
+    struct bt_mode mode; /* of the blocks in `jumps` */
     unsigned count, njumps;
     uint64_t used, code_tag;
     struct { uint64_t rip, host; } jumps[BT_JUMP_LOG];
@@ -113,7 +119,8 @@ struct bt_cpu {
     uint32_t exit_insn;     /* bt_step(): block number << 8 | instruction */
     int32_t exit_off;       /* BT_EXIT_GOTO: target's offset from `page` */
     uint32_t exit_link;     /* BT_EXIT_LINK: block number << 8 | link */
-    uint32_t key;           /* the mode that `jump` holds blocks for */
+    uint32_t key;           /* enum bt_key of the running code */
+    struct bt_mode mode[BT_RINGS]; /* what `jump` holds blocks for */
     _Atomic bool running;   /* translated code may be running */
     bool on;                /* this vCPU translates */
     bool has_tables;        /* bt_entry() may be used */

@@ -248,7 +248,7 @@ static inline void e_flags_from_ax(struct emit *e)
 }
 
 /* ---- arithmetic; all of it changes the flags ---- */
-enum { ALU_OR = 1, ALU_AND = 4, ALU_CMP = 7, ALU_TEST };
+enum { ALU_ADD, ALU_OR, ALU_AND = 4, ALU_SUB, ALU_CMP = 7, ALU_TEST };
 /* op r, imm: 32 bits wide, or 64 with the immediate sign-extended */
 static inline void e_alu_imm(struct emit *e, bool wide, unsigned op, unsigned r, uint32_t imm)
 {

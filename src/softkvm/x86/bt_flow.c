@@ -133,6 +133,8 @@ static void goto_page(struct xlat *x, int32_t off, unsigned k)
     struct aside *miss = xlat_aside(x, k < x->n ? ASIDE_SLOW : ASIDE_LEAVE, k);
     miss->target = off;
     xlat_page_offset(x, t, off);
+    if (x->key & BT_KEY_LEGACY)
+        xlat_legacy_target(x, k < x->n ? x->insns[k].opsize : 4, t, true, miss);
     xlat_branch_probe(x, t, miss, ring_of(x));
     xlat_branch_jump(x, ring_of(x));
 }
@@ -223,7 +225,7 @@ void xlat_jcc(struct xlat *x, const struct insn *i, unsigned k)
 /* The a->size bytes at rsp + disp. */
 static void stack_access(struct xlat *x, struct access *a, int32_t disp)
 {
-    xlat_access(x, a, &(struct ea){RSP, REG_NONE, 0, SEG_SS, disp});
+    xlat_access(x, a, &(struct ea){RSP, REG_NONE, 0, SEG_SS, disp, 8});
 }
 
 void xlat_move_rsp(struct xlat *x, int32_t by)
@@ -311,7 +313,7 @@ unsigned xlat_pops(struct xlat *x, unsigned k)
 void xlat_leave(struct xlat *x, unsigned k)
 {
     struct access a = {.k = k, .size = 8, .flags_live = x->flags_live[k], .avoid = BIT_OF(RBP)};
-    xlat_access(x, &a, &(struct ea){RBP, REG_NONE, 0, SEG_SS, 0});
+    xlat_access(x, &a, &(struct ea){RBP, REG_NONE, 0, SEG_SS, 0, 8});
     xlat_op(x, 8, 0x8b, a.s, &a); /* may fault: nothing has changed yet */
     e_lea(&x->e, RSP, RBP, REG_NONE, 0, 8);
     e_mov(&x->e, RBP, a.s);

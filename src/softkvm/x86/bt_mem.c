@@ -28,7 +28,7 @@ void bt_emit_page_bits(struct bt *bt, struct emit *e)
 
 struct ea xlat_ea(const struct xlat *x, const struct insn *i)
 {
-    struct ea ea = {i->base, i->index, i->scale, i->seg, (int32_t)i->disp};
+    struct ea ea = {i->base, i->index, i->scale, i->seg, (int32_t)i->disp, i->addrsize};
     if (i->base == REG_RIP)
         ea.disp += (int32_t)(x->page_off + x->at[i - x->insns] + i->len);
     return ea;
@@ -55,6 +55,10 @@ static void add_hidden(struct xlat *x, const struct ea *ea, unsigned s)
 
 void xlat_linear(struct xlat *x, const struct ea *ea, unsigned s)
 {
+    if (ea->size == 2 || ea->size == 4) {
+        xlat_legacy_offset(x, ea, s);
+        return;
+    }
     if (ea->base == REG_RIP && !has_seg(ea)) {
         e_load(&x->e, s, BT_OFF(page));
         e_lea(&x->e, s, s, REG_NONE, 0, ea->disp);
@@ -195,6 +199,14 @@ void xlat_access(struct xlat *x, struct access *a, const struct ea *ea)
             flags_leave(x, a->avoid | reg_bit(ea->base) | reg_bit(ea->index));
         a->flags_live = false;
     }
+    if (x->key & BT_KEY_LEGACY)
+        xlat_legacy_access(x, a, ea);
+    else
+        xlat_linear_access(x, a, ea);
+}
+
+void xlat_linear_access(struct xlat *x, struct access *a, const struct ea *ea)
+{
     take_registers(x, a, ea);
     struct ea now = *ea;
     bool bare = ea->base < 16 && ea->index == REG_NONE && !ea->disp && !has_seg(ea) && (a->must_align || (a->size <= 8 && a->size == power_of_two(a->size)));

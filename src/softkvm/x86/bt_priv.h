@@ -97,7 +97,18 @@ enum bt_key {
     BT_KEY_TSD = 16, /* CR4.TSD */
     BT_KEY_RDTSCP = 32, /* CPUID has it */
     BT_KEY_FSGSBASE = 64, /* CR4.FSGSBASE */
+    BT_KEY_CS_FLAT = 1 << 15, /* 16- and 32-bit code: base 0, limit 4 GiB */
+    BT_KEY_CLASSES = 16, /* the number of the first of 12 bits: bt_legacy.c's classes of segments */
+    BT_KEY_CODE16 = 1 << 28, /* with neither of these two, 64-bit code */
+    BT_KEY_CODE32 = 1 << 29,
+    BT_KEY_STACK32 = 1 << 30, /* SS.B */
 };
+#define BT_KEY_PROT   BIT(31) /* protected mode, no virtual-8086 mode; only said of 16- and 32-bit code */
+#define BT_KEY_LEGACY (BT_KEY_CODE16 | BT_KEY_CODE32)
+
+/* ---- bt_legacy.c ---- */
+uint32_t bt_legacy_key(const struct vcpu *v); /* the key's part that tells modes other than 64-bit */
+bool bt_legacy_page(const struct vcpu *v, uint64_t la); /* may the linear page be run from? */
 
 /* ---- bt_xlat.c ---- */
 /* Translates from `src` (gpa's bytes in host memory, `avail` of them up to the page's end). NULL when the first instruction cannot be part of a

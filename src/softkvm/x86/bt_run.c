@@ -30,16 +30,17 @@ static void write_gs(uint64_t base)
 
 /* ---- the mode ---- */
 
-/* 64-bit code with ordinary data accesses, nothing watched. */
+/* Ordinary data accesses, nothing watched. */
 static bool usable(const struct vcpu *v)
 {
-    return v->code_mode == CODE64 && v->mmu_idx == (v->cpl == 3 ? MMU_USER : MMU_KERNEL) && (v->cpl == 0 || v->cpl == 3) && !v->watch_active;
+    return v->mmu_idx == (v->cpl == 3 ? MMU_USER : MMU_KERNEL) && (v->cpl == 0 || v->cpl == 3) && !v->watch_active;
 }
 
 static uint32_t mode_key(const struct vcpu *v)
 {
+    uint32_t legacy = v->code_mode == CODE64 ? 0 : bt_legacy_key(v);
     uint32_t key = (v->cpl == 3 ? BT_KEY_USER : 0) | (v->cr4 & CR4_TSD ? BT_KEY_TSD : 0) | (v->cr4 & CR4_FSGSBASE ? BT_KEY_FSGSBASE : 0);
-    key |= v->has.rdtscp ? BT_KEY_RDTSCP : 0;
+    key |= legacy | (v->has.rdtscp ? BT_KEY_RDTSCP : 0);
     if (v->cr0 & (CR0_EM | CR0_TS))
         return key;
     key |= BT_KEY_X87;
@@ -51,12 +52,46 @@ static uint32_t mode_key(const struct vcpu *v)
     return key;
 }
 
-/* ---- finding blocks ---- */
-
 static unsigned ring_of(const struct vcpu *v)
 {
     return v->cpl == 3 ? BT_USER : BT_KERNEL;
 }
+
+static struct bt_mode mode_of(const struct vcpu *v, uint32_t key)
+{
+    bool long64 = v->code_mode == CODE64;
+    return (struct bt_mode){key, long64 ? 0 : v->seg[SEG_CS].limit, long64 ? 0 : v->seg[SEG_CS].base};
+}
+
+/* Does `jump` hold what may run in the mode that the vCPU is in? */
+static bool mode_same(const struct vcpu *v, uint32_t key)
+{
+    struct bt_mode now = mode_of(v, key);
+    const struct bt_mode *known = &v->bt.mode[ring_of(v)];
+    return now.key == known->key && now.cs_limit == known->cs_limit && now.cs_base == known->cs_base;
+}
+
+static void mode_enter(struct vcpu *v)
+{
+    uint32_t key = mode_key(v);
+    if (unlikely(!mode_same(v, key))) {
+        bt_jumps_clear(v, ring_of(v));
+        v->bt.mode[ring_of(v)] = mode_of(v, key);
+    }
+    v->bt.key = key;
+}
+
+/* Where translated code knows linear addresses, struct vcpu has offsets from CS's base. */
+static uint64_t linear_rip(const struct vcpu *v)
+{
+    return v->code_mode == CODE64 ? v->rip : (uint32_t)(v->seg[SEG_CS].base + v->rip);
+}
+static void set_linear_rip(struct vcpu *v, uint64_t la)
+{
+    v->rip = v->code_mode == CODE64 ? la : (uint32_t)(la - v->seg[SEG_CS].base);
+}
+
+/* ---- finding blocks ---- */
 
 static struct bt_xpage *code_page(struct vcpu *v, uint64_t rip)
 {
@@ -137,13 +172,14 @@ static struct bt_block *find(struct vcpu *v, uint64_t rip)
 
 static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)
 {
-    struct bt_block *b = find(v, v->rip);
+    uint64_t la = linear_rip(v);
+    struct bt_block *b = v->code_mode == CODE64 || bt_legacy_page(v, la) ? find(v, la) : NULL;
     *block = b;
     if (!b)
         return NULL;
     const uint8_t *host = v->vm->bt->rx + b->code;
-    v->bt.page = v->rip & PAGE_MASK;
-    bt_jumps_add(v, ring_of(v), v->rip, host - b->entry);
+    v->bt.page = la & PAGE_MASK;
+    bt_jumps_add(v, ring_of(v), la, host - b->entry);
     return host;
 }
 
@@ -172,11 +208,12 @@ static void run_code(struct vcpu *v, const uint8_t *host)
 static const uint8_t *known_jump(struct vcpu *v)
 {
     const struct bt_jumps *j = &v->bt.jump[ring_of(v)];
-    unsigned n = bt_jump_slot(v->rip);
-    if (j->e[n].rip != v->rip || v->io_done)
+    uint64_t la = linear_rip(v);
+    unsigned n = bt_jump_slot(la);
+    if (j->e[n].rip != la || v->io_done)
         return NULL;
     v->rflags &= ~FL_RF;
-    v->bt.page = v->rip & PAGE_MASK;
+    v->bt.page = la & PAGE_MASK;
     return (const uint8_t *)(uintptr_t)j->e[n].host; /* all registers are in their homes: bt_flow.c's way in will do */
 }
 
@@ -188,8 +225,8 @@ static const uint8_t *interpret_one(struct vcpu *v, uint32_t at)
     unsigned k = at & 0xff;
     uint64_t generation = bt->generation, flushes = v->bt.stats.flushes, page = v->bt.page;
     uint64_t start = page + (b->gpa & (PAGE_SIZE - 1));
-    v->rip = start + b->insns[k].at;
-    const struct bt_xpage *x = bt_xpage_find(v, ring_of(v), v->rip);
+    set_linear_rip(v, start + b->insns[k].at);
+    const struct bt_xpage *x = bt_xpage_find(v, ring_of(v), page);
     if (x && v->fetch_page != page) { /* spares the interpreter the way there */
         v->fetch_page = page;
         v->fetch_host = x->host;
@@ -200,11 +237,11 @@ static const uint8_t *interpret_one(struct vcpu *v, uint32_t at)
     if (unlikely(cpu_interrupted(v) || !usable(v)))
         return NULL;
     uint32_t key = mode_key(v);
-    bool same = generation == bt->generation && !b->dead && flushes == v->bt.stats.flushes && key == b->key;
-    if (same && k + 1u < b->ninsns && !b->insns[k + 1].part && v->rip == start + b->insns[k + 1].at)
-        return bt->rx + b->code + b->insns[k + 1].host;
-    if (unlikely((key ^ v->bt.key) & ~(uint32_t)BT_KEY_USER))
+    if (unlikely(!mode_same(v, key)))
         return NULL;
+    bool same = generation == bt->generation && !b->dead && flushes == v->bt.stats.flushes && key == b->key;
+    if (same && k + 1u < b->ninsns && !b->insns[k + 1].part && linear_rip(v) == start + b->insns[k + 1].at)
+        return bt->rx + b->code + b->insns[k + 1].host;
     v->bt.key = key;
     return known_jump(v);
 }
@@ -243,11 +280,11 @@ static const uint8_t *left(struct vcpu *v)
 {
     switch ((enum bt_exit)v->bt.exit_kind) {
     case BT_EXIT_LINK:
-        v->rip = v->bt.page + v->vm->bt->blocks[v->bt.exit_link >> 8]->links[v->bt.exit_link & 0xff].off;
+        set_linear_rip(v, v->bt.page + v->vm->bt->blocks[v->bt.exit_link >> 8]->links[v->bt.exit_link & 0xff].off);
         return cpu_interrupted(v) ? NULL : follow_link(v, v->bt.exit_link);
     case BT_EXIT_STEP: return NULL;
     case BT_EXIT_GOTO:
-        v->rip = v->bt.page + (uint64_t)(int64_t)v->bt.exit_off;
+        set_linear_rip(v, v->bt.page + (uint64_t)(int64_t)v->bt.exit_off);
         return NULL;
     }
     return NULL;
@@ -255,7 +292,7 @@ static const uint8_t *left(struct vcpu *v)
 
 static void check_target(struct vcpu *v)
 {
-    if (unlikely(!is_canonical(v->rip)))
+    if (unlikely(v->code_mode == CODE64 && !is_canonical(v->rip)))
         cpu_gp(v, 0);
 }
 
@@ -272,13 +309,8 @@ int bt_loop(struct vcpu *v)
         v->insn_rip = v->rip;
         const uint8_t *host = NULL;
         if (likely(usable(v))) {
-            uint32_t key = mode_key(v);
             check_target(v);
-            if (unlikely((key ^ v->bt.key) & ~(uint32_t)BT_KEY_USER)) {
-                bt_jumps_clear(v, BT_KERNEL);
-                bt_jumps_clear(v, BT_USER);
-            }
-            v->bt.key = key;
+            mode_enter(v);
             host = find_jump(v, &b);
             v->rflags &= ~FL_RF; /* it has no effect while REQ_STEP is clear but to be seen, and the next instruction clears it */
         }

@@ -49,7 +49,7 @@ static bool record(const struct bt_cpu *c, uint64_t page, struct bt_saved *r)
 static void save_jumps(const struct bt_cpu *c, struct bt_space *s)
 {
     const struct bt_jumps *j = &c->jump[BT_USER];
-    s->key = c->key & ~(uint32_t)BT_KEY_USER;
+    s->mode = c->mode[BT_USER];
     s->njumps = 0;
     for (unsigned n = 0; j->count <= BT_JUMP_LOG && n < j->count; n++) {
         unsigned slot = j->filled[n];
@@ -60,8 +60,8 @@ static void save_jumps(const struct bt_cpu *c, struct bt_space *s)
 
 static void restore_jumps(struct vcpu *v, const struct bt_space *s)
 {
-    if (s->key != (v->bt.key & ~(uint32_t)BT_KEY_USER))
-        return;
+    bt_jumps_clear(v, BT_USER); /* of the mode that the other space was in */
+    v->bt.mode[BT_USER] = s->mode;
     for (unsigned n = 0; n < s->njumps; n++)
         bt_jumps_add(v, BT_USER, s->jumps[n].rip, (const uint8_t *)(uintptr_t)s->jumps[n].host);
 }

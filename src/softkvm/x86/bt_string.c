@@ -53,7 +53,7 @@ static void check_room(struct xlat *x, const struct insn *i, unsigned s, unsigne
 static void check_side(struct xlat *x, const struct insn *i, struct access *a, unsigned r, unsigned t)
 {
     struct emit *e = &x->e;
-    xlat_access(x, a, &(struct ea){(uint8_t)r, REG_NONE, 0, SEG_DS, 0});
+    xlat_access(x, a, &(struct ea){(uint8_t)r, REG_NONE, 0, SEG_DS, 0, 8});
     struct aside *slow = &x->asides[a->slow];
     e_mov(e, t, r);
     e_shift(e, SHIFT_SHL, t, 16);
@@ -142,7 +142,7 @@ void xlat_bits(struct xlat *x, const struct insn *i, unsigned k)
     xlat_linear(x, &ea, la);
     bit_distance(e, bit, index, size);
     e_lea(e, la, la, bit, 0, 0);
-    xlat_access(x, &a, &(struct ea){(uint8_t)la, REG_NONE, 0, SEG_DS, 0});
+    xlat_access(x, &a, &(struct ea){(uint8_t)la, REG_NONE, 0, SEG_DS, 0, 0});
     e_mov(e, bit, index);
     e_alu_imm(e, false, ALU_AND, bit, size * 8 - 1);
     xlat_flags_release(x, &a);

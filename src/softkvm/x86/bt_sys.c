@@ -136,7 +136,7 @@ static void xlat_pushf(struct xlat *x, unsigned k)
     struct access a = {.k = k, .size = 8, .write = true, .flags_saved = true, .want_s2 = true, .avoid = BIT_OF(RAX)};
     xlat_displace(x, RAX);
     xlat_flags_save(x);
-    xlat_access(x, &a, &(struct ea){RSP, REG_NONE, 0, SEG_SS, -8});
+    xlat_access(x, &a, &(struct ea){RSP, REG_NONE, 0, SEG_SS, -8, 8});
     xlat_flags_image(e, a.s2, RAX);
     xlat_op(x, 8, 0x89, a.s2, &a);
     xlat_flags_restore(x);
@@ -150,7 +150,7 @@ static void xlat_popf(struct xlat *x, unsigned k)
     bool user = x->key & BT_KEY_USER;
     struct access a = {.k = k, .size = 8, .want_s2 = true, .avoid = BIT_OF(RAX)};
     xlat_displace(x, RAX);
-    xlat_access(x, &a, &(struct ea){RSP, REG_NONE, 0, SEG_SS, 0});
+    xlat_access(x, &a, &(struct ea){RSP, REG_NONE, 0, SEG_SS, 0, 8});
     struct aside *slow = &x->asides[a.slow];
     xlat_op(x, 8, 0x8b, RAX, &a);
     e_load(e, a.s2, RFLAGS_OFF);

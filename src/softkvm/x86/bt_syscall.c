@@ -92,6 +92,19 @@ static void set_ring(struct xlat *x, unsigned ring, unsigned s)
     e_store_imm32(e, BT_OFF(key), user ? x->key | BT_KEY_USER : x->key & ~(uint32_t)BT_KEY_USER);
 }
 
+/* The other ring's table must be for the same mode. */
+static void leave_by_mode(struct xlat *x, unsigned ring, uint32_t key, struct aside *slow)
+{
+    struct emit *e = &x->e;
+    e8(e, 0x65); /* cmp dword gs:[...], key */
+    e8(e, 0x81);
+    e8(e, 0x3c);
+    e8(e, 0x25);
+    e32(e, (uint32_t)BT_OFF(mode[ring].key));
+    e32(e, key);
+    xlat_from(slow, e_jump(e, CC_NZ));
+}
+
 static void xlat_enter_kernel(struct xlat *x, unsigned k)
 {
     struct emit *e = &x->e;
@@ -103,6 +116,7 @@ static void xlat_enter_kernel(struct xlat *x, unsigned k)
     leave_by_bits(x, VCPU_OFF(rflags), (uint32_t)FL_AC, CC_NZ, slow); /* so it is clear in the kernel, too */
     xlat_page_offset(x, R11, xlat_next_off(x, k));
     e_load(e, R10, VCPU_OFF(msr.lstar));
+    leave_by_mode(x, BT_KERNEL, x->key & ~(uint32_t)BT_KEY_USER, slow);
     xlat_branch_probe(x, R10, slow, BT_KERNEL);
     e_mov(e, RCX, R11);
     xlat_written(x, BIT_OF(RCX));
@@ -128,6 +142,7 @@ static void xlat_enter_user(struct xlat *x, unsigned k)
     e_alu_imm(e, true, ALU_TEST, R11, (uint32_t)~ORDINARY);
     xlat_from(slow, e_jump(e, CC_NZ));
     e_mov(e, R10, RCX);
+    leave_by_mode(x, BT_USER, x->key | BT_KEY_USER, slow);
     xlat_branch_probe(x, R10, slow, BT_USER);
     e_mov(e, R10, R11);
     set_flags(e, R10, s);

@@ -102,7 +102,7 @@ static bool plain_size(unsigned size)
     return size == 1 || size == 2 || size == 4 || size == 8 || size == 10 || size == 16 || size == 32;
 }
 
-static enum how plain_or_interp(const struct insn *i, uint32_t key)
+enum how xlat_plain_or_interp(const struct insn *i, uint32_t key)
 {
     unsigned n;
     if (i->desc->flags & ISA_NATIVE) {
@@ -114,7 +114,8 @@ static enum how plain_or_interp(const struct insn *i, uint32_t key)
     const struct operand *m = xlat_mem_operand(i, &n);
     if (!m)
         return HOW_PLAIN;
-    if (i->addrsize != 8 || !plain_size(m->size) || (i->opmap == 0 && (i->opcode & 0xfc) == 0xa0 && i->op == OP_mov))
+    bool moffs = i->opmap == 0 && (i->opcode & 0xfc) == 0xa0 && i->op == OP_mov;
+    if (!plain_size(m->size) || (!(key & BT_KEY_LEGACY) && (i->addrsize != 8 || moffs)))
         return HOW_INTERP;
     if (i->op == OP_fldcw)
         return HOW_FLDCW;
@@ -151,18 +152,19 @@ static enum how classify(const struct insn *i, uint32_t key)
         return HOW_STRING;
     if (xlat_bits_here(i))
         return HOW_BITS;
-    return plain_or_interp(i, key);
+    return xlat_plain_or_interp(i, key);
 }
 
 static bool ends_block(enum how h)
 {
-    return h == HOW_JMP || h == HOW_CALL || h == HOW_JMP_IND || h == HOW_CALL_IND || h == HOW_RET || h == HOW_SYSCALL || h == HOW_END;
+    return h == HOW_JMP || h == HOW_CALL || h == HOW_JMP_IND || h == HOW_CALL_IND || h == HOW_RET || h == HOW_SYSCALL || h == HOW_LEGACY_END || h == HOW_END;
 }
 
 /* Decodes the block's instructions; returns the bytes they take. */
 static unsigned decode_block(struct xlat *x, const uint8_t *src, unsigned avail)
 {
     unsigned at = 0;
+    enum code_mode mode = x->key & BT_KEY_CODE16 ? CODE16 : x->key & BT_KEY_CODE32 ? CODE32 : CODE64;
     while (x->n < BT_MAX_INSNS && at < avail && at < 240) {
         struct insn *i = &x->insns[x->n];
         uint8_t bytes[16] = {0};
@@ -170,7 +172,7 @@ static unsigned decode_block(struct xlat *x, const uint8_t *src, unsigned avail)
         for (unsigned k = 0; k < have; k++)
             bytes[k] = *(const volatile uint8_t *)(src + at + k);
         x->at[x->n] = (uint8_t)at;
-        enum decode_result r = insn_decode(bytes, have, CODE64, i);
+        enum decode_result r = insn_decode(bytes, have, mode, i);
         if (r == DECODE_MORE) { /* it goes on in the next page */
             *i = (struct insn){.len = (uint8_t)have, .base = REG_NONE, .index = REG_NONE};
             x->how[x->n++] = HOW_END;
@@ -179,7 +181,8 @@ static unsigned decode_block(struct xlat *x, const uint8_t *src, unsigned avail)
         if (r != DECODE_OK)
             break;
         insn_specialise(i);
-        x->how[x->n] = (uint8_t)classify(i, x->key);
+        x->copy[x->n] = i->len;
+        x->how[x->n] = (uint8_t)(mode == CODE64 ? classify(i, x->key) : xlat_legacy(i, x->key, &x->copy[x->n]));
         at += i->len;
         if (ends_block((enum how)x->how[x->n++]))
             break;
@@ -216,7 +219,7 @@ static void register_uses(struct xlat *x)
 static bool leaves_flags(const struct insn *i, enum how h)
 {
     const uint32_t hows = BIT(HOW_LEA) | BIT(HOW_SKIP) | BIT(HOW_PUSH) | BIT(HOW_POP) | BIT(HOW_LEAVE) | BIT(HOW_JMP) | BIT(HOW_CALL) |
-                          BIT(HOW_JMP_IND) | BIT(HOW_CALL_IND) | BIT(HOW_RET);
+                          BIT(HOW_JMP_IND) | BIT(HOW_CALL_IND) | BIT(HOW_RET) | BIT(HOW_LEGACY) | BIT(HOW_LEGACY_END);
     if (h == HOW_PLAIN)
         return !(i->desc->flags & (ISA_RFLAGS | ISA_WFLAGS)) && !(xlat_traits(i) & T_KILLS);
     return BIT(h) & hows;
@@ -228,7 +231,7 @@ static void flags_liveness(struct xlat *x)
     for (unsigned k = x->n; k-- > 0;) {
         const struct insn *i = &x->insns[k];
         enum how h = (enum how)x->how[k];
-        if (i->op == OP_sysret || i->op == OP_iret || i->op == OP_popf)
+        if (i->op == OP_sysret || (i->op == OP_iret && !(x->key & BT_KEY_LEGACY)) || i->op == OP_popf) /* IRET to another task saves them */
             live = false;
         else if (h == HOW_INTERP || h == HOW_JCC || h == HOW_SYSCALL || h == HOW_END || (h == HOW_SYS && i->op == OP_pushf))
             live = true;
@@ -386,7 +389,7 @@ static void xlat_plain(struct xlat *x, const struct insn *i, unsigned k)
     xlat_bring_back(x, reads);
     if (t & T_TRAPS)
         xlat_aside(x, ASIDE_SLOW, k);
-    for (unsigned b = 0; b < i->len; b++)
+    for (unsigned b = 0; b < x->copy[k]; b++)
         e8(&x->e, i->bytes[b]);
     xlat_written(x, writes);
     if (xlat_is_x87(i))
@@ -437,6 +440,8 @@ static unsigned xlat_insn(struct xlat *x, unsigned k)
     case HOW_SYS: xlat_sys(x, i, k); break;
     case HOW_STRING: xlat_string(x, i, k); break;
     case HOW_BITS: xlat_bits(x, i, k); break;
+    case HOW_LEGACY:
+    case HOW_LEGACY_END: xlat_legacy_insn(x, i, k); break;
     case HOW_SYSCALL: xlat_syscall(x, k); break;
     case HOW_JMP: xlat_jmp(x, i, k); break;
     case HOW_JMP_IND: xlat_jmp_ind(x, i, k); break;

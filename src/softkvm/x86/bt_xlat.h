@@ -8,15 +8,17 @@
 #define BIT_OF(r)   (1u << (r))
 #define SCRATCHABLE (0xffffu & ~BIT_OF(RSP))
 
-enum how { HOW_INTERP, HOW_PLAIN, HOW_LEA, HOW_SKIP, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_FLDCW, HOW_JCC, HOW_JMP, HOW_CALL, HOW_JMP_IND, HOW_CALL_IND, HOW_RET, HOW_SYS, HOW_STRING, HOW_BITS, HOW_SYSCALL, HOW_END };
+enum how { HOW_INTERP, HOW_PLAIN, HOW_LEA, HOW_SKIP, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_FLDCW, HOW_JCC, HOW_JMP, HOW_CALL, HOW_JMP_IND, HOW_CALL_IND, HOW_RET, HOW_SYS, HOW_STRING, HOW_BITS, HOW_SYSCALL, HOW_LEGACY, HOW_LEGACY_END, HOW_END };
 
 /* What a plain operation uses beyond its operands, and what it does to the flags. */
 enum trait { T_PLAIN = 1, T_KILLS = 2, T_RAX_R = 4, T_RAX_W = 8, T_RDX_R = 16, T_RDX_W = 32, T_RCX_R = 64, T_RBX_R = 128, T_RCX_W = 256, T_TRAPS = 512 };
 
-/* A linear address. base REG_RIP: disp counts from the page's start. Only FS and GS matter as seg. */
+/* A linear address. base REG_RIP: disp counts from the page's start. Only FS and GS matter as seg. In 16- and 32-bit code an offset of `size` bytes,
+ * 0 for what is linear already, in a scratch register. */
 struct ea {
     uint8_t base, index, scale, seg;
     int32_t disp;
+    uint8_t size;
 };
 
 /* An exit out of the block's straight line, emitted behind it. */
@@ -52,13 +54,14 @@ struct xlat {
     bool flags_saved;    /* the flags are in bt.flags until the block's end; the host's are scratch */
     struct insn insns[BT_MAX_INSNS];
     uint8_t at[BT_MAX_INSNS], how[BT_MAX_INSNS];
+    uint8_t copy[BT_MAX_INSNS]; /* bytes of an instruction without memory operand */
     bool flags_live[BT_MAX_INSNS]; /* before the instruction */
     bool flags_last[BT_MAX_INSNS]; /* and nothing touches them up to the block's end, which takes them from bt.flags */
     uint16_t reads[BT_MAX_INSNS], writes[BT_MAX_INSNS]; /* general registers; reads include those of addresses */
     struct bt_insn map[BT_MAX_INSNS];
     struct bt_link links[BT_MAX_LINKS];
     unsigned nlinks, nasides;
-    struct aside asides[4 * BT_MAX_INSNS];
+    struct aside asides[5 * BT_MAX_INSNS];
 };
 
 /* One access to memory. Between its check and its use nothing may be displaced or brought back. */
@@ -81,6 +84,7 @@ struct access {
 /* ---- bt_xlat.c ---- */
 const struct operand *xlat_mem_operand(const struct insn *i, unsigned *n);
 unsigned xlat_traits(const struct insn *i); /* enum trait */
+enum how xlat_plain_or_interp(const struct insn *i, uint32_t key);
 /* The registers whose values the instruction needs (all but those of the address), and those that it changes. */
 void xlat_reg_use(const struct insn *i, unsigned t, unsigned *reads, unsigned *writes);
 unsigned xlat_address_regs(const struct insn *i);
@@ -113,6 +117,7 @@ void xlat_flags_hold(struct xlat *x, struct access *a);
 void xlat_flags_release(struct xlat *x, const struct access *a);
 /* Checks an access; its operand is at a->at then. The flags are as before if they are wanted. */
 void xlat_access(struct xlat *x, struct access *a, const struct ea *ea);
+void xlat_linear_access(struct xlat *x, struct access *a, const struct ea *ea); /* the same, whatever the mode */
 /* op reg, [a->at]; w: 8 for REX.W, 0 without */
 void xlat_op(struct xlat *x, unsigned w, unsigned op, unsigned reg, const struct access *a);
 void xlat_op_0f(struct xlat *x, unsigned w, unsigned op, unsigned reg, const struct access *a); /* 0f op */
@@ -152,6 +157,16 @@ void xlat_branch_begin(struct xlat *x, unsigned needed);
 void xlat_branch_probe(struct xlat *x, unsigned t, struct aside *miss, unsigned ring);
 void xlat_branch_jump(struct xlat *x, unsigned ring);
 void xlat_page_offset(struct xlat *x, unsigned reg, int32_t off); /* reg = linear address page + off */
+
+/* ---- bt_legacy.c ---- */
+/* How to translate an instruction of 16- or 32-bit code; may rewrite it, to *bytes bytes. */
+enum how xlat_legacy(struct insn *i, uint32_t key, uint8_t *bytes);
+void xlat_legacy_insn(struct xlat *x, const struct insn *i, unsigned k); /* HOW_LEGACY, HOW_LEGACY_END */
+void xlat_legacy_access(struct xlat *x, struct access *a, const struct ea *ea);
+void xlat_legacy_offset(struct xlat *x, const struct ea *ea, unsigned s); /* s = the offset; the flags stay */
+/* t, the target of a branch of `size` bytes, as offset from CS's base or `linear`, becomes the linear address; away if it is beyond CS's limit. Clobbers
+ * the flags. */
+void xlat_legacy_target(struct xlat *x, unsigned size, unsigned t, bool linear, struct aside *miss);
 void xlat_move_rsp(struct xlat *x, int32_t by);
 void xlat_entry(struct xlat *x); /* what lies before the block's code, for those who come by a lookup */
 /* Goes to the linear address page + off. k: the instruction that does, x->n behind the last one. */

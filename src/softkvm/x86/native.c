@@ -137,11 +137,17 @@ static enum fpu_class class_of(const struct insn *i)
 
 /* In 64-bit code W gives these 64-bit general registers, in others it is ignored: MOVD, CVTSI2SS, CVTSS2SI, PEXTRD, PINSRD,
  * PCMPESTRx. */
-static bool w_is_register_size(const struct insn *i)
+bool native_w_is_size(const struct insn *i)
 {
     if (i->opmap == 1)
         return i->opcode == 0x2a || i->opcode == 0x2c || i->opcode == 0x2d || i->opcode == 0x6e || i->opcode == 0x7e;
     return i->opmap == 3 && (i->opcode == 0x16 || i->opcode == 0x22 || i->opcode == 0x60 || i->opcode == 0x61);
+}
+
+/* A register in imm8[7:4] */
+bool native_imm_is_register(const struct insn *i)
+{
+    return i->nops == 4 && operand_place(i->desc, 3) == 'L';
 }
 
 /* Registers as the stub has them. */
@@ -155,7 +161,7 @@ static struct fields assign(const struct insn *i, struct native_stub *s)
 {
     bool code64 = i->mode == CODE64;
     struct fields f = {.rex = i->rex & (code64 ? 15 : 8), .modrm = i->modrm, .vvvv = i->vvvv & (code64 ? 15 : 7)};
-    if (!code64 && w_is_register_size(i))
+    if (!code64 && native_w_is_size(i))
         f.rex = 0;
     for (unsigned n = 0; n < i->nops; n++) {
         const struct operand *o = &i->ops[n];
@@ -250,8 +256,7 @@ static void emit_insn(struct emitter *e, const struct insn *i, struct fields f)
         emit(e, 1, f.modrm);
     for (unsigned k = 0; k < i->imm_len; k++) {
         uint8_t b = i->bytes[i->imm_at + k];
-        /* A register in imm8[7:4]: bit 7 is ignored outside 64-bit code. */
-        if (i->mode != CODE64 && i->nops == 4 && operand_place(i->desc, 3) == 'L')
+        if (i->mode != CODE64 && native_imm_is_register(i)) /* bit 7 is ignored outside 64-bit code */
             b &= 0x7f;
         emit(e, 1, b);
     }

@@ -93,6 +93,9 @@ void fpu_check(struct vcpu *v, enum fpu_class c);
 
 /* Raises the guest's exception for a trap of native_code. */
 _Noreturn void native_raise(struct vcpu *v, uint64_t trap);
+/* Is VEX.W or REX.W the size of a general register? Does the immediate hold a register? Both mean less outside 64-bit code. */
+bool native_w_is_size(const struct insn *i);
+bool native_imm_is_register(const struct insn *i);
 /* Does it change the last-instruction pointers? Control instructions do not. *fop: what it leaves as FOP. */
 bool native_x87_pointers(const struct insn *i, uint16_t *fop);
 /* fpu_run() of what cannot trap in a well-behaved guest; raises otherwise. */
