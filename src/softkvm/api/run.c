@@ -135,15 +135,27 @@ static bool has_event(struct vcpu *v)
     return (v->rflags & FL_IF) && has_interrupt(v);
 }
 
+/* Takes them within a section: who wants the vCPU held, or its TLB empty, is served at once. */
+static uint32_t take_and_serve(struct vcpu *v)
+{
+    uint32_t requests = take_requests(v);
+    while (requests & REQ_PAUSE) {
+        section_leave(v);
+        section_enter(v);
+        requests = (requests & ~(uint32_t)REQ_PAUSE) | take_requests(v);
+    }
+    if (requests & REQ_TLB_FLUSH)
+        mmu_flush_all(v);
+    return requests;
+}
+
 /* RUN_GO after a wake-up. */
 static int sleep_once(struct vcpu *v)
 {
     section_leave(v);
     enum wait_result woken = vcpu_wait(v);
     section_enter(v);
-    uint32_t requests = take_requests(v);
-    if (requests & REQ_TLB_FLUSH)
-        mmu_flush_all(v);
+    uint32_t requests = take_and_serve(v);
     return woken == WAIT_SIGNAL || wants_exit(v, requests) ? interrupted(v) : RUN_GO;
 }
 
@@ -274,14 +286,7 @@ static enum cpu_stop deliver_event(struct vcpu *v)
 /* Serves the others' requests. After it the vCPU may run, unless it returns something else than RUN_GO. */
 static int serve_requests(struct vcpu *v)
 {
-    uint32_t requests = take_requests(v);
-    while (requests & REQ_PAUSE) {
-        section_leave(v);
-        section_enter(v);
-        requests = (requests & ~(uint32_t)REQ_PAUSE) | take_requests(v);
-    }
-    if (requests & REQ_TLB_FLUSH)
-        mmu_flush_all(v);
+    uint32_t requests = take_and_serve(v);
     if (wants_exit(v, requests)) {
         if (!exits_in_flight(v))
             return interrupted(v);

@@ -126,6 +126,20 @@ static void dirty_log_under_way(void)
     CHECK(!memcmp(copy, g->ram, GUEST_RAM));
 }
 
+/* Real mode with a data segment of 4 GiB, which reaches the LAPIC; that is enabled. */
+static void big_real(struct guest *g, unsigned cpu)
+{
+    struct kvm_sregs s;
+    struct kvm_lapic_state l;
+    OK(g->vcpu[cpu], KVM_GET_SREGS, &s);
+    s.ds.limit = 0xffffffff;
+    s.ds.g = 1;
+    OK(g->vcpu[cpu], KVM_SET_SREGS, &s);
+    OK(g->vcpu[cpu], KVM_GET_LAPIC, &l);
+    memcpy(l.regs + 0xf0, &(uint32_t){0x1ff}, 4);
+    OK(g->vcpu[cpu], KVM_SET_LAPIC, &l);
+}
+
 /* Two vCPUs wake each other by IPIs and wait for them in HLT, 2,000 times: no wake-up is lost. */
 static void ipi_ping_pong(void)
 {
@@ -144,15 +158,7 @@ static void ipi_ping_pong(void)
                       second[] = {0xb9, 0xd0, 0x07, WAIT, SEND, 0xe2, 0xe3, 0xe6, 0x10};
         const uint8_t *code = i ? second : first;
         guest_real(g, i, (uint16_t)(0x1000 + 0x100 * i), code, sizeof(first));
-        struct kvm_sregs s;
-        OK(g->vcpu[i], KVM_GET_SREGS, &s);
-        s.ds.limit = 0xffffffff;
-        s.ds.g = 1;
-        OK(g->vcpu[i], KVM_SET_SREGS, &s);
-        struct kvm_lapic_state l;
-        OK(g->vcpu[i], KVM_GET_LAPIC, &l);
-        memcpy(l.regs + 0xf0, &(uint32_t){0x1ff}, 4);
-        OK(g->vcpu[i], KVM_SET_LAPIC, &l);
+        big_real(g, i);
         OK(g->vcpu[i], KVM_SET_MP_STATE, &(struct kvm_mp_state){KVM_MP_STATE_RUNNABLE});
     }
     struct runner r[2];
@@ -222,6 +228,31 @@ static uint64_t now(void)
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* A vCPU that wakes up just when another wants it held is held, though it has nothing else to leave for. */
+static void pause_meets_wake_up(void)
+{
+    struct guest *g = guest_new(2, GUEST_SPLIT | GUEST_CPUID);
+    memcpy(g->ram + 4 * 2, &(uint32_t){0x2000}, 4);
+    memcpy(g->ram + 0x2000, (const uint8_t[]){0xfe, 0x06, 0x04, 0x31, 0xcf}, 5); /* NMI: inc byte [0x3104]; iret */
+    /* hlt; mov eax,[0x3ffe]; again: cmp byte [0x3100],0; jne end; cmp eax,[0x3ffe]; je again; jmp to hlt; end: out 0x10,al */
+    guest_real(g, 0, 0x1000, CODE(0xf4, 0x66, 0xa1, 0xfe, 0x3f, 0x80, 0x3e, 0x00, 0x31, 0, 0x75, 0x09, 0x66, 0x3b, 0x06, 0xfe, 0x3f, 0x74, 0xf2, 0xeb,
+                                  0xeb, 0xe6, 0x10));
+    /* mov cx,2000; next: mov al,[0x3104]; ICR := NMI for CPU 0; again: lock inc dword [0x3ffe], which crosses pages; cmp al,[0x3104];
+     * je again; loop next; mov byte [0x3100],1; ICR := NMI; out 0x10,al */
+#define NMI 0x67, 0x66, 0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x00, 0x44, 0, 0
+    guest_real(g, 1, 0x1100, CODE(0xb9, 0xd0, 0x07, 0xa0, 0x04, 0x31, NMI, 0xf0, 0x66, 0xff, 0x06, 0xfe, 0x3f, 0x3a, 0x06, 0x04, 0x31, 0x74, 0xf4, 0xe2,
+                                  0xe3, 0xc6, 0x06, 0x00, 0x31, 1, NMI, 0xe6, 0x10));
+    big_real(g, 1);
+    OK(g->vcpu[1], KVM_SET_MP_STATE, &(struct kvm_mp_state){KVM_MP_STATE_RUNNABLE});
+    struct runner r[2];
+    for (unsigned i = 0; i < 2; i++)
+        runner_start(&r[i], g, i);
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK(runner_done(&r[i], 20000));
+        CHECK_EQ(runner_join(&r[i]), KVM_EXIT_IO);
+    }
 }
 
 /* A look at what the guest writes meanwhile. */
@@ -317,6 +348,7 @@ const struct test tests[] = {
     {"ipi ping-pong", ipi_ping_pong, NULL},
     {"spinner gives way", spinner_gives_way, EMULATED},
     {"idle costs nothing", idle_costs_nothing, "as with ioctl waits for run"},
+    {"pause meets wake-up", pause_meets_wake_up, EMULATED},
     {"interrupt reaches running vcpu", reaches_running_vcpu, EMULATED},
     {"ioctl waits for run", ioctl_waits_for_run, "without a signal the kernel's vCPU does not look at immediate_exit"},
     {NULL, NULL, NULL},
