@@ -370,11 +370,61 @@ static void add_string(struct progen *g)
     INSN(g, 0xfc);
 }
 
+/* One access at [base + disp], or at [base + rcx*scale + disp]. */
+static void add_near(struct progen *g, unsigned base, unsigned index_scale, int disp)
+{
+    /* mov r, m; mov m, r; add m, r; cmp r, m; mov m8, r8; imul r, m; movups x, m; movaps m, x; movsd m, x; paddd x, m; lock xadd m, r */
+    static const uint8_t ops[][4] = {{1, 0x8b}, {1, 0x89}, {1, 0x01}, {1, 0x3b}, {1, 0x88}, {2, 0x0f, 0xaf}, {2, 0x0f, 0x10}, {2, 0x0f, 0x29},
+                                     {3, 0xf2, 0x0f, 0x11}, {3, 0x66, 0x0f, 0xfe}, {3, 0xf0, 0x0f, 0xc1}};
+    const uint8_t *op = ops[rng_below(ARRAY_SIZE(ops))];
+    unsigned n = 1, rex = 0x40 | (chance(50) ? 8 : 0) | base >> 3, reg = (unsigned)(chance(80) ? RAX : rng_below(8));
+    progen_start(g);
+    if (op[0] == 3)
+        progen_imm(g, op[n++], 1);
+    progen_imm(g, rex, 1);
+    for (; n <= op[0]; n++)
+        progen_imm(g, op[n], 1);
+    progen_imm(g, 0x80 | (reg & 7) << 3 | (index_scale || (base & 7) == RSP ? 4 : base & 7), 1);
+    if (index_scale || (base & 7) == RSP)
+        progen_imm(g, (index_scale ? (index_scale - 1) << 6 | RCX << 3 : 4 << 3) | (base & 7), 1);
+    progen_imm(g, (uint32_t)disp, 4);
+}
+
+/* Accesses at constant distances from each other, which the translator checks together: with one base, with an index, by pushes and pops. */
+static void add_neighbours(struct progen *g)
+{
+    static const uint8_t bases[] = {RBX, RBP, RSI, R8, R11, R12, R13, RSP, RAX};
+    unsigned base = bases[rng_below(ARRAY_SIZE(bases))], scale = base != RSP && chance(25) ? 1 + (unsigned)rng_below(4) : 0;
+    uint64_t at = progen_cell() + (chance(20) ? rng_below(8) : 0), index = chance(70) ? rng_below(20) : interesting_int();
+    unsigned spread = chance(70) ? 100 : 2000;
+    if (chance(30))
+        at = ALIGN_UP(at, PAGE_SIZE) - 8 * rng_below(8);
+    int first = (int)rng_below(spread) - (int)(spread / 2);
+    if (scale)
+        progen_mov(g, RCX, index);
+    progen_mov(g, base, chance(4) ? interesting_int() : at - (uint64_t)(int64_t)first - (scale ? index << (scale - 1) : 0));
+    for (unsigned n = 3 + (unsigned)rng_below(6); n--;) {
+        unsigned dice = (unsigned)rng_below(100);
+        if (base == RSP && dice < 30)
+            INSN(g, (uint8_t)((chance(50) ? 0x50 : 0x58) | (chance(70) ? RDX : RDI)));
+        else if (dice < 10)
+            INSN(g, (uint8_t)(0x48 | base >> 3), 0x83, (uint8_t)((chance(50) ? 0xc0 : 0xe8) | (base & 7)), (uint8_t)(8 * rng_below(4)));
+        else if (dice < 14)
+            INSN(g, (uint8_t)(0x70 | rng_below(16)), 0);
+        else if (dice < 20)
+            add_random(g);
+        else
+            add_near(g, base, scale, first + 8 * (int)rng_below(4) + (chance(20) ? (int)rng_below(spread) : 0));
+    }
+}
+
 static void add_item64(struct progen *g)
 {
     unsigned dice = (unsigned)rng_below(100);
-    if (dice < 60)
+    if (dice < 50)
         add_random(g);
+    else if (dice < 60)
+        add_neighbours(g);
     else if (dice < 70)
         add_common(g);
     else if (dice < 74)

@@ -114,6 +114,8 @@ struct bt_cpu {
     uint64_t host_rsp;
     uint64_t self;          /* this vcpu's address */
     uint64_t scratch[2];    /* of translated code, within one instruction */
+    uint64_t share;         /* SHARE_REG at calls of bt_step() (for a leader: an address in its window) and to come back with */
+    uint64_t revoked;       /* counts what has taken write entries away */
     uint32_t flags;         /* arithmetic flags as AX has them (op.h), while they are not in the host's */
     uint32_t exit_kind;     /* enum bt_exit */
     uint32_t exit_insn;     /* bt_step(): block number << 8 | instruction */

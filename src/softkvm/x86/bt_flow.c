@@ -169,18 +169,29 @@ static bool leads_back(const struct xlat *x, int32_t off, unsigned k)
     return k < x->n && (unsigned)off <= x->page_off + x->at[k];
 }
 
-void xlat_goto(struct xlat *x, int32_t off, unsigned k)
+static void goto_in_page(struct xlat *x, int32_t off)
 {
-    if (!in_page(off)) {
-        goto_page(x, off, k);
-        return;
-    }
     xlat_x87_note(x);
     if (x->flags_saved)
         settle_for_entry(x);
     else
         xlat_settle(x);
     link_jump(x, -1, off);
+}
+
+void xlat_goto(struct xlat *x, int32_t off, unsigned k)
+{
+    if (in_page(off))
+        goto_in_page(x, off);
+    else
+        goto_page(x, off, k);
+}
+
+void xlat_goto_single(struct xlat *x, unsigned k)
+{
+    unsigned link = x->nlinks;
+    goto_in_page(x, (int32_t)(x->page_off + x->at[k]));
+    x->links[link].single = true;
 }
 
 /* The state is as before instruction k, and everything as at a boundary. */
@@ -251,13 +262,15 @@ static void push_mem(struct xlat *x, const struct insn *i, unsigned k)
 
 /*
  * How many pushes, or pops, from k on can share one check, and which registers they have. Three registers stay for the check; rsp as an operand changes
- * within the run, so it is alone.
+ * within the run, so it is alone. Such a run may itself be a part of those that bt_share.c plans.
  */
 static unsigned stack_run(const struct xlat *x, unsigned k, unsigned *regs)
 {
     unsigned n = 0, how = x->how[k];
     *regs = 0;
     for (; k + n < x->n && n < 15 && x->how[k + n] == how; n++) {
+        if (x->share[k].member != x->share[k + n].member || (n && x->share[k + n].leads))
+            break;
         const struct operand *o = &x->insns[k + n].ops[0];
         unsigned with = *regs | (o->kind == OPK_GPR ? BIT_OF(o->reg) : 0);
         if (n && (o->kind == OPK_MEM || (with & BIT_OF(RSP)) || __builtin_popcount(SCRATCHABLE & ~with) < 3))

@@ -114,19 +114,37 @@ static void check_crossing(struct xlat *x, const struct access *a, unsigned slow
     xlat_from(c, jump);
 }
 
-/* s = the distance from linear to host address, or away. `ea` has no register that the flags have taken. */
-static void check(struct xlat *x, const struct access *a, unsigned slow, const struct ea *ea, bool bare, bool last)
+/* s has the address of the window's last byte. */
+static void check_window(struct xlat *x, const struct access *a, unsigned slow)
+{
+    struct aside *out = xlat_aside(x, ASIDE_SINGLE, a->k);
+    out->flags_in_rax = x->asides[slow].flags_in_rax;
+    out->rax_in = x->asides[slow].rax_in;
+    e_alu_imm(&x->e, false, ALU_TEST, a->s, (uint32_t)PAGE_SIZE - power_of_two(x->share[a->k].size));
+    xlat_from(out, e_jump(&x->e, CC_Z));
+}
+
+void xlat_aside_single(struct xlat *x, const struct aside *a)
+{
+    if (a->flags_in_rax) {
+        e_flags_from_ax(&x->e);
+        if (a->rax_in != REG_NONE)
+            e_mov(&x->e, RAX, a->rax_in);
+    }
+    xlat_goto_single(x, a->insn);
+}
+
+/* s = the distance from linear to host address, or away. `from`: the register that has the address. */
+static void check_entry(struct xlat *x, const struct access *a, unsigned slow, unsigned from, bool write)
 {
     struct emit *e = &x->e;
     unsigned s = a->s;
     bool user = x->key & BT_KEY_USER;
     int32_t table = user ? (int32_t)BT_USER_TABLE : -15; /* OR has set all bits above, which makes it negative, and the lowest four */
-    if (a->size > 1)
-        check_crossing(x, a, slow, ea, bare, last);
-    e_rorx(e, s, bare ? ea->base : s, TABLE_ROTATE);
+    e_rorx(e, s, from, TABLE_ROTATE);
     e_const(e, user ? 0x23 : 0x0b, s, user ? x->bt->thunk.page_bits : x->bt->thunk.other_bits);
     e8(e, 0x65); /* mov s, gs:[s + table] */
-    e_mem(e, 8, 0x8b, s, &(struct place){(uint8_t)s, REG_NONE, 0, table + 8 * (a->write ? MEM_W : MEM_R)});
+    e_mem(e, 8, 0x8b, s, &(struct place){(uint8_t)s, REG_NONE, 0, table + 8 * (write ? MEM_W : MEM_R)});
     e_rr(e, 0x85, s, s); /* test s, s */
     xlat_from(&x->asides[slow], e_jump(e, CC_Z));
 }
@@ -150,7 +168,13 @@ static void take_registers(struct xlat *x, struct access *a, const struct ea *ea
     if (!a->scratch_base)
         xlat_bring_back(x, reg_bit(ea->base) | reg_bit(ea->index));
     unsigned flags = a->flags_live ? BIT_OF(RAX) : 0;
-    a->s = xlat_scratch(x, a->k, avoid | flags | (a->no_rex ? 0xff00 : 0));
+    if (x->share[a->k].leads) {
+        xlat_displace(x, SHARE_REG);
+        a->s = SHARE_REG;
+        x->held = BIT_OF(SHARE_REG);
+    } else {
+        a->s = xlat_scratch(x, a->k, avoid | flags | (a->no_rex ? 0xff00 : 0));
+    }
     avoid |= BIT_OF(a->s);
     if (a->want_s2) {
         a->s2 = xlat_scratch(x, a->k, avoid | flags);
@@ -194,6 +218,13 @@ static void flags_leave(struct xlat *x, unsigned in_use)
 
 void xlat_access(struct xlat *x, struct access *a, const struct ea *ea)
 {
+    if (x->share[a->k].member && x->share[a->k].held) { /* a trap is all that can happen to it */
+        xlat_bring_back(x, reg_bit(ea->base) | reg_bit(ea->index));
+        xlat_aside(x, ASIDE_SLOW, a->k);
+        a->s = REG_NONE;
+        a->at = xlat_share_place(x, ea, a->k);
+        return;
+    }
     if (a->flags_live && x->flags_last[a->k]) {
         if (!x->flags_saved)
             flags_leave(x, a->avoid | reg_bit(ea->base) | reg_bit(ea->index));
@@ -207,15 +238,24 @@ void xlat_access(struct xlat *x, struct access *a, const struct ea *ea)
 
 void xlat_linear_access(struct xlat *x, struct access *a, const struct ea *ea)
 {
+    const struct share *share = &x->share[a->k];
     take_registers(x, a, ea);
     struct ea now = *ea;
     bool bare = ea->base < 16 && ea->index == REG_NONE && !ea->disp && !has_seg(ea) && (a->must_align || (a->size <= 8 && a->size == power_of_two(a->size)));
     bool last = !bare && !a->must_align && ea->disp < INT32_MAX - 64;
-    if (last)
+    if (share->leads) {
+        bare = false;
+        now.disp = share->from + (int32_t)share->size - 1;
+    } else if (last) {
         now.disp += (int32_t)a->size - 1;
+    }
     unsigned slow = x->nasides;
+    struct ea window = *ea;
+    window.disp = now.disp;
     struct aside *trap = xlat_aside(x, ASIDE_SLOW, a->k);
     trap->flags_saved |= a->flags_saved;
+    trap->leads = share->leads;
+    trap->ea = window;
     if (a->flags_live) { /* the check leaves with the flags in RAX, a trap in the access itself with them in their place */
         struct aside *out = xlat_aside(x, ASIDE_SLOW, a->k);
         slow++;
@@ -223,9 +263,15 @@ void xlat_linear_access(struct xlat *x, struct access *a, const struct ea *ea)
         out->rax_in = (uint8_t)a->rax_in;
         flags_away(x, a, &now);
     }
+    x->asides[slow].leads = share->leads;
+    x->asides[slow].ea = now;
     if (!bare)
         xlat_linear(x, &now, a->s);
-    check(x, a, slow, &now, bare, last);
+    if (share->leads)
+        check_window(x, a, slow);
+    else if (a->size > 1)
+        check_crossing(x, a, slow, &now, bare, last);
+    check_entry(x, a, slow, bare ? now.base : a->s, share->leads ? share->write : a->write);
     a->slow = slow;
     add_hidden(x, ea, a->s);
     if (a->flags_live)

@@ -23,17 +23,24 @@ struct xlat;
 struct bt_link {
     uint32_t at;   /* code offset of the jump's displacement, 4-byte aligned */
     int16_t stub;  /* distance from there to the exit that asks for the link */
-    uint16_t off : 15; /* of the target in the page */
+    uint16_t off : 14; /* of the target in the page */
+    bool single : 1;   /* to a block with BT_KEY_SINGLE */
     bool entry : 1;    /* goes to the target's way in */
     struct bt_block *to;
     struct bt_link *next_in; /* other links to the same block */
 };
 
+/* What an instruction has to do with SHARE_REG (bt_share.c): finds it in use; sets it for reads, for writes, to the entry of a page plus the register
+ * BT_SHARE_BASE(i), or plus bt.page where that is SHARE_REG itself. BT_SHARE_PART: the instruction is part of a run with the one before
+ * it, and not to be resumed at. */
+enum bt_share { BT_SHARE_HELD = 1, BT_SHARE_LEAD_R = 2, BT_SHARE_LEAD_W = 4, BT_SHARE_PART = 6, BT_SHARE_ADD = 8 };
+#define BT_SHARE_BASE(share) ((share) >> 4)
+
 struct bt_insn {
     uint16_t host; /* code offset from the block's, where the instruction begins; 0 for one that is never resumed at */
     uint16_t slow; /* the same of the exit that interprets it; 0 none */
     uint8_t at;    /* guest bytes from the block's start */
-    bool part;     /* of a run with the one before it: not to be resumed at */
+    uint8_t share; /* enum bt_share */
 };
 
 struct bt_block {
@@ -102,6 +109,7 @@ enum bt_key {
     BT_KEY_CODE16 = 1 << 28, /* with neither of these two, 64-bit code */
     BT_KEY_CODE32 = 1 << 29,
     BT_KEY_STACK32 = 1 << 30, /* SS.B */
+    BT_KEY_SINGLE = 128,  /* nothing is shared (bt_share.c); never in bt_cpu.key */
 };
 #define BT_KEY_PROT   BIT(31) /* protected mode, no virtual-8086 mode; only said of 16- and 32-bit code */
 #define BT_KEY_LEGACY (BT_KEY_CODE16 | BT_KEY_CODE32)
@@ -206,6 +214,7 @@ void bt_emit_thunks(struct bt *bt);
 void bt_emit_page_bits(struct bt *bt, struct emit *e); /* bt_mem.c's constants */
 typedef void bt_enter_fn(struct vcpu *v, const uint8_t *host);
 
+#define SHARE_REG     R10
 #define BT_SPARE      (1u << R10 | 1u << R11)
 #define BT_OFF(field) offsetof(struct vcpu, bt.field)
 #define GPR_OFF(r)    (offsetof(struct vcpu, gpr) + 8u * (r))

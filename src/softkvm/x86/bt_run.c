@@ -159,21 +159,21 @@ static struct bt_block *make_block(struct vcpu *v, uint64_t rip, uint64_t gpa, u
 }
 
 /* The block at rip, or NULL when the instruction there has to be interpreted. May raise the guest's page fault. */
-static struct bt_block *find(struct vcpu *v, uint64_t rip)
+static struct bt_block *find(struct vcpu *v, uint64_t rip, uint32_t key)
 {
     struct bt *bt = v->vm->bt;
     struct bt_xpage *x = code_page(v, rip);
     if (!x || x->gpa >= BT_GPA_MAX)
         return NULL;
     uint64_t gpa = x->gpa | (rip & (PAGE_SIZE - 1));
-    struct bt_block *b = bt_hash_find(bt, gpa, v->bt.key);
-    return b ? b : make_block(v, rip, gpa, v->bt.key);
+    struct bt_block *b = bt_hash_find(bt, gpa, key);
+    return b ? b : make_block(v, rip, gpa, key);
 }
 
 static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)
 {
     uint64_t la = linear_rip(v);
-    struct bt_block *b = v->code_mode == CODE64 || bt_legacy_page(v, la) ? find(v, la) : NULL;
+    struct bt_block *b = v->code_mode == CODE64 || bt_legacy_page(v, la) ? find(v, la, v->bt.key) : NULL;
     *block = b;
     if (!b)
         return NULL;
@@ -217,6 +217,25 @@ static const uint8_t *known_jump(struct vcpu *v)
     return (const uint8_t *)(uintptr_t)j->e[n].host; /* all registers are in their homes: bt_flow.c's way in will do */
 }
 
+/* Makes SHARE_REG what the place behind instruction `i`, which has been interpreted, wants. False: that cannot be. */
+static bool share_resumes(struct vcpu *v, const struct bt_insn *i, uint64_t revoked)
+{
+    struct bt_cpu *c = &v->bt;
+    if ((i[1].share & BT_SHARE_PART) == BT_SHARE_PART)
+        return false;
+    if (!(i[1].share & BT_SHARE_HELD)) {
+        c->share = v->gpr[SHARE_REG];
+        return true;
+    }
+    if (i->share & (BT_SHARE_LEAD_R | BT_SHARE_LEAD_W)) {
+        uint64_t distance = bt_entry(c, ring_of(v), bt_table_index(c->share))[i->share & BT_SHARE_LEAD_W ? MEM_W : MEM_R];
+        unsigned base = BT_SHARE_BASE(i->share);
+        c->share = distance + (!(i->share & BT_SHARE_ADD) ? 0 : base == SHARE_REG ? c->page : v->gpr[base]);
+        return distance != 0;
+    }
+    return revoked == c->revoked;
+}
+
 /* One instruction by the interpreter; returns the place in translated code to go on at, if it is known. */
 static const uint8_t *interpret_one(struct vcpu *v, uint32_t at)
 {
@@ -231,6 +250,7 @@ static const uint8_t *interpret_one(struct vcpu *v, uint32_t at)
         v->fetch_page = page;
         v->fetch_host = x->host;
     }
+    uint64_t revoked = v->bt.revoked;
     v->bt.stats.interps++;
     v->bt.stats.lookups += k + 1u >= b->ninsns;
     interp_execute(v);
@@ -239,8 +259,8 @@ static const uint8_t *interpret_one(struct vcpu *v, uint32_t at)
     uint32_t key = mode_key(v);
     if (unlikely(!mode_same(v, key)))
         return NULL;
-    bool same = generation == bt->generation && !b->dead && flushes == v->bt.stats.flushes && key == b->key;
-    if (same && k + 1u < b->ninsns && !b->insns[k + 1].part && linear_rip(v) == start + b->insns[k + 1].at)
+    bool same = generation == bt->generation && !b->dead && flushes == v->bt.stats.flushes && key == (b->key & ~(uint32_t)BT_KEY_SINGLE);
+    if (same && k + 1u < b->ninsns && linear_rip(v) == start + b->insns[k + 1].at && share_resumes(v, &b->insns[k], revoked))
         return bt->rx + b->code + b->insns[k + 1].host;
     v->bt.key = key;
     return known_jump(v);
@@ -258,6 +278,13 @@ const uint8_t *bt_step(struct vcpu *v)
     return host;
 }
 
+/* The block at rip that shares nothing: only links lead there. */
+static const uint8_t *find_single(struct vcpu *v, struct bt_block **block)
+{
+    *block = find(v, v->rip, v->bt.key | BT_KEY_SINGLE);
+    return *block ? v->vm->bt->rx + (*block)->code : NULL;
+}
+
 /* Links the jump that was left through to the block of its target. */
 static const uint8_t *follow_link(struct vcpu *v, uint32_t at)
 {
@@ -265,7 +292,10 @@ static const uint8_t *follow_link(struct vcpu *v, uint32_t at)
     struct bt_block *from = bt->blocks[at >> 8], *to;
     uint64_t generation = bt->generation;
     v->bt.stats.links++;
-    const uint8_t *host = find_jump(v, &to);
+    bool single = from->links[at & 0xff].single;
+    const uint8_t *host = single ? find_single(v, &to) : find_jump(v, &to);
+    if (!host && single && generation == bt->generation)
+        interp_execute(v); /* a block made anew would come here again */
     if (!host || generation != bt->generation)
         return host;
     bt_lock(bt);

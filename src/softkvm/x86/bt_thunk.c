@@ -34,7 +34,7 @@ static void emit_resume(struct emit *e)
     e_load32(e, RAX, BT_OFF(flags));
     e_flags_from_ax(e);
     for (unsigned r = 0; r < 16; r++)
-        e_load(e, r, GPR_OFF(r));
+        e_load(e, r, r == SHARE_REG ? BT_OFF(share) : GPR_OFF(r));
     e_jump_gs(e, BT_OFF(jump_to));
 }
 
@@ -81,6 +81,7 @@ static void emit_leave(struct emit *e, enum bt_exit kind, bool flags)
 static void emit_step(struct emit *e, bool flags)
 {
     e_store32(e, R11, BT_OFF(exit_insn));
+    e_store(e, SHARE_REG, BT_OFF(share));
     emit_save(e, flags);
     e_load(e, RDI, BT_OFF(self));
     e8(e, 0x48); /* mov rax, bt_step */

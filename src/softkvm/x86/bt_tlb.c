@@ -136,6 +136,7 @@ void bt_tlb_unwrite(struct vcpu *v, uint64_t gpa, const uint8_t *host)
     struct bt_cpu *c = &v->bt;
     if (!c->on)
         return;
+    c->revoked++;
     for (unsigned half = 0; half < 2; half++) {
         uint64_t w = atomic_load_explicit(&c->writers[gpa >> 12].la[half], memory_order_relaxed);
         if (w & BT_WRITER_MANY) {

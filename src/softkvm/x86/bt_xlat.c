@@ -294,7 +294,7 @@ unsigned xlat_scratch(struct xlat *x, unsigned k, unsigned avoid)
 {
     unsigned best = REG_NONE, best_score = 0;
     for (unsigned r = 0; r < 16; r++) {
-        if (!(SCRATCHABLE & ~avoid & BIT_OF(r)))
+        if (!(SCRATCHABLE & ~avoid & ~x->held & BIT_OF(r)))
             continue;
         unsigned score = x->displaced & BIT_OF(r) ? 4000 : 1 + next_need(x, k, r) + (x->home & BIT_OF(r) ? 1 : 0);
         if (score > best_score) {
@@ -332,6 +332,8 @@ static void emit_aside_slow(struct xlat *x, const struct aside *a)
     } else {
         x->map[a->insn].slow = (uint16_t)(emit_off(&x->e) - x->b->code);
     }
+    if (a->leads)
+        xlat_linear(x, &a->ea, SHARE_REG);
     xlat_settle(x);
     emit_exit_insn(x, a->insn, a->flags_in_rax || a->flags_saved);
 }
@@ -363,6 +365,8 @@ static void emit_asides(struct xlat *x)
                 emit_aside_slow(x, a);
             } else if (a->kind == ASIDE_CROSS) {
                 xlat_aside_cross(x, a);
+            } else if (a->kind == ASIDE_SINGLE) {
+                xlat_aside_single(x, a);
             } else if (a->kind == ASIDE_LEAVE) {
                 emit_aside_leave(x, a);
             } else if (a->kind == ASIDE_LINK) {
@@ -427,6 +431,8 @@ static unsigned xlat_insn(struct xlat *x, unsigned k)
 {
     const struct insn *i = &x->insns[k];
     x->map[k] = (struct bt_insn){.host = (uint16_t)(emit_off(&x->e) - x->b->code), .at = x->at[k]};
+    x->held = x->share[k].held ? BIT_OF(SHARE_REG) : 0;
+    x->map[k].share = xlat_share_note(x, k);
     switch ((enum how)x->how[k]) {
     case HOW_PLAIN: xlat_plain(x, i, k); break;
     case HOW_LEA: xlat_lea(x, i, k); break;
@@ -458,7 +464,7 @@ static void xlat_insns(struct xlat *x)
     for (unsigned k = 0, n; k < x->n; k += n) {
         n = xlat_insn(x, k);
         for (unsigned j = 1; j < n; j++)
-            x->map[k + j] = (struct bt_insn){.host = (uint16_t)(emit_off(&x->e) - x->b->code), .at = x->at[k + j], .part = true};
+            x->map[k + j] = (struct bt_insn){.host = (uint16_t)(emit_off(&x->e) - x->b->code), .at = x->at[k + j], .share = BT_SHARE_PART};
     }
 }
 
@@ -506,6 +512,7 @@ struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, u
     x->displaced = x->home = BT_SPARE;
     flags_liveness(x);
     register_uses(x);
+    xlat_share_plan(x);
     uint32_t entry = emit_off(&x->e);
     xlat_entry(x);
     uint32_t pad = -(emit_off(&x->e) - entry) & 15; /* what loops jump to is aligned */

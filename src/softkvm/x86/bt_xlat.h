@@ -21,9 +21,19 @@ struct ea {
     uint8_t size;
 };
 
+/* What an instruction's access has to do with a run of accesses (bt_share.c). */
+struct share {
+    bool leads, member, held; /* makes SHARE_REG; uses it, the leader too; finds it in use */
+    bool write;               /* of the leader: some of the run write */
+    uint32_t members;         /* of the leader: a bit for each instruction */
+    unsigned size;            /* of the leader: the window's bytes */
+    int32_t from;             /* of the leader: what the window's first byte is behind the base and the index */
+    int32_t shift;            /* what has been added to the base since the leader */
+};
+
 /* An exit out of the block's straight line, emitted behind it. */
 struct aside {
-    enum { ASIDE_SLOW, ASIDE_CROSS, ASIDE_TAKEN, ASIDE_LINK, ASIDE_LEAVE, ASIDE_SECOND } kind;
+    enum { ASIDE_SLOW, ASIDE_CROSS, ASIDE_TAKEN, ASIDE_LINK, ASIDE_LEAVE, ASIDE_SECOND, ASIDE_SINGLE } kind;
     uint8_t *from[6];   /* displacements of the jumps to it */
     uint8_t nfrom;
     uint8_t insn;       /* ASIDE_LINK: the link */
@@ -34,6 +44,7 @@ struct aside {
     bool last;          /* ASIDE_CROSS: ea is the address of the last byte */
     uint8_t s, size;    /* ASIDE_CROSS; ASIDE_SECOND: the target's register, the ring */
     struct ea ea;
+    bool leads;         /* ASIDE_SLOW: SHARE_REG is to be an address of the window, which ea is */
     uint8_t *back;      /* ASIDE_CROSS, ASIDE_SECOND: where it goes on */
     unsigned slow;      /* the same: index of the aside that leaves */
     uint16_t displaced, home;
@@ -55,6 +66,8 @@ struct xlat {
     struct insn insns[BT_MAX_INSNS];
     uint8_t at[BT_MAX_INSNS], how[BT_MAX_INSNS];
     uint8_t copy[BT_MAX_INSNS]; /* bytes of an instruction without memory operand */
+    struct share share[BT_MAX_INSNS];
+    uint16_t held; /* scratch registers that are not to be taken */
     bool flags_live[BT_MAX_INSNS]; /* before the instruction */
     bool flags_last[BT_MAX_INSNS]; /* and nothing touches them up to the block's end, which takes them from bt.flags */
     uint16_t reads[BT_MAX_INSNS], writes[BT_MAX_INSNS]; /* general registers; reads include those of addresses */
@@ -123,8 +136,15 @@ void xlat_op(struct xlat *x, unsigned w, unsigned op, unsigned reg, const struct
 void xlat_op_0f(struct xlat *x, unsigned w, unsigned op, unsigned reg, const struct access *a); /* 0f op */
 bool xlat_no_rex(const struct insn *i);
 void xlat_emit_at(struct xlat *x, const struct insn *i, const struct place *at); /* the instruction with its operand there */
+void xlat_aside_single(struct xlat *x, const struct aside *a);
 void xlat_aside_cross(struct xlat *x, const struct aside *a);
 void xlat_plain_mem(struct xlat *x, const struct insn *i, unsigned k, const struct operand *m, unsigned n);
+
+/* ---- bt_share.c ---- */
+void xlat_share_plan(struct xlat *x);
+uint8_t xlat_share_note(const struct xlat *x, unsigned k); /* bt_insn.share */
+/* The operand of a member that need not be checked; `ea`: its address. */
+struct place xlat_share_place(const struct xlat *x, const struct ea *ea, unsigned k);
 
 /* ---- bt_x87.c ---- */
 bool xlat_x87_here(const struct insn *i, uint32_t key);
@@ -180,6 +200,7 @@ void xlat_ret(struct xlat *x, const struct insn *i, unsigned k);
 void xlat_call(struct xlat *x, const struct insn *i, unsigned k);
 void xlat_jmp_ind(struct xlat *x, const struct insn *i, unsigned k);
 void xlat_jmp(struct xlat *x, const struct insn *i, unsigned k);
+void xlat_goto_single(struct xlat *x, unsigned k); /* to the block of instruction k that shares nothing */
 void xlat_aside_link(struct xlat *x, const struct aside *a);
 void xlat_jcc(struct xlat *x, const struct insn *i, unsigned k);
 
