@@ -104,6 +104,7 @@ enum bt_key {
     BT_KEY_TSD = 16, /* CR4.TSD */
     BT_KEY_RDTSCP = 32, /* CPUID has it */
     BT_KEY_FSGSBASE = 64, /* CR4.FSGSBASE */
+    BT_KEY_PKE = 128, /* CR4.PKE */
     BT_KEY_CS_FLAT = 1 << 15, /* 16- and 32-bit code: base 0, limit 4 GiB */
     BT_KEY_CLASSES = 16, /* the number of the first of 12 bits: bt_legacy.c's classes of segments */
     BT_KEY_CODE16 = 1 << 28, /* with neither of these two, 64-bit code */

@@ -40,7 +40,7 @@ static uint32_t mode_key(const struct vcpu *v)
 {
     uint32_t legacy = v->code_mode == CODE64 ? 0 : bt_legacy_key(v);
     uint32_t key = (v->cpl == 3 ? BT_KEY_USER : 0) | (v->cr4 & CR4_TSD ? BT_KEY_TSD : 0) | (v->cr4 & CR4_FSGSBASE ? BT_KEY_FSGSBASE : 0);
-    key |= legacy | (v->has.rdtscp ? BT_KEY_RDTSCP : 0);
+    key |= legacy | (v->has.rdtscp ? BT_KEY_RDTSCP : 0) | (v->cr4 & CR4_PKE ? BT_KEY_PKE : 0);
     if (v->cr0 & (CR0_EM | CR0_TS))
         return key;
     key |= BT_KEY_X87;

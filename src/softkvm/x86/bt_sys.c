@@ -31,6 +31,12 @@ static bool cr_here(const struct insn *i)
     return cr_offset(i->ops[1].reg);
 }
 
+static bool seg_here(const struct insn *i)
+{
+    bool place = i->ops[0].kind == OPK_MEM ? i->addrsize == 8 : i->ops[0].kind == OPK_GPR && i->ops[0].size >= 4;
+    return place && i->ops[1].kind == OPK_SEG && i->ops[1].reg <= SEG_GS;
+}
+
 bool xlat_sys_here(const struct insn *i, uint32_t key)
 {
     bool user = key & BT_KEY_USER, tsc = !user || !(key & BT_KEY_TSD);
@@ -45,7 +51,8 @@ bool xlat_sys_here(const struct insn *i, uint32_t key)
     case OP_rdtsc: return tsc;
     case OP_rdtscp: return tsc && (key & BT_KEY_RDTSCP);
     case OP_mov_cr: return !user && cr_here(i);
-    case OP_mov_seg: return i->ops[0].kind == OPK_GPR && i->ops[0].size >= 4 && i->ops[1].reg <= SEG_GS;
+    case OP_mov_seg: return seg_here(i);
+    case OP_rdpkru: return key & BT_KEY_PKE;
     case OP_rdfsbase:
     case OP_rdgsbase:
     case OP_wrfsbase:
@@ -58,8 +65,10 @@ bool xlat_sys_here(const struct insn *i, uint32_t key)
 void xlat_sys_use(const struct insn *i, unsigned *reads, unsigned *writes)
 {
     *reads = *writes = 0;
-    if (i->op == OP_rdtsc || i->op == OP_rdtscp)
+    if (i->op == OP_rdtsc || i->op == OP_rdtscp || i->op == OP_rdpkru)
         *writes = BIT_OF(RAX) | BIT_OF(RDX) | (i->op == OP_rdtscp ? BIT_OF(RCX) : 0);
+    if (i->op == OP_rdpkru)
+        *reads = BIT_OF(RCX);
     else if (i->op == OP_wrfsbase || i->op == OP_wrgsbase)
         *reads = BIT_OF(i->ops[0].reg);
     else if (i->op == OP_mov_cr && i->ops[0].kind == OPK_CR)
@@ -227,25 +236,24 @@ static void xlat_swapgs(struct xlat *x, unsigned k)
     clear_flat(e, SEG_GS);
 }
 
-/* The check for a canonical address takes the flags. */
 static void xlat_write_base(struct xlat *x, const struct insn *i, unsigned k)
 {
     struct emit *e = &x->e;
     unsigned seg = i->op == OP_wrfsbase ? SEG_FS : SEG_GS, r = i->ops[0].reg;
-    if (x->flags_live[k]) {
-        xlat_interp(x, k);
-        return;
-    }
+    struct access a = {.k = k, .avoid = BIT_OF(r)};
+    xlat_flags_hold(x, &a);
     xlat_bring_back(x, BIT_OF(r));
-    unsigned s = xlat_scratch(x, k, BIT_OF(r));
+    unsigned s = xlat_scratch(x, k, a.avoid);
     struct aside *slow = xlat_aside(x, ASIDE_SLOW, k);
-    e_mov(e, s, r);
+    slow->flags_saved |= a.flags_saved;
+    e_mov(e, s, r); /* canonical? */
     e_shift(e, SHIFT_SHL, s, 16);
     e_shift(e, SHIFT_SAR, s, 16);
     e_rr(e, 0x39, s, r);
     xlat_from(slow, e_jump(e, CC_NZ));
     e_store(e, r, SEG_OFF(seg, base));
     clear_flat(e, seg);
+    xlat_flags_release(x, &a);
 }
 
 /* dst = 64 bits of struct vcpu */
@@ -266,6 +274,36 @@ static void xlat_mov_cr(struct xlat *x, const struct insn *i)
     e_store(&x->e, src, cr_offset(i->ops[0].reg));
 }
 
+static void xlat_mov_seg(struct xlat *x, const struct insn *i, unsigned k)
+{
+    size_t sel = SEG_OFF(i->ops[1].reg, sel);
+    if (i->ops[0].kind == OPK_GPR) {
+        e_load_narrow(&x->e, i->ops[0].reg, sel, 2);
+        xlat_written(x, BIT_OF(i->ops[0].reg));
+        return;
+    }
+    struct access a = {.k = k, .size = 2, .write = true, .flags_live = x->flags_live[k], .want_s2 = true};
+    struct ea ea = xlat_ea(x, i);
+    xlat_access(x, &a, &ea);
+    e_load_narrow(&x->e, a.s2, sel, 2);
+    e8(&x->e, 0x66);
+    xlat_op(x, 0, 0x89, a.s2, &a);
+}
+
+static void xlat_rdpkru(struct xlat *x, unsigned k)
+{
+    struct emit *e = &x->e;
+    xlat_bring_back(x, BIT_OF(RCX));
+    struct aside *slow = xlat_aside(x, ASIDE_SLOW, k);
+    e8(e, 0x67); /* jecxz, over the jump that follows */
+    e8(e, 0xe3);
+    e8(e, 5);
+    xlat_from(slow, e_jump(e, -1));
+    e_load32(e, RAX, offsetof(struct vcpu, pkru));
+    e_mov_imm32(e, RDX, 0);
+    xlat_written(x, BIT_OF(RAX) | BIT_OF(RDX));
+}
+
 void xlat_sys(struct xlat *x, const struct insn *i, unsigned k)
 {
     switch (i->op) {
@@ -281,10 +319,8 @@ void xlat_sys(struct xlat *x, const struct insn *i, unsigned k)
     case OP_rdgsbase: xlat_get(x, i, SEG_OFF(SEG_GS, base)); break;
     case OP_wrfsbase:
     case OP_wrgsbase: xlat_write_base(x, i, k); break;
-    case OP_mov_seg:
-        e_load_narrow(&x->e, i->ops[0].reg, SEG_OFF(i->ops[1].reg, sel), 2);
-        xlat_written(x, BIT_OF(i->ops[0].reg));
-        break;
+    case OP_mov_seg: xlat_mov_seg(x, i, k); break;
+    case OP_rdpkru: xlat_rdpkru(x, k); break;
     default: xlat_rdtsc(x, i); break;
     }
 }

@@ -187,6 +187,8 @@ static unsigned decode_block(struct xlat *x, const uint8_t *src, unsigned avail)
         if (ends_block((enum how)x->how[x->n++]))
             break;
     }
+    if (x->n > 1 && x->insns[x->n - 1].op == OP_sti) /* it is translated only where its shadow ends within the block */
+        at -= x->insns[--x->n].len;
     return at;
 }
 

@@ -148,30 +148,36 @@ static void copy_bytes(uint8_t *dst, const uint8_t *src, unsigned n)
         dst[k] = *(const volatile uint8_t *)(src + k);
 }
 
-/* Is the entry's instruction longer than `n` bytes, and are these its first ones? Then they are the beginning of no shorter one. */
-static bool entry_continues(const struct cache_entry *e, const uint8_t *bytes, unsigned n, enum code_mode mode)
+typedef unsigned __int128 fetch_bytes;
+
+static fetch_bytes load_bytes(const uint8_t *p)
 {
-    bool same = e->tag != 0 && e->insn.len > n && e->insn.mode == mode;
-    for (unsigned k = 0; same && k < n; k++)
-        same = e->insn.bytes[k] == bytes[k];
-    return same;
+    return load64(p) | (fetch_bytes)load64(p + 8) << 64;
+}
+
+/* Is the entry's instruction longer than `n` bytes, and are these its first ones? Then they are the beginning of no shorter one. */
+static bool entry_continues(const struct cache_entry *e, fetch_bytes bytes, unsigned n, enum code_mode mode)
+{
+    return e->tag != 0 && e->insn.len > n && e->insn.mode == mode && !((load_bytes(e->insn.bytes) ^ bytes) << 8 * (FETCH_MAX - n));
 }
 
 /* An instruction that begins in the last bytes of a page: the next page is touched only when the instruction reaches into it. */
 static const struct insn *fetch_tail(struct vcpu *v, uint64_t la, const uint8_t *p)
 {
     struct cache_entry *e = entry_of(v, la);
-    uint8_t buf[FETCH_MAX] = {0};
-    unsigned first = (unsigned)(PAGE_SIZE - (la & (PAGE_SIZE - 1)));
-    copy_bytes(buf, p, first);
-    if (entry_hit(e, buf, v->code_mode) && e->insn.len <= first)
+    unsigned first = (unsigned)(PAGE_SIZE - (la & (PAGE_SIZE - 1))), missing = FETCH_MAX - first;
+    union {
+        fetch_bytes all;
+        uint8_t at[FETCH_MAX];
+    } buf = {load_bytes(p - missing) >> 8 * missing};
+    if (entry_hit(e, buf.at, v->code_mode) && e->insn.len <= first)
         return &e->insn;
-    if (!entry_continues(e, buf, first, v->code_mode) && decode_into(v, e, buf, first))
+    if (!entry_continues(e, buf.all, first, v->code_mode) && decode_into(v, e, buf.at, first))
         return &e->insn;
     check_code_limit(v, first + 1);
-    copy_bytes(buf + first, code_host(v, code_linear(v, v->rip + first)), FETCH_MAX - first);
-    if (!entry_hit(e, buf, v->code_mode))
-        decode_into(v, e, buf, FETCH_MAX);
+    buf.all |= load_bytes(code_host(v, code_linear(v, v->rip + first))) << 8 * first;
+    if (!entry_hit(e, buf.at, v->code_mode))
+        decode_into(v, e, buf.at, FETCH_MAX);
     return &e->insn;
 }
 
