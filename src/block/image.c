@@ -65,6 +65,7 @@ static int open_chain(struct io_loop *l, const struct image_options *o, unsigned
         return error_set(err, 0, "%s '%s': out of memory; close other programs", o->what, o->path);
     im->loop = l;
     im->readonly = o->readonly;
+    im->for_repair = o->for_repair;
     if (file_open(l, o->what, o->path, o->readonly, &im->file, err) == 0 && driver->open(im, err) == 0) {
         im->driver = driver;
         if (!im->backing_name || o->no_backing || open_backing(im, depth, err) == 0) {
@@ -159,4 +160,21 @@ int image_read_backing(struct image *im, uint64_t offset, uint64_t len, const st
     int ret = image_read(im->backing, offset, have, part, n);
     free(part);
     return ret;
+}
+
+int image_is_zero(struct image *im, uint64_t offset, uint64_t *len, bool *zero)
+{
+    *zero = true;
+    for (; im && offset < im->size; im = im->backing) {
+        struct extent e;
+        *len = MIN(*len, im->size - offset);
+        int ret = image_extent(im, offset, *len, &e);
+        if (ret < 0)
+            return ret;
+        *len = MIN(*len, e.len);
+        *zero = e.kind == EXTENT_ZERO || e.kind == EXTENT_NONE;
+        if (e.kind != EXTENT_NONE)
+            break;
+    }
+    return 0;
 }

@@ -44,13 +44,14 @@ struct image {
     struct image *backing; /* NULL: none */
     char *backing_name, *backing_format; /* as the header has them; NULL: none */
     uint64_t size;         /* of the disk */
-    bool readonly;
+    bool readonly, for_repair;
 };
 
 struct image_options {
     const char *path, *format; /* format: never guessed from the contents */
     bool readonly;
     bool no_backing; /* leave the backing image closed: reading what is not there fails */
+    bool for_repair; /* what forbids writing does not: the caller will mend it */
     const char *what; /* begins the errors: "disk", "image" */
 };
 
@@ -68,6 +69,8 @@ int image_zero(struct image *im, uint64_t offset, uint64_t len, bool may_unmap);
 int image_discard(struct image *im, uint64_t offset, uint64_t len);
 int image_flush(struct image *im);
 int image_extent(struct image *im, uint64_t offset, uint64_t len, struct extent *out);
+/* Does the range begin with what reads as zeroes, in this image and those behind it? *len is cut to what is alike. */
+int image_is_zero(struct image *im, uint64_t offset, uint64_t *len, bool *zero);
 /* Reads from the image behind; zeroes where it ends or is missing. */
 int image_read_backing(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov);
 

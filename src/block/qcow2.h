@@ -282,6 +282,8 @@ int qcow2_snapshot_create(struct image *im, const char *name, struct error *err)
 int qcow2_snapshot_apply(struct image *im, const char *name, struct error *err);
 int qcow2_snapshot_delete(struct image *im, const char *name, struct error *err);
 int qcow2_resize(struct image *im, uint64_t size, bool shrink, struct error *err);
+/* The range is the backing image's again; whole clusters, but at the disk's end. 0 or -errno. */
+int qcow2_forget(struct image *im, uint64_t offset, uint64_t len);
 int qcow2_set_backing(struct image *im, const char *name, const char *format, struct error *err); /* NULL, NULL: none */
 
 struct image_check {

@@ -62,7 +62,7 @@ static int check_features(const struct qcow2 *q, struct error *err)
     if (h->incompatible & ~known)
         return error_set(err, 0, "image '%s': uses qcow2 features that are not known here (bits 0x%" PRIx64 "); convert it with the program that made it",
                          q->file->path, h->incompatible & ~known);
-    if ((h->incompatible & QCOW2_INCOMPAT_CORRUPT) && !q->im->readonly)
+    if ((h->incompatible & QCOW2_INCOMPAT_CORRUPT) && !q->im->readonly && !q->im->for_repair)
         return error_set(err, 0, "image '%s': is marked as corrupt; mend it with 'lodge image check -r all', or open it read-only", q->file->path);
     if (h->crypt)
         return error_set(err, 0, "image '%s': is encrypted, which is not supported; convert it with 'qemu-img convert'", q->file->path);

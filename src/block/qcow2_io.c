@@ -376,6 +376,11 @@ static int qcow2_discard(struct image *im, uint64_t offset, uint64_t len)
     return unlink_clusters(im, from, to - from, q->h.version < 3 ? QCOW2_TO_NONE : QCOW2_TO_ZERO);
 }
 
+int qcow2_forget(struct image *im, uint64_t offset, uint64_t len)
+{
+    return unlink_clusters(im, offset, len, QCOW2_TO_NONE);
+}
+
 /* ---- the rest ---- */
 
 static int qcow2_flush(struct image *im)
@@ -447,7 +452,7 @@ static int open_data_file(struct qcow2 *q, struct error *err)
 static int prepare_to_write(struct qcow2 *q, struct error *err)
 {
     int ret = 0;
-    if (q->im->readonly)
+    if (q->im->readonly || q->im->for_repair)
         return 0;
     if (q->h.incompatible & QCOW2_INCOMPAT_DIRTY) {
         struct image_check check = {0};

@@ -15,6 +15,7 @@ static const struct verb {
     int (*run)(int argc, char **argv, struct error *err);
 } verbs[] = {
     {"run", "run a guest in the foreground", verb_run},
+    {"image", "make, convert, check and change disk images", verb_image},
     {"help", "show this, or a verb's options", verb_help},
     {"version", "show the version", verb_version},
     {NULL, NULL, NULL},
@@ -54,7 +55,7 @@ static int verb_help(int argc, char **argv, struct error *err)
         const struct verb *v = find_verb(argv[0]);
         if (!v)
             return unknown_verb(argv[0], err);
-        if (v->run == verb_run)
+        if (v->run == verb_run || v->run == verb_image)
             return v->run(1, help, err);
     }
     puts("usage: lodge VERB [OPTION]…\n");

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* `lodge image`: what its verbs share. They take qemu-img's option letters. */
+#ifndef LODGE_CLI_IMAGE_H
+#define LODGE_CLI_IMAGE_H
+
+#include "block/qcow2.h"
+
+struct image_args {
+    struct io_loop *loop;
+    const char *format, *out_format, *options; /* -f, -O, -o */
+    const char *backing, *backing_format;      /* -b, -F */
+    const char *snapshot;                      /* the name behind -c, -a, -d of `snapshot` */
+    char action;                               /* 'l', 'c', 'a', 'd' of `snapshot`; 'l', 'e' (all) of `check -r` */
+    bool compress, unsafe, json, progress, shrink, quiet;
+    unsigned jobs;   /* -m: transfers at a time */
+    uint64_t rate;   /* --rate: bytes a second; 0 none */
+    int argc;        /* what is left: files, sizes */
+    char **argv;
+};
+
+/* Status: 0, 1 with err, or what `compare` and `check` say by it. */
+int image_create(struct image_args *a, struct error *err);
+int image_info(struct image_args *a, struct error *err);
+int image_check(struct image_args *a, struct error *err);
+int image_map(struct image_args *a, struct error *err);
+int image_resize(struct image_args *a, struct error *err);
+int image_snapshot(struct image_args *a, struct error *err);
+int image_rebase(struct image_args *a, struct error *err);
+int image_convert(struct image_args *a, struct error *err);
+int image_commit(struct image_args *a, struct error *err);
+int image_compare(struct image_args *a, struct error *err);
+
+/* Opens with the format of -f; it is never guessed. */
+int image_args_open(const struct image_args *a, const char *path, const char *format, bool readonly, struct image **im, struct error *err);
+/* "10G", "512", "1.5T": bytes. 0, or -1 with err. */
+int parse_size(const char *text, uint64_t *bytes, struct error *err);
+void print_size(char *out, size_t n, uint64_t bytes); /* "1.5 GiB" */
+void print_json_string(const char *text);             /* with quotes; "null" for NULL */
+/* Creates an image of `size` bytes as -o and the backing say. */
+int image_make(const struct image_args *a, const char *path, const char *format, uint64_t size, bool replace, struct error *err);
+
+#endif

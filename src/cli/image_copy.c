@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * `lodge image` convert, commit, rebase and compare: all walk over disks in chunks, several at a time in fibers.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "cli/image.h"
+
+#define CHUNK (2 * MIB)    /* that a fiber takes at a time; a multiple of every cluster size */
+#define GRAIN (4 * KIB)    /* zeroes of fewer bytes are written */
+
+struct walk {
+    struct io_loop *loop;
+    struct image *from, *to;
+    uint64_t size, next;
+    int (*chunk)(struct walk *w, uint64_t offset, uint64_t len, uint8_t *buf);
+    int ret;
+    bool compress, progress, differs;
+    uint64_t differs_at, rate, started;
+    int shown;
+};
+
+/* ---- walking ---- */
+
+static void show(struct walk *w, bool end)
+{
+    int tenths = w->size ? (int)(1000.0 * (double)MIN(w->next, w->size) / (double)w->size) : 1000;
+    if (!w->progress || (tenths == w->shown && !end))
+        return;
+    w->shown = tenths;
+    printf("    (%.2f/100%%)\r%s", tenths / 10.0, end ? "\n" : "");
+    fflush(stdout);
+}
+
+/* Sleeps as long as the walk is ahead of its rate: the tool has nothing else to do. */
+static void keep_rate(const struct walk *w)
+{
+    if (!w->rate)
+        return;
+    uint64_t due = w->started + (uint64_t)((double)w->next / (double)w->rate * (double)NS_PER_S), now = now_ns();
+    if (due > now)
+        usleep((useconds_t)MIN((due - now) / 1000, 1000000ull));
+}
+
+static void worker(void *arg)
+{
+    struct walk *w = arg;
+    uint8_t *buf = malloc(CHUNK);
+    if (!buf)
+        w->ret = -ENOMEM;
+    while (w->ret == 0 && w->next < w->size) {
+        uint64_t at = w->next;
+        w->next += CHUNK;
+        keep_rate(w);
+        show(w, false);
+        int ret = w->chunk(w, at, MIN(CHUNK, w->size - at), buf);
+        if (ret < 0)
+            w->ret = ret;
+    }
+    free(buf);
+}
+
+static int walk(struct walk *w, unsigned jobs)
+{
+    w->started = now_ns();
+    w->shown = -1;
+    for (unsigned i = 0; i < jobs && w->ret == 0; i++)
+        w->ret = io_loop_spawn(w->loop, worker, w);
+    io_loop_drain(w->loop);
+    if (w->ret == 0)
+        show(w, true);
+    return w->ret;
+}
+
+static int read_into(struct image *im, uint64_t offset, uint64_t len, uint8_t *buf)
+{
+    struct iovec iov = {buf, len};
+    uint64_t have = offset >= im->size ? 0 : MIN(len, im->size - offset);
+    memset(buf + have, 0, len - have);
+    iov.iov_len = have;
+    return have ? image_read(im, offset, have, &iov, 1) : 0;
+}
+
+static int write_from(struct image *im, uint64_t offset, uint64_t len, uint8_t *buf)
+{
+    struct iovec iov = {buf, len};
+    return image_write(im, offset, len, &iov, 1);
+}
+
+/* ---- convert ---- */
+
+/* Writes what is not zero; the new image is zero everywhere. */
+static int write_sparse(struct image *to, uint64_t offset, uint64_t len, uint8_t *buf)
+{
+    for (uint64_t at = 0, n; at < len; at += n) {
+        bool zero = bytes_are_zero(buf + at, MIN(GRAIN, len - at));
+        for (n = MIN(GRAIN, len - at); at + n < len && bytes_are_zero(buf + at + n, MIN(GRAIN, len - at - n)) == zero;)
+            n += MIN(GRAIN, len - at - n);
+        int ret = zero ? 0 : write_from(to, offset + at, n, buf + at);
+        if (ret < 0)
+            return ret;
+    }
+    return 0;
+}
+
+static int write_compressed(struct image *to, uint64_t offset, uint64_t len, uint8_t *buf)
+{
+    const struct qcow2 *q = qcow2_of(to);
+    AUTO_FREE uint8_t *packed = malloc(q->cluster_size), *last = calloc(1, q->cluster_size);
+    int ret = packed && last ? 0 : -ENOMEM;
+    for (uint64_t at = 0; ret == 0 && at < len; at += q->cluster_size) {
+        uint8_t *data = buf + at;
+        if (len - at < q->cluster_size) { /* the disk's end */
+            memcpy(last, data, len - at);
+            data = last;
+        }
+        if (!bytes_are_zero(data, q->cluster_size))
+            ret = qcow2_write_packed(to, offset + at, data, packed, qcow2_pack(q, data, packed));
+    }
+    return ret;
+}
+
+static int convert_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t *buf)
+{
+    bool data = false, zero;
+    for (uint64_t at = 0, n; at < len && !data; at += n) {
+        n = len - at;
+        int ret = image_is_zero(w->from, offset + at, &n, &zero);
+        if (ret < 0)
+            return ret;
+        data = !zero;
+    }
+    if (!data)
+        return 0;
+    int ret = read_into(w->from, offset, len, buf);
+    if (ret < 0)
+        return ret;
+    return w->compress ? write_compressed(w->to, offset, len, buf) : write_sparse(w->to, offset, len, buf);
+}
+
+int image_convert(struct image_args *a, struct error *err)
+{
+    struct image *from, *to;
+    if (!a->out_format)
+        return error_set(err, 0, "image '%s': no format; add -O raw or -O qcow2", a->argv[1]);
+    if (a->compress && strcmp(a->out_format, "qcow2") != 0)
+        return error_set(err, 0, "image '%s': format %s has no compression; leave -c out, or use -O qcow2", a->argv[1], a->out_format);
+    if (image_args_open(a, a->argv[0], a->format, true, &from, err) < 0)
+        return -1;
+    int ret = image_make(a, a->argv[1], a->out_format, from->size, true, err);
+    if (ret == 0)
+        ret = image_args_open(a, a->argv[1], a->out_format, false, &to, err);
+    if (ret < 0) {
+        image_close(from);
+        return -1;
+    }
+    struct walk w = {.loop = a->loop, .from = from, .to = to, .size = from->size, .chunk = convert_chunk, .compress = a->compress, .progress = a->progress, .rate = a->rate};
+    ret = walk(&w, a->jobs);
+    if (ret == 0)
+        ret = image_flush(to);
+    int closed = image_close(to);
+    ret = ret < 0 ? ret : closed;
+    image_close(from);
+    if (ret < 0)
+        return error_set(err, -ret, "image '%s': cannot be converted to '%s': %s; %s", a->argv[0], a->argv[1], strerror(-ret),
+                         ret == -ENOSPC ? "free space for the new one" : "try 'lodge image check' on the old one");
+    return 0;
+}
+
+/* ---- commit ---- */
+
+static int commit_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t *buf)
+{
+    for (uint64_t at = 0, n; at < len; at += n) {
+        struct extent e;
+        int ret = image_extent(w->from, offset + at, len - at, &e);
+        if (ret < 0)
+            return ret;
+        n = e.len;
+        if (e.kind == EXTENT_NONE)
+            continue;
+        if (e.kind == EXTENT_ZERO)
+            ret = image_zero(w->to, offset + at, n, true);
+        else if ((ret = read_into(w->from, offset + at, n, buf)) == 0)
+            ret = write_from(w->to, offset + at, n, buf);
+        if (ret < 0)
+            return ret;
+    }
+    return 0;
+}
+
+static int grow_to(struct image *im, uint64_t size, struct error *err)
+{
+    if (im->size >= size)
+        return 0;
+    if (im->driver == &qcow2_driver)
+        return qcow2_resize(im, size, false, err);
+    int ret = file_truncate(im->file, size);
+    im->size = ret < 0 ? im->size : size;
+    return ret < 0 ? error_set(err, -ret, "image '%s': cannot grow: %s; free space on its disk", im->file->path, strerror(-ret)) : 0;
+}
+
+/* The data are in the backing image, which is flushed: the overlay's own are not needed any more. */
+static int empty(struct image *im)
+{
+    int ret = 0;
+    for (uint64_t at = 0; ret == 0 && at < im->size; at += GIB)
+        ret = qcow2_forget(im, at, MIN(GIB, im->size - at));
+    return ret < 0 ? ret : image_flush(im);
+}
+
+int image_commit(struct image_args *a, struct error *err)
+{
+    struct image *im, *to = NULL;
+    if (image_args_open(a, a->argv[0], a->format, false, &im, err) < 0)
+        return -1;
+    int ret = im->backing ? 0 : error_set(err, 0, "image '%s': has no backing file to commit to; use 'lodge image convert' for a copy", a->argv[0]);
+    AUTO_FREE char *path = ret == 0 ? strdup(im->backing->file->path) : NULL;
+    AUTO_FREE char *format = ret == 0 ? strdup(im->backing_format) : NULL;
+    if (ret == 0) { /* from now on it is written to: our own lock for reading has to go */
+        image_close(im->backing);
+        im->backing = NULL;
+        ret = image_args_open(a, path, format, false, &to, err);
+    }
+    if (ret == 0)
+        ret = grow_to(to, im->size, err);
+    if (ret == 0) {
+        struct walk w = {.loop = a->loop, .from = im, .to = to, .size = im->size, .chunk = commit_chunk, .progress = a->progress};
+        ret = walk(&w, 1);
+        if (ret == 0)
+            ret = image_flush(to);
+        if (ret == 0)
+            ret = empty(im);
+        if (ret < 0)
+            ret = error_set(err, -ret, "image '%s': cannot be committed to '%s': %s; nothing of it is lost: mend the cause and try again", a->argv[0], path, strerror(-ret));
+    }
+    image_close(to);
+    image_close(im);
+    if (ret == 0 && !a->quiet)
+        puts("Image committed.");
+    return ret;
+}
+
+/* ---- rebase ---- */
+
+struct rebase {
+    struct walk w;
+    struct image *old, *new; /* NULL: none */
+};
+
+static int read_or_zero(struct image *im, uint64_t offset, uint64_t len, uint8_t *buf)
+{
+    if (im)
+        return read_into(im, offset, len, buf);
+    memset(buf, 0, len);
+    return 0;
+}
+
+/* Where the overlay has nothing itself and the two backing images differ, it gets the old one's content. */
+static int rebase_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t *buf)
+{
+    struct rebase *r = container_of(w, struct rebase, w);
+    AUTO_FREE uint8_t *other = malloc(CHUNK);
+    if (!other)
+        return -ENOMEM;
+    for (uint64_t at = 0, n; at < len; at += n) {
+        struct extent e;
+        int ret = image_extent(w->to, offset + at, len - at, &e);
+        if (ret < 0)
+            return ret;
+        n = e.len;
+        if (e.kind != EXTENT_NONE)
+            continue;
+        if ((ret = read_or_zero(r->old, offset + at, n, buf)) < 0 || (ret = read_or_zero(r->new, offset + at, n, other)) < 0)
+            return ret;
+        if (memcmp(buf, other, n) != 0 && (ret = write_from(w->to, offset + at, n, buf)) < 0)
+            return ret;
+    }
+    return 0;
+}
+
+static int rebase_data(struct image_args *a, struct image *im, const char *path, struct error *err)
+{
+    struct rebase r = {.w = {.loop = a->loop, .to = im, .size = im->size, .chunk = rebase_chunk, .progress = a->progress}, .old = im->backing};
+    if (path && image_args_open(a, path, a->backing_format, true, &r.new, err) < 0)
+        return -1;
+    int ret = walk(&r.w, 1);
+    if (ret == 0)
+        ret = image_flush(im);
+    image_close(r.new);
+    return ret < 0 ? error_set(err, -ret, "image '%s': cannot take over its old backing file's data: %s; it has not changed its backing file", a->argv[0], strerror(-ret)) : 0;
+}
+
+int image_rebase(struct image_args *a, struct error *err)
+{
+    struct image *im;
+    const char *backing = a->backing && *a->backing ? a->backing : NULL;
+    if (!a->backing)
+        return error_set(err, 0, "image '%s': no new backing file; add -b FILE -F FORMAT, or -b '' for none", a->argv[0]);
+    if (backing && !a->backing_format)
+        return error_set(err, 0, "backing file '%s': no format, and it is never guessed; add -F raw or -F qcow2", backing);
+    if (!a->format)
+        return error_set(err, 0, "image '%s': no format, and it is never guessed; add -f qcow2", a->argv[0]);
+    struct image_options o = {.path = a->argv[0], .format = a->format, .no_backing = a->unsafe, .what = "image"};
+    if (image_open(a->loop, &o, &im, err) < 0)
+        return -1;
+    AUTO_FREE char *path = backing ? image_backing_path(a->argv[0], backing) : NULL;
+    int ret = im->driver == &qcow2_driver ? 0 : error_set(err, 0, "image '%s': format %s has no backing file; convert it to qcow2", a->argv[0], im->driver->name);
+    if (ret == 0 && !a->unsafe)
+        ret = rebase_data(a, im, path, err);
+    if (ret == 0)
+        ret = qcow2_set_backing(im, backing, backing ? a->backing_format : NULL, err);
+    image_close(im);
+    return ret;
+}
+
+/* ---- compare ---- */
+
+static int compare_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t *buf)
+{
+    AUTO_FREE uint8_t *other = malloc(CHUNK);
+    int ret = other ? read_into(w->from, offset, len, buf) : -ENOMEM;
+    if (ret == 0)
+        ret = read_into(w->to, offset, len, other);
+    if (ret < 0 || memcmp(buf, other, len) == 0)
+        return ret;
+    uint64_t at = 0;
+    while (buf[at] == other[at])
+        at++;
+    w->differs_at = w->differs ? MIN(w->differs_at, offset + at) : offset + at;
+    w->differs = true;
+    w->next = w->size; /* the others end */
+    return 0;
+}
+
+int image_compare(struct image_args *a, struct error *err)
+{
+    struct image *x, *y;
+    const char *format = a->backing_format ? a->backing_format : a->format;
+    if (image_args_open(a, a->argv[0], a->format, true, &x, err) < 0)
+        return -1;
+    if (image_args_open(a, a->argv[1], format, true, &y, err) < 0) {
+        image_close(x);
+        return -1;
+    }
+    struct walk w = {.loop = a->loop, .from = x, .to = y, .size = MAX(x->size, y->size), .chunk = compare_chunk};
+    int ret = walk(&w, a->jobs);
+    if (ret == 0 && !a->quiet && x->size != y->size)
+        puts("Warning: the disks differ in size; what is missing counts as zeroes.");
+    if (ret == 0 && !a->quiet)
+        w.differs ? printf("Content mismatch at offset %" PRIu64 "!\n", w.differs_at) : puts("Images are identical.");
+    image_close(y);
+    image_close(x);
+    if (ret < 0)
+        return error_set(err, -ret, "images '%s' and '%s': cannot be compared: %s; try 'lodge image check'", a->argv[0], a->argv[1], strerror(-ret));
+    return w.differs;
+}
