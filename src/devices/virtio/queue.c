@@ -224,11 +224,14 @@ static void split_set_kicks(struct vq *q, bool wanted)
 int vq_start(struct vq *q, const struct guestmem *mem, const struct vq_config *cfg, bool packed, bool event_idx, bool indirect)
 {
     *q = (struct vq){.mem = mem, .cfg = *cfg, .packed = packed, .event_idx = event_idx, .indirect = indirect};
-    q->avail_wrap = q->used_wrap = q->kicks_wanted = true;
+    q->avail_wrap = q->used_wrap = true;
     q->started = true;
     if (cfg->size == 0 || cfg->size > VQ_SIZE_MAX)
         return vq_break(q, "the queue size is zero or too large");
-    return packed ? vq_packed_start(q) : split_start(q);
+    if ((packed ? vq_packed_start(q) : split_start(q)) < 0)
+        return -1;
+    vq_set_kicks(q, true); /* the memory may say otherwise, from a life before this one */
+    return 0;
 }
 
 void vq_stop(struct vq *q)

@@ -202,6 +202,23 @@ static void limits(void)
     rig_free(&p.r);
 }
 
+/* The first request is kicked, whatever was in the ring's memory. */
+static void first_wish(uint64_t features)
+{
+    struct pair p;
+    pair_init(&p, features, 16);
+    struct vq_config cfg = p.q.cfg;
+    bool packed = features & DRV_PACKED, event = features & DRV_EVENT;
+    uint8_t *device = guestmem_ptr(&p.r.mem, cfg.device, 256);
+    CHECK(device);
+    uint8_t *wish = device + (packed ? 2 : event ? 4 + 8 * 16 : 0);
+    *wish = 1; /* split: no kicks, or after the second request; packed: no kicks */
+    vq_stop(&p.q);
+    CHECK(vq_start(&p.q, &p.r.mem, &cfg, packed, event, false) == 0);
+    CHECK_EQ(*wish, packed && event ? 2 : 0);
+    rig_free(&p.r);
+}
+
 int main(void)
 {
     static const uint64_t rings[] = {0, DRV_INDIRECT, DRV_PACKED, DRV_PACKED | DRV_INDIRECT};
@@ -211,6 +228,8 @@ int main(void)
         event_index(rings[i], 16);
         wishes(rings[i]);
         wishes(rings[i] | DRV_EVENT);
+        first_wish(rings[i]);
+        first_wish(rings[i] | DRV_EVENT);
     }
     order(DRV_PACKED, 7);
     event_index(DRV_PACKED, 7);
