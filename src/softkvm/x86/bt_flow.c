@@ -10,6 +10,7 @@
  * may be read.
  */
 #include "softkvm/x86/bt_xlat.h"
+#include "softkvm/x86/native.h"
 
 /* ---- branches by lookup ---- */
 
@@ -229,6 +230,52 @@ void xlat_jcc(struct xlat *x, const struct insn *i, unsigned k)
     struct aside *a = xlat_aside(x, ASIDE_TAKEN, k);
     a->target = off;
     xlat_from(a, jump);
+}
+
+/* ---- an instruction across two pages ---- */
+
+/* Goes on if the n bytes at [R10 + at] are these. */
+static void check_bytes(struct xlat *x, struct aside *slow, const uint8_t *bytes, unsigned n, int32_t at)
+{
+    struct emit *e = &x->e;
+    uint64_t want = 0;
+    bytes_copy(&want, bytes, n);
+    e8(e, 0x49); /* mov r11, want */
+    e8(e, 0xbb);
+    e64(e, want);
+    e_mem(e, 8, 0x33, R11, &(struct place){R10, REG_NONE, 0, at}); /* xor r11, [r10 + at] */
+    if (n < 8) {
+        e8(e, 0x49); /* shl r11, 64 - 8n */
+        e8(e, 0xc1);
+        e8(e, 0xe3);
+        e8(e, 64 - 8 * n);
+    }
+    xlat_from(slow, e_jump(e, CC_NZ));
+}
+
+/* The next page's part is checked by its mapping and its content at each turn, so stores there need not be watched. */
+void xlat_check_tail(struct xlat *x, const uint8_t *bytes)
+{
+    _Static_assert(sizeof(struct bt_xpage) == 32, "an entry's place is a page's address >> 7");
+    struct emit *e = &x->e;
+    struct access a = {.k = 0};
+    int32_t page = (int32_t)(BT_OFF(xpage) + ring_of(x) * sizeof(((struct bt_cpu *)0)->xpage[0]));
+    xlat_flags_hold(x, &a);
+    struct aside *slow = xlat_aside(x, ASIDE_SLOW, 0);
+    slow->flags_saved |= a.flags_saved;
+    xlat_page_offset(x, R11, PAGE_SIZE);
+    e_rorx(e, R10, R11, 7);
+    e_alu_imm(e, false, ALU_AND, R10, (BT_XPAGES - 1) * sizeof(struct bt_xpage));
+    e_gs(e, 0x03, R11, BT_OFF(code_tag[ring_of(x)])); /* add */
+    e8(e, 0x65);
+    e_mem(e, 8, 0x3b, R11, &(struct place){R10, REG_NONE, 0, page + (int32_t)offsetof(struct bt_xpage, tag)}); /* cmp */
+    xlat_from(slow, e_jump(e, CC_NZ));
+    e8(e, 0x65);
+    e_mem(e, 8, 0x8b, R10, &(struct place){R10, REG_NONE, 0, page + (int32_t)offsetof(struct bt_xpage, host)});
+    check_bytes(x, slow, bytes, MIN(x->tail, 8u), 0);
+    if (x->tail > 8)
+        check_bytes(x, slow, bytes + 8, x->tail - 8u, 8);
+    xlat_flags_release(x, &a);
 }
 
 /* ---- the stack ---- */

@@ -120,10 +120,11 @@ uint32_t bt_legacy_key(const struct vcpu *v); /* the key's part that tells modes
 bool bt_legacy_page(const struct vcpu *v, uint64_t la); /* may the linear page be run from? */
 
 /* ---- bt_xlat.c ---- */
-/* Translates from `src` (gpa's bytes in host memory, `avail` of them up to the page's end). NULL when the first instruction cannot be part of a
+/* Translates from `src` (gpa's bytes in host memory, `avail` of them up to the page's end); `next`: the next page, where the first
+ * instruction goes on there, or NULL, which leaves that to the interpreter. NULL when the first instruction cannot be part of a
  * block. The caller holds bt->lock and has seen to it that BT_MAX_CODE and the bookkeeping fit. */
 uint64_t bt_xlat_size(void); /* of bt->work */
-struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, unsigned avail, uint32_t key);
+struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, unsigned avail, const uint8_t *next, uint32_t key);
 
 /* ---- bt_cache.c ---- */
 void *bt_alloc(struct bt *bt, uint64_t bytes);

@@ -127,6 +127,18 @@ static void trim_alias(struct bt *bt)
     bt->trimmed = done;
 }
 
+/* The next page, if the instruction at rip goes on there; may raise the fault of its fetch. */
+static const uint8_t *next_page(struct vcpu *v, uint64_t rip)
+{
+    struct insn i;
+    const struct bt_xpage *x = bt_xpage_find(v, ring_of(v), rip);
+    unsigned at = rip & (PAGE_SIZE - 1);
+    if (!x || v->code_mode != CODE64 || at <= PAGE_SIZE - INSN_MAX_LEN || insn_decode(x->host + at, PAGE_SIZE - at, CODE64, &i) != DECODE_MORE)
+        return NULL;
+    x = code_page(v, (rip & PAGE_MASK) + PAGE_SIZE);
+    return x ? x->host : NULL;
+}
+
 static struct bt_block *make_block(struct vcpu *v, uint64_t rip, uint64_t gpa, uint32_t key)
 {
     struct bt *bt = v->vm->bt;
@@ -139,6 +151,7 @@ static struct bt_block *make_block(struct vcpu *v, uint64_t rip, uint64_t gpa, u
                 bt_drop_all(v);
             vm_exclusive_end(v);
         }
+        const uint8_t *next = next_page(v, rip);
         const struct bt_xpage *x = bt_xpage_find(v, ring_of(v), rip);
         if (!x)
             return NULL; /* memslots have changed while we waited */
@@ -147,7 +160,7 @@ static struct bt_block *make_block(struct vcpu *v, uint64_t rip, uint64_t gpa, u
         b = bt_hash_find(bt, gpa, key);
         again = !b && !bt_page_protected(v, gpa); /* a store may just have found the page without blocks */
         uint64_t begin = __builtin_ia32_rdtsc();
-        if (!b && !again && !bt_page_churns(bt, gpa) && (b = bt_translate(bt, gpa, x->host + at, PAGE_SIZE - at, key))) {
+        if (!b && !again && !bt_page_churns(bt, gpa) && (b = bt_translate(bt, gpa, x->host + at, PAGE_SIZE - at, next, key))) {
             v->bt.stats.translating += __builtin_ia32_rdtsc() - begin;
             bt_insert(bt, b);
             v->bt.stats.translated++;
@@ -173,6 +186,7 @@ static struct bt_block *find(struct vcpu *v, uint64_t rip, uint32_t key)
 static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)
 {
     uint64_t la = linear_rip(v);
+    v->insn_rip = v->rip; /* of a fault of the fetch */
     struct bt_block *b = v->code_mode == CODE64 || bt_legacy_page(v, la) ? find(v, la, v->bt.key) : NULL;
     *block = b;
     if (!b)

@@ -161,19 +161,22 @@ static bool ends_block(enum how h)
 }
 
 /* Decodes the block's instructions; returns the bytes they take. */
-static unsigned decode_block(struct xlat *x, const uint8_t *src, unsigned avail)
+static unsigned decode_block(struct xlat *x, const uint8_t *src, unsigned avail, unsigned more)
 {
     unsigned at = 0;
     enum code_mode mode = x->key & BT_KEY_CODE16 ? CODE16 : x->key & BT_KEY_CODE32 ? CODE32 : CODE64;
     while (x->n < BT_MAX_INSNS && at < avail && at < 240) {
         struct insn *i = &x->insns[x->n];
         uint8_t bytes[16] = {0};
-        unsigned have = MIN(avail - at, 16u);
+        unsigned have = MIN(avail + more - at, 16u);
         for (unsigned k = 0; k < have; k++)
             bytes[k] = *(const volatile uint8_t *)(src + at + k);
         x->at[x->n] = (uint8_t)at;
         enum decode_result r = insn_decode(bytes, have, mode, i);
-        if (r == DECODE_MORE) { /* it goes on in the next page */
+        bool over = r == DECODE_MORE || (r == DECODE_OK && at + i->len > avail);
+        if (over && x->n) /* what goes on in the next page is a block of its own */
+            break;
+        if (r == DECODE_MORE) {
             *i = (struct insn){.len = (uint8_t)have, .base = REG_NONE, .index = REG_NONE};
             x->how[x->n++] = HOW_END;
             return avail;
@@ -184,12 +187,13 @@ static unsigned decode_block(struct xlat *x, const uint8_t *src, unsigned avail)
         x->copy[x->n] = i->len;
         x->how[x->n] = (uint8_t)(mode == CODE64 ? classify(i, x->key) : xlat_legacy(i, x->key, &x->copy[x->n]));
         at += i->len;
-        if (ends_block((enum how)x->how[x->n++]))
+        if (ends_block((enum how)x->how[x->n++]) || over)
             break;
     }
     if (x->n > 1 && x->insns[x->n - 1].op == OP_sti) /* it is translated only where its shadow ends within the block */
         at -= x->insns[--x->n].len;
-    return at;
+    x->tail = at > avail ? (uint8_t)(at - avail) : 0;
+    return MIN(at, avail);
 }
 
 unsigned xlat_address_regs(const struct insn *i)
@@ -492,18 +496,20 @@ uint64_t bt_xlat_size(void)
     return sizeof(struct xlat);
 }
 
-struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, unsigned avail, uint32_t key)
+struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, unsigned avail, const uint8_t *next, uint32_t key)
 {
     struct xlat *x = bt->work;
-    uint8_t bytes[256];
-    avail = MIN(avail, (unsigned)sizeof bytes);
+    uint8_t bytes[256 + INSN_MAX_LEN];
+    avail = MIN(avail, 256u);
     bytes_copy(bytes, src, avail); /* read once: another CPU may be writing */
     bytes_fill(x, 0, offsetof(struct xlat, insns));
     x->nlinks = x->nasides = 0;
     x->bt = bt;
     x->key = key;
     x->page_off = gpa & (PAGE_SIZE - 1);
-    unsigned nbytes = decode_block(x, bytes, avail);
+    if (next)
+        bytes_copy(bytes + avail, next, INSN_MAX_LEN);
+    unsigned nbytes = decode_block(x, bytes, avail, next ? INSN_MAX_LEN : 0);
     if (x->n == 0)
         return NULL;
     struct bt_block *b = x->b = bt_alloc(bt, sizeof *b);
@@ -522,6 +528,8 @@ struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, u
     xlat_entry(x);
     b->code = emit_off(&x->e);
     b->entry = (uint8_t)(b->code - entry);
+    if (x->tail)
+        xlat_check_tail(x, bytes + avail);
     xlat_insns(x);
     if (!ends_block((enum how)x->how[x->n - 1]))
         xlat_goto(x, xlat_next_off(x, x->n - 1), x->n);

@@ -58,6 +58,7 @@ struct xlat {
     struct bt_block *b;
     uint32_t key;
     unsigned page_off; /* of the block's first byte */
+    uint8_t tail;      /* bytes of its one instruction that lie in the next page */
     unsigned n;
     uint16_t displaced, home;
     uint32_t x87;        /* struct fpu's note to leave at an exit here, 0 none */
@@ -190,6 +191,8 @@ void xlat_legacy_target(struct xlat *x, unsigned size, unsigned t, bool linear, 
 void xlat_move_rsp(struct xlat *x, int32_t by);
 void xlat_entry(struct xlat *x); /* what lies before the block's code, for those who come by a lookup */
 /* Goes to the linear address page + off. k: the instruction that does, x->n behind the last one. */
+/* Leaves the block's one instruction to the interpreter unless its last bytes, in the next page, are these. */
+void xlat_check_tail(struct xlat *x, const uint8_t *bytes);
 void xlat_aside_second(struct xlat *x, const struct aside *a);
 void xlat_goto(struct xlat *x, int32_t off, unsigned k);
 /* The pushes or pops from k on that share one check; return how many. */
