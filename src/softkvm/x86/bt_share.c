@@ -6,8 +6,8 @@
  *
  * A window that may cross its page goes on in a block of the same instructions that shares nothing (BT_KEY_SINGLE). When the leader's page has no
  * entry, bt_step() executes the leader and comes back with the distance, if there is one then. A run never reaches over an instruction that
- * does anything but compute and access memory. Writes take part only where the leader writes too, or on the stack: to ask for
- * the right to write where the program only reads would leave for the interpreter each time.
+ * does anything but compute and access memory. Where the leader only reads, writes behind a branch do not take part, but on the stack: to ask for
+ * the right to write where the program does not write would leave for the interpreter each time.
  */
 #include "softkvm/x86/bt_xlat.h"
 #include "softkvm/x86/isa.h"
@@ -116,11 +116,13 @@ static void measure(const struct xlat *x, struct plan *p, unsigned k, struct sha
 {
     const struct spot *lead = &p->spot[k];
     int64_t from = lead->from, to = lead->from + lead->size;
+    bool sure = true; /* nothing has branched since the leader */
     out->write = lead->write;
     p->count[k] = 0;
     for (unsigned j = k; lead->known && fits(lead->from - lead->adjust + lead->size) && j < x->n && computes(x->how[j]) && !((x->reads[j] | x->writes[j]) & BIT_OF(SHARE_REG)); j++) {
         const struct spot *s = &p->spot[j];
-        if (!s->known || !same_registers(lead, s) || (s->write && !lead->write && !lead->stack))
+        sure = sure && x->how[j] != HOW_JCC;
+        if (!s->known || !same_registers(lead, s) || (s->write && !lead->write && !lead->stack && !sure))
             continue;
         int64_t new_from = MIN(from, s->from), new_to = MAX(to, s->from + s->size);
         if (new_to - new_from > WINDOW_MAX || !fits(new_from - lead->adjust) || !fits(new_to - lead->adjust))
