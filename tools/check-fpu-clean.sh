@@ -21,7 +21,7 @@ caller_puts='lapic_msr_read lapic_msr_write lapic_set_base lapic_tpr_get lapic_t
 # Run while no guest does: setting up and tearing down a vCPU, the code memory, signal handlers (which the kernel enters with fresh vector
 # state and leaves with the old one).
 not_running='mmap mmap64 munmap mprotect madvise memfd_create ftruncate ftruncate64 close fstat sysconf calloc malloc free aligned_alloc
-             pthread_once pthread_mutex_init pthread_mutex_destroy sigaction sigemptyset sigaddset sigaltstack signal pthread_sigmask __errno_location
+             pthread_once pthread_mutex_init pthread_mutex_destroy sigaction sigemptyset sigaddset sigaltstack signal raise pthread_sigmask __errno_location
              __tls_get_addr clock_gettime clock_nanosleep nanosleep getpid gettid syscall __assert_fail'
 
 # The linker's.

@@ -147,7 +147,7 @@ int guest_init(void)
     cpu_reset(v, false);
     v->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
     v->cr3 = GPA_PML4;
-    v->cr4 = CR4_PAE | CR4_PGE | CR4_DE | CR4_MCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE | CR4_SMEP | CR4_SMAP | CR4_UMIP;
+    v->cr4 = CR4_PAE | CR4_PGE | CR4_DE | CR4_MCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE | CR4_SMEP | CR4_SMAP | CR4_UMIP | CR4_PKE;
     v->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NX;
     v->xcr0 = XCR0_X87 | XCR0_SSE | XCR0_AVX;
     v->gdt = (struct desc_table){KERNEL_BASE + GPA_GDT, 127};

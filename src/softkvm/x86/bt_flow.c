@@ -307,6 +307,12 @@ static void push_mem(struct xlat *x, const struct insn *i, unsigned k)
     xlat_move_rsp(x, -8);
 }
 
+static bool three_left(unsigned set)
+{
+    set &= set - 1;
+    return set & (set - 1);
+}
+
 /*
  * How many pushes, or pops, from k on can share one check, and which registers they have. Three registers stay for the check; rsp as an operand changes
  * within the run, so it is alone. Such a run may itself be a part of those that bt_share.c plans.
@@ -320,7 +326,7 @@ static unsigned stack_run(const struct xlat *x, unsigned k, unsigned *regs)
             break;
         const struct operand *o = &x->insns[k + n].ops[0];
         unsigned with = *regs | (o->kind == OPK_GPR ? BIT_OF(o->reg) : 0);
-        if (n && (o->kind == OPK_MEM || (with & BIT_OF(RSP)) || __builtin_popcount(SCRATCHABLE & ~with) < 3))
+        if (n && (o->kind == OPK_MEM || (with & BIT_OF(RSP)) || !three_left(SCRATCHABLE & ~with)))
             break;
         *regs = with;
         if (with & BIT_OF(RSP))
