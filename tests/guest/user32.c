@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A program without libc that is built twice, for 32- and for 64-bit user mode, and must print the same line from both: integer work, recursion, calls
- * through pointers, 64-bit sums in two registers, strings, x87, SSE2, code that is rewritten and, in the 32-bit one, accesses through GS with a base.
+ * A program without libc that is built twice, for 32- and for 64-bit user mode, and must print the same line from both: integer
+ * work, recursion, calls through pointers, 64-bit sums in two registers, strings, x87, SSE2, code that is rewritten and, in the
+ * 32-bit one, accesses through GS with a base.
  */
 #include <stdint.h>
 
@@ -51,9 +52,18 @@ static __attribute__((noinline)) unsigned fib(unsigned n)
     return n < 2 ? n : fib(n - 1) + fib(n - 2);
 }
 
-static uint32_t op_add(uint32_t a, uint32_t b) { return a + b; }
-static uint32_t op_xor(uint32_t a, uint32_t b) { return a ^ b * 3; }
-static uint32_t op_rol(uint32_t a, uint32_t b) { return a << (b & 31) | a >> (-b & 31); }
+static uint32_t op_add(uint32_t a, uint32_t b)
+{
+    return a + b;
+}
+static uint32_t op_xor(uint32_t a, uint32_t b)
+{
+    return a ^ b * 3;
+}
+static uint32_t op_rol(uint32_t a, uint32_t b)
+{
+    return a << (b & 31) | a >> (-b & 31);
+}
 static uint32_t (*volatile const ops[])(uint32_t, uint32_t) = {op_add, op_xor, op_rol};
 
 static void calls(void)

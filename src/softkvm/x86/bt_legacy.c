@@ -2,15 +2,17 @@
 /*
  * 16- and 32-bit code: real, virtual-8086, protected and compatibility mode.
  *
- * An instruction becomes the 64-bit one that does the same: another prefix for the operand size, a longer INC, VEX bits that 64-bit code gives a meaning
- * to. Then bt_xlat.c copies it like any other. Registers behave as in the interpreter: a write of 32 bits clears the upper half, R8 to R15 are not reached.
+ * An instruction becomes the 64-bit one that does the same: another prefix for the operand size, a longer INC, VEX bits that 64-bit
+ * code gives a meaning to. Then bt_xlat.c copies it like any other. Registers behave as in the interpreter: a write of 32 bits
+ * clears the upper half, R8 to R15 are not reached.
  *
- * Addresses are offsets, cut to the address size; the segment's base makes them linear. The key has a class for each segment: SEG_FLAT needs nothing, with
- * SEG_CHECKED the offset is compared with the limit and the base added, SEG_CLOSED (null, read-only, expand-down) leaves for the interpreter.
+ * Addresses are offsets, cut to the address size; the segment's base makes them linear. The key has a class for each segment:
+ * SEG_FLAT needs nothing, with SEG_CHECKED the offset is compared with the limit and the base added, SEG_CLOSED (null, read-only,
+ * expand-down) leaves for the interpreter.
  *
- * Translated code knows linear addresses only; v->rip is made of them, and CS's base, where C code looks at it. A page is run from only while
- * all of it lies within CS's limit (in 16-bit code, within the first 64 KiB), so jumps within the page need no check. Others are cut, checked
- * and moved here.
+ * Translated code knows linear addresses only; v->rip is made of them, and CS's base, where C code looks at it. A page is run from
+ * only while all of it lies within CS's limit (in 16-bit code, within the first 64 KiB), so jumps within the page need no check.
+ * Others are cut, checked and moved here.
  */
 #include "softkvm/x86/bt_xlat.h"
 #include "softkvm/x86/desc.h"
@@ -61,14 +63,17 @@ bool bt_legacy_page(const struct vcpu *v, uint64_t la)
 static bool size_prefix(const struct insn *i)
 {
     switch (i->op) {
-    case OP_adcx: return true;
+    case OP_adcx:
+        return true;
     case OP_adox:
     case OP_cmpxchg8b:
     case OP_movnti:
     case OP_lfence:
     case OP_mfence:
-    case OP_sfence: return false;
-    default: return i->opsize == 2;
+    case OP_sfence:
+        return false;
+    default:
+        return i->opsize == 2;
     }
 }
 
@@ -177,22 +182,35 @@ static enum how classify(const struct insn *i, uint32_t key)
     bool mem = o->kind == OPK_MEM;
     switch (i->op) {
     case OP_nop:
-    case OP_serialize: return HOW_SKIP;
-    case OP_lea: return HOW_LEGACY;
-    case OP_push: return mem ? HOW_INTERP : classify_stack(key, HOW_LEGACY);
-    case OP_pop: return mem || o->reg == RSP ? HOW_INTERP : classify_stack(key, HOW_LEGACY);
-    case OP_leave: return classify_stack(key, HOW_LEGACY);
-    case OP_jcc: return near_branch(i, key, HOW_JCC);
-    case OP_jmp: return near_branch(i, key, HOW_JMP);
-    case OP_jmp_ind: return near_branch(i, key, mem && !segment_open(key, i->seg) ? HOW_END : HOW_LEGACY_END);
+    case OP_serialize:
+        return HOW_SKIP;
+    case OP_lea:
+        return HOW_LEGACY;
+    case OP_push:
+        return mem ? HOW_INTERP : classify_stack(key, HOW_LEGACY);
+    case OP_pop:
+        return mem || o->reg == RSP ? HOW_INTERP : classify_stack(key, HOW_LEGACY);
+    case OP_leave:
+        return classify_stack(key, HOW_LEGACY);
+    case OP_jcc:
+        return near_branch(i, key, HOW_JCC);
+    case OP_jmp:
+        return near_branch(i, key, HOW_JMP);
+    case OP_jmp_ind:
+        return near_branch(i, key, mem && !segment_open(key, i->seg) ? HOW_END : HOW_LEGACY_END);
     case OP_call:
-    case OP_ret: return near_branch(i, key, classify_stack(key, HOW_LEGACY_END));
-    case OP_call_ind: return near_branch(i, key, mem && !segment_open(key, i->seg) ? HOW_END : classify_stack(key, HOW_LEGACY_END));
+    case OP_ret:
+        return near_branch(i, key, classify_stack(key, HOW_LEGACY_END));
+    case OP_call_ind:
+        return near_branch(i, key, mem && !segment_open(key, i->seg) ? HOW_END : classify_stack(key, HOW_LEGACY_END));
     case OP_cld:
-    case OP_std: return HOW_SYS;
+    case OP_std:
+        return HOW_SYS;
     case OP_cli:
-    case OP_sti: return key & BT_KEY_USER ? HOW_INTERP : HOW_SYS;
-    default: return i->desc->flags & ISA_BRANCH ? HOW_END : classify_plain(i, key);
+    case OP_sti:
+        return key & BT_KEY_USER ? HOW_INTERP : HOW_SYS;
+    default:
+        return i->desc->flags & ISA_BRANCH ? HOW_END : classify_plain(i, key);
     }
 }
 
@@ -473,12 +491,26 @@ static void legacy_call(struct xlat *x, const struct insn *i, unsigned k)
 void xlat_legacy_insn(struct xlat *x, const struct insn *i, unsigned k)
 {
     switch (i->op) {
-    case OP_lea: legacy_lea(x, i); break;
-    case OP_push: legacy_push(x, i, k); break;
-    case OP_pop: legacy_pop(x, i, k); break;
-    case OP_leave: legacy_leave(x, i, k); break;
-    case OP_ret: legacy_ret(x, i, k); break;
-    case OP_jmp_ind: legacy_jump(x, i, k); break;
-    default: legacy_call(x, i, k); break;
+    case OP_lea:
+        legacy_lea(x, i);
+        break;
+    case OP_push:
+        legacy_push(x, i, k);
+        break;
+    case OP_pop:
+        legacy_pop(x, i, k);
+        break;
+    case OP_leave:
+        legacy_leave(x, i, k);
+        break;
+    case OP_ret:
+        legacy_ret(x, i, k);
+        break;
+    case OP_jmp_ind:
+        legacy_jump(x, i, k);
+        break;
+    default:
+        legacy_call(x, i, k);
+        break;
     }
 }

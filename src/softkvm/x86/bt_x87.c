@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * x87 and MMX instructions in translated code. The state is live in the host's registers, so they are copied like any other; a pending unmasked exception
- * traps in the next waiting instruction, which then leaves for the interpreter.
+ * x87 and MMX instructions in translated code. The state is live in the host's registers, so they are copied like any other; a
+ * pending unmasked exception traps in the next waiting instruction, which then leaves for the interpreter.
  *
- * The last-instruction pointers need more, since the processor records the copy's address. Behind each x87 memory operand its linear address goes to
- * struct fpu's note_ea; which instruction was the last is known at each exit from the block, and noted there by one store. Offsets are linear addresses here,
- * as only segments without a base take part.
+ * The last-instruction pointers need more, since the processor records the copy's address. Behind each x87 memory operand its
+ * linear address goes to struct fpu's note_ea; which instruction was the last is known at each exit from the block, and noted there
+ * by one store. In 64-bit code only segments without a base take part, whose offsets are linear addresses.
  *
- * Unmasking exceptions may make those pending that an earlier instruction has left, which changes no pointer. So FLDCW does not change the masks in
- * translated code: between two exits only arithmetic sets FSW.ES, and nothing clears it.
+ * Unmasking exceptions may make those pending that an earlier instruction has left, which changes no pointer. So FLDCW does not
+ * change the masks in translated code: between two exits only arithmetic sets FSW.ES, and nothing clears it.
  */
 #include "softkvm/x86/bt_xlat.h"
 #include "softkvm/x86/isa_ops.h"

@@ -8,7 +8,8 @@
  * Last-instruction pointers. An x87 instruction runs in a stub, so the processor records the stub's address, its host operand and
  * the rewritten opcode. fpu_ptrs_set() notes the guest's values after each instruction that changes them, and fpu_put() writes
  * those into the area; whoever reads them otherwise (FNSTENV, FXSAVE...) first lets fpu_ptrs_settle() do that, and gets the right
- * ones from the registers. Translated code only notes its last x87 instruction (bt_x87.c), and fpu_ptrs_noted() follows it up. Recent processors record FDP and FOP on unmasked exceptions only: fpu_init() asks this one.
+ * ones from the registers. Translated code only notes its last x87 instruction (bt_x87.c), and fpu_ptrs_noted() follows it up. Recent
+ * processors record FDP and FOP on unmasked exceptions only: fpu_init() asks this one.
  */
 #include <errno.h>
 
@@ -189,7 +190,8 @@ static void take_note(struct fpu *f, uint16_t fsw)
 {
     if (!f->note)
         return;
-    bool mem = fsw & FSW_ES ? f->note & FPU_NOTE_MEM : f->note_ea; /* or a memory operand of an earlier one, on processors that remember it */
+    /* Processors that always record FDP remember an earlier instruction's operand. */
+    bool mem = fsw & FSW_ES ? f->note & FPU_NOTE_MEM : f->note_ea;
     set_pointers(f, f->note_page + (f->note & (PAGE_SIZE - 1)), f->note >> FPU_NOTE_FOP & 0x7ff, fsw, mem, f->note_ea);
     f->note = 0;
 }
