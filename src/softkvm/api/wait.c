@@ -143,7 +143,8 @@ enum wait_result vcpu_wait(struct vcpu *v)
     enum wait_result result = WAIT_WOKEN;
     STAT_ADD(v, halts, 1);
     stats_publish(v);
-    if (v->api->sigmask.set || !poll_woken(v, start)) /* a blocked signal would not be seen by polling */
+    bool may_poll = (v->msr.kvm_poll_control & 1) && !v->api->sigmask.set; /* a blocked signal would not be seen by polling */
+    if (!may_poll || !poll_woken(v, start))
         result = sleep_until_woken(v);
     poll_adapt(v, now_ns() - start);
     return result;

@@ -279,7 +279,7 @@ int pv_msr_write(struct vcpu *v, uint32_t index, uint64_t val, bool host)
             update_steal(v);
         return 0;
     case MSR_KVM_PV_EOI_EN: return lapic_pv_eoi_set(v, val);
-    case MSR_KVM_POLL_CONTROL: /* bit 0: the host may poll before it halts the vCPU, which softkvm does not do */
+    case MSR_KVM_POLL_CONTROL: /* bit 0: the host may poll before the vCPU sleeps (api/wait.c) */
         if (val & ~1ull)
             return -1;
         v->msr.kvm_poll_control = val;
