@@ -65,7 +65,7 @@ static void on_tick(void)
 int progrun_init(void)
 {
     struct vcpu *v = guest_vcpu;
-    int err = bt_create(&guest_vm, 64 * MIB);
+    int err = bt_create(&guest_vm);
     if (!err)
         err = bt_thread_init();
     if (err || !guest_vm.bt)

@@ -11,7 +11,7 @@
 #include "softkvm/api/api.h"
 #include "softkvm/x86/bt_priv.h"
 
-#define ARENA_SIZE  (64 * MIB)
+#define DEFAULT_CACHE (64 * MIB)
 #define HWCAP2_FSGS 2
 
 static void *reserve(uint64_t bytes)
@@ -47,8 +47,30 @@ static bool host_can(void)
     return (getauxval(AT_HWCAP2) & HWCAP2_FSGS) && __builtin_cpu_supports("bmi2");
 }
 
-int bt_create(struct softkvm_vm *vm, uint64_t bytes)
+/* SOFTKVM_CACHE=SIZE, with K, M or G behind the number; what is no size, or too small or large a one, counts for the nearest that is. */
+static uint64_t cache_bytes(void)
 {
+    const char *text = getenv("SOFTKVM_CACHE");
+    char *end = NULL;
+    uint64_t bytes = text ? strtoull(text, &end, 10) : 0;
+    if (!text || end == text)
+        return DEFAULT_CACHE;
+    unsigned shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
+    bytes = bytes > BT_MAX_CACHE >> shift ? BT_MAX_CACHE : bytes << shift;
+    return ALIGN_UP(MAX(bytes, BT_MIN_CACHE), PAGE_SIZE);
+}
+
+/* Pieces of 4 MiB, but at least eight of them; a quarter is used at first. */
+static void divide(struct bt *bt, uint64_t bytes)
+{
+    bt->npieces = (uint32_t)MIN(MAX(bytes / (4 * MIB), 8u), (uint64_t)BT_REGIONS);
+    bt->piece = (uint32_t)ALIGN_DOWN(bytes / bt->npieces, PAGE_SIZE);
+    bt->live = bt->npieces / 4;
+}
+
+int bt_create(struct softkvm_vm *vm)
+{
+    uint64_t bytes = cache_bytes();
     const char *engine = getenv("SOFTKVM_ENGINE");
     if (engine && strcmp(engine, "interp") == 0)
         return 0;
@@ -59,13 +81,14 @@ int bt_create(struct softkvm_vm *vm, uint64_t bytes)
         return -ENOMEM;
     vm->bt = bt;
     int err = map_code(bt, bytes);
-    bt->arena_size = ARENA_SIZE;
-    bt->arena = reserve(ARENA_SIZE);
+    divide(bt, bytes);
+    bt->arena = reserve(bytes);
+    bt->pool = reserve(BT_MAX_PAGES * sizeof *bt->pool);
     bt->code_pages = reserve(BT_GPA_MAX / PAGE_SIZE / 8);
     bt->protected = reserve(BT_GPA_MAX / PAGE_SIZE / 8);
-    bt->blocks = reserve(BT_MAX_BLOCKS * sizeof *bt->blocks);
+    bt->blocks = reserve(bytes / BT_MIN_BLOCK * sizeof *bt->blocks);
     bt->work = calloc(1, bt_xlat_size());
-    if (err || !bt->arena || !bt->code_pages || !bt->protected || !bt->blocks || !bt->work) {
+    if (err || !bt->arena || !bt->pool || !bt->code_pages || !bt->protected || !bt->blocks || !bt->work) {
         bt_destroy(vm);
         return err ? err : -ENOMEM;
     }
@@ -80,24 +103,14 @@ void bt_destroy(struct softkvm_vm *vm)
         return;
     unmap(bt->rw, bt->size);
     unmap(bt->rx, bt->size);
-    unmap(bt->arena, ARENA_SIZE);
+    unmap(bt->arena, bt->size);
+    unmap(bt->pool, BT_MAX_PAGES * sizeof *bt->pool);
     unmap((const void *)bt->code_pages, BT_GPA_MAX / PAGE_SIZE / 8);
     unmap((const void *)bt->protected, BT_GPA_MAX / PAGE_SIZE / 8);
-    unmap(bt->blocks, BT_MAX_BLOCKS * sizeof *bt->blocks);
+    unmap(bt->blocks, bt->size / BT_MIN_BLOCK * sizeof *bt->blocks);
     free(bt->work);
     free(bt);
     vm->bt = NULL;
-}
-
-struct bt_usage bt_usage(struct softkvm_vm *vm)
-{
-    struct bt *bt = vm->bt;
-    if (!bt)
-        return (struct bt_usage){0};
-    bt_lock(bt);
-    struct bt_usage u = {bt->nblocks, bt->used - bt->start, bt->size, bt->arena_used, bt->generation};
-    bt_unlock(bt);
-    return u;
 }
 
 /* What a vCPU reserves besides its tables. None of it is resident before it is used. */

@@ -67,7 +67,7 @@ static struct softkvm_vm *vm_alloc(void)
     irqfd_init(vm);
     worker_init(&vm->api->worker);
     pv_clock_set(vm, &(struct kvm_clock_data){0});
-    bt_create(vm, 64 * MIB); /* without a code cache its vCPUs interpret */
+    bt_create(vm); /* without a code cache its vCPUs interpret */
     return vm;
 }
 

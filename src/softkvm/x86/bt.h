@@ -22,7 +22,7 @@
  *   drops the blocks that it hits. Stores of the VMM (DMA) do not come there: the first fetch from a page after a TLB flush
  *   compares the blocks' bytes with memory. A guest that lets a device write code must flush before it runs that, as remapping does.
  *   Memory that is in two slots, and not read-only in both, is not translated.
- * - Blocks are dropped with all other vCPUs held (vm_exclusive_begin); memory of dropped blocks is reused when the whole cache is.
+ * - Blocks are dropped with all other vCPUs held (vm_exclusive_begin); their memory is reused when their piece of the cache is emptied.
  *
  * Interrupting: each jump back reads where v->bt.poll points to, which needs no flags; bt_poke() makes it point to where nothing can be, and the fault
  * leads out. Calls and branches by lookup, whose flags are saved, test v->requests. In each case the interpreter executes the branch.
@@ -142,7 +142,7 @@ struct bt_cpu {
     struct bt_space space[BT_SPACES];
     struct bt_xpage xpage[BT_RINGS][BT_XPAGES];
     struct bt_jumps jump[BT_RINGS];
-    struct { uint64_t lookups, links, interps, translated, invalidated, flushes, polls, translating /* TSC */; } stats;
+    struct { uint64_t lookups, links, interps, translated, invalidated, flushes, polls, evictions, translating /* TSC */; } stats;
 };
 
 /*
@@ -153,11 +153,14 @@ struct bt_cpu {
 #define BT_POKED       (-4096ull) /* an address that user mode cannot read on any host */
 #define BT_TABLE_BYTES (BT_TABLE_PAGES * 16)
 
+#define BT_MIN_CACHE (1ull << 20)
+#define BT_MAX_CACHE (1ull << 30)
+
 enum bt_exit { BT_EXIT_LINK, BT_EXIT_STEP, BT_EXIT_GOTO };
 
 /* ---- for the API: creation and end. Called with libc allowed. ---- */
-/* Makes the VM's code cache of `bytes`; 0 or -errno (-EOPNOTSUPP: this host lacks FSGSBASE or BMI2). */
-int bt_create(struct softkvm_vm *vm, uint64_t bytes);
+/* Makes the VM's code cache, of the size that SOFTKVM_CACHE says; 0 or -errno (-EOPNOTSUPP: this host lacks FSGSBASE or BMI2). */
+int bt_create(struct softkvm_vm *vm);
 void bt_destroy(struct softkvm_vm *vm);
 struct bt_usage { /* of the VM's cache; bytes */
     uint64_t blocks, code, code_limit, tables, flushes;

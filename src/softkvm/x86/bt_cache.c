@@ -2,27 +2,40 @@
 /*
  * The code cache: blocks by physical address and mode, pages that hold them, links between them, and how all of that goes away.
  *
- * Host code and bookkeeping are only ever appended. A dropped block leaves the tables, and the jumps that lead to it lead to their
- * exits again; its memory comes back when the cache is full and everything is dropped. So a vCPU may at any time still be inside a
- * dropped block; it is held at an instruction's boundary while the block is dropped, and bt_loop() does not go back into it.
+ * Host code and bookkeeping are only ever appended to the current piece (struct bt). A dropped block leaves the tables, and what leads to it leads to exits; its
+ * memory comes back when its piece is emptied. So a vCPU may at any time still be inside a dropped block; it is held at an instruction's boundary
+ * while the block is dropped, and does not go back into it. When a piece is emptied, only the jumps of that piece's blocks and the known
+ * targets of branches go: the others are held for about a millisecond for each 4 MiB.
+ *
+ * Not all pieces are used from the start. What a guest runs once, as it starts, need not stay: another piece is taken only when much of what is translated
+ * had been emptied away before.
  */
 #include "softkvm/x86/bt_priv.h"
 #include "softkvm/x86/mem.h"
 #include "softkvm/x86/native.h"
 
+#include <sys/mman.h>
+
 void *bt_alloc(struct bt *bt, uint64_t bytes)
 {
     bytes = ALIGN_UP(bytes, 16u);
-    if (bytes > bt->arena_size - bt->arena_used)
+    if (bytes > (bt->current + 1ull) * bt->piece - bt->arena_used)
         return NULL;
     void *p = bt->arena + bt->arena_used;
     bt->arena_used += bytes;
     return p;
 }
 
+static uint32_t first_block(const struct bt *bt, uint32_t piece)
+{
+    return piece * (bt->piece / BT_MIN_BLOCK);
+}
+
 bool bt_room(const struct bt *bt)
 {
-    return bt->size - bt->used > 2 * BT_MAX_CODE && bt->arena_size - bt->arena_used > 16384 && bt->nblocks < BT_MAX_BLOCKS;
+    uint64_t end = (bt->current + 1ull) * bt->piece;
+    return end - bt->used > 2 * BT_MAX_CODE && end - bt->arena_used > 16384 && bt->nblocks < first_block(bt, bt->current + 1) &&
+           (bt->npages < BT_MAX_PAGES || bt->free_pages);
 }
 
 void bt_lock(struct bt *bt)
@@ -50,16 +63,40 @@ struct bt_block *bt_hash_find(struct bt *bt, uint64_t gpa, uint32_t key)
     return b;
 }
 
+static struct bt_page *page_new(struct bt *bt)
+{
+    struct bt_page *p = bt->free_pages;
+    if (p)
+        bt->free_pages = p->hash_next;
+    else if (bt->npages < BT_MAX_PAGES)
+        p = &bt->pool[bt->npages++];
+    return p;
+}
+
+void bt_page_free(struct bt *bt, struct bt_page *p)
+{
+    p->hash_next = bt->free_pages;
+    bt->free_pages = p;
+}
+
 struct bt_page *bt_page_find(struct bt *bt, uint64_t gpa, bool create)
 {
     struct bt_page **head = &bt->pages[(gpa >> 12) & (ARRAY_SIZE(bt->pages) - 1)], *p = *head;
     while (p && p->gpa != (gpa & PAGE_MASK))
         p = p->hash_next;
-    if (!p && create && (p = bt_alloc(bt, sizeof *p))) {
+    if (!p && create && (p = page_new(bt))) {
         *p = (struct bt_page){.gpa = gpa & PAGE_MASK, .hash_next = *head};
         *head = p;
     }
     return p;
+}
+
+/* The block's bit among those that were emptied away. */
+static uint64_t *evicted_word(struct bt *bt, const struct bt_block *b, uint64_t *bit)
+{
+    uint64_t h = (b->gpa * 0x9e3779b97f4a7c15ull + b->key) >> 44;
+    *bit = BIT64(h % 64);
+    return &bt->evicted[h / 64];
 }
 
 #define CLOSED_BYTES 17 /* of close_entry() */
@@ -72,6 +109,9 @@ void bt_insert(struct bt *bt, struct bt_block *b)
     bt->blocks[bt->nblocks++] = b;
     __atomic_store_n(head, b, __ATOMIC_RELEASE);
     bt->used = MAX(bt->used, b->code - b->entry + CLOSED_BYTES);
+    uint64_t bit, *word = evicted_word(bt, b, &bit);
+    bt->made++;
+    bt->remade += !!(*word & bit);
     if (!p)
         return; /* bt_room() has seen to it that this does not happen */
     b->page_next = p->blocks;
@@ -128,7 +168,7 @@ static void close_entry(struct bt *bt, const struct bt_block *b)
     e_jump_to(&e, bt->rw + bt->thunk.exit_stale);
 }
 
-void bt_drop(struct bt *bt, struct bt_block *b)
+static void forget(struct bt *bt, struct bt_block *b)
 {
     struct bt_block **at = &bt->hash[hash_of(b->gpa, b->key)];
     while (*at && *at != b)
@@ -138,7 +178,26 @@ void bt_drop(struct bt *bt, struct bt_block *b)
     unlink_out(b);
     unlink_in(bt, b);
     b->dead = true;
+}
+
+void bt_drop(struct bt *bt, struct bt_block *b)
+{
+    forget(bt, b);
     close_entry(bt, b);
+}
+
+struct bt_block *bt_block_at(struct bt *bt, uint32_t off)
+{
+    uint32_t piece = MIN(off / bt->piece, BT_REGIONS - 1u), lo = first_block(bt, piece);
+    uint32_t end = piece == bt->current ? bt->nblocks : bt->ends[piece].blocks, hi = end;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (bt->blocks[mid]->code + bt->blocks[mid]->code_len <= off)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < end && bt->blocks[lo]->code <= off ? bt->blocks[lo] : NULL;
 }
 
 static void all_jumps_clear(struct softkvm_vm *vm)
@@ -150,18 +209,70 @@ static void all_jumps_clear(struct softkvm_vm *vm)
     }
 }
 
-void bt_drop_all(struct vcpu *v)
+static void note_end(struct bt *bt)
+{
+    bt->ends[bt->current].blocks = bt->nblocks;
+    bt->ends[bt->current].code = bt->used;
+    bt->ends[bt->current].arena = bt->arena_used;
+}
+
+struct bt_usage bt_usage(struct softkvm_vm *vm)
+{
+    struct bt *bt = vm->bt;
+    struct bt_usage u = {0};
+    if (!bt)
+        return u;
+    bt_lock(bt);
+    note_end(bt);
+    for (uint32_t n = 0; n < bt->npieces && bt->ends[n].code; n++) {
+        u.blocks += bt->ends[n].blocks - first_block(bt, n);
+        u.code += bt->ends[n].code - n * bt->piece;
+        u.tables += bt->ends[n].arena - (uint64_t)n * bt->piece;
+    }
+    u.code_limit = bt->size;
+    u.flushes = bt->generation;
+    bt_unlock(bt);
+    return u;
+}
+
+static void choose_piece(struct bt *bt)
+{
+    note_end(bt);
+    if (bt->live < bt->npieces && bt->remade > bt->made / 8)
+        bt->current = bt->live++;
+    else
+        bt->current = (bt->current + 1) % bt->live;
+    bt->made = bt->remade = 0;
+    if (bt->nevicted > ARRAY_SIZE(bt->evicted) * 64 / 8) {
+        bytes_fill(bt->evicted, 0, sizeof bt->evicted);
+        bt->nevicted = 0;
+    }
+}
+
+void bt_evict(struct vcpu *v)
 {
     struct bt *bt = v->vm->bt;
-    bytes_fill(bt->hash, 0, sizeof bt->hash);
-    bytes_fill(bt->pages, 0, sizeof bt->pages);
-    for (uint32_t n = 0; n < bt->nblocks; n++)
-        bt->blocks[n]->dead = true;
-    bt->nblocks = 0;
+    bt_lock(bt); /* against bt_usage() */
+    bt_madvise(bt->rw + (uint64_t)bt->current * bt->piece, bt->piece, MADV_DONTNEED);
+    choose_piece(bt);
+    uint32_t first = first_block(bt, bt->current);
+    for (uint32_t n = first; n < bt->ends[bt->current].blocks; n++) {
+        struct bt_block *b = bt->blocks[n];
+        uint64_t bit, *word = evicted_word(bt, b, &bit);
+        if (b->dead)
+            continue;
+        forget(bt, b);
+        bt->nevicted += !(*word & bit);
+        *word |= bit;
+    }
+    for (unsigned n = 0; n < ARRAY_SIZE(bt->pages); n++)
+        bt_filter_pages(bt, &bt->pages[n]);
+    bt->nblocks = first;
     bt->generation++;
-    bt->used = bt->start;
-    bytes_fill(bt->arena, 0, bt->arena_used);
-    bt->arena_used = 0;
+    bt->used = bt->current ? bt->current * bt->piece : bt->start;
+    bt->arena_used = (uint64_t)bt->current * bt->piece;
+    bt_unlock(bt);
     all_jumps_clear(v->vm);
     v->bt.stats.flushes++;
+    v->bt.stats.evictions++;
 }

@@ -111,24 +111,48 @@ static bool changed(const struct bt_block *b, const uint8_t *host)
     return !host || !same_bytes(host + (b->gpa & (PAGE_SIZE - 1)), b->bytes, b->nbytes);
 }
 
-/* Drops the page's blocks that have changed, or all; all other vCPUs are held. */
-static void drop_blocks(struct vcpu *v, struct bt_page *p, bool all)
+/* Keeps the blocks that are not dead. */
+static void filter(struct bt_page *p)
 {
-    struct bt *bt = v->vm->bt;
-    const uint8_t *host = page_host(v, p->gpa);
     p->chunks = p->nblocks = 0;
     for (struct bt_block **at = &p->blocks; *at;) {
         struct bt_block *b = *at;
-        if (all || changed(b, host)) {
+        if (b->dead) {
             *at = b->page_next;
-            bt_drop(bt, b);
-            v->bt.stats.invalidated++;
         } else {
             p->chunks |= bt_chunks(b->gpa, b->nbytes);
             p->nblocks++;
             at = &b->page_next;
         }
     }
+}
+
+void bt_filter_pages(struct bt *bt, struct bt_page **head)
+{
+    for (struct bt_page **at = head; *at;) {
+        struct bt_page *p = *at;
+        filter(p);
+        if (p->blocks) {
+            at = &p->hash_next;
+        } else {
+            unprotect(bt, p);
+            *at = p->hash_next;
+            bt_page_free(bt, p);
+        }
+    }
+}
+
+/* Drops the page's blocks that have changed, or all; all other vCPUs are held. */
+static void drop_blocks(struct vcpu *v, struct bt_page *p, bool all)
+{
+    struct bt *bt = v->vm->bt;
+    const uint8_t *host = page_host(v, p->gpa);
+    for (struct bt_block *b = p->blocks; b; b = b->page_next)
+        if (all || changed(b, host)) {
+            bt_drop(bt, b);
+            v->bt.stats.invalidated++;
+        }
+    filter(p);
     bt_lock(bt);
     if (!p->blocks)
         unprotect(bt, p);

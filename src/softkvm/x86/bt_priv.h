@@ -13,7 +13,9 @@
 #define BT_MAX_INSNS  32
 #define BT_MAX_LINKS  (BT_MAX_INSNS + 2)
 #define BT_MAX_CODE   16384 /* bytes of host code that one block can take at most */
-#define BT_MAX_BLOCKS (1u << 20)
+#define BT_REGIONS    64   /* at most */
+#define BT_MIN_BLOCK  64   /* bytes of host code that one takes at least, on the average */
+#define BT_MAX_PAGES  (1u << 16)
 #define BT_HASH_BITS  16
 
 struct bt_block;
@@ -72,23 +74,35 @@ struct bt_page {
     struct bt_page *hash_next;
 };
 
+/*
+ * The code region is cut into pieces, and so are the memory of the bookkeeping (bt_alloc()) and the numbers of blocks. One piece is current: what is
+ * translated goes there. When it is full the next one is emptied and becomes current.
+ */
 struct bt {
     uint8_t *rw;         /* the code region, writable */
     const uint8_t *rx;   /* the same memory, executable */
     uint64_t size;
     uint32_t trimmed;    /* bytes of `rw` that have been given back */
-    uint32_t used, start; /* next free byte; first byte behind the thunks */
-    uint8_t *arena;      /* blocks and pages: zeroed, bump-allocated */
-    uint64_t arena_size, arena_used;
+    uint32_t piece;      /* bytes of a piece, of code and of `arena` */
+    uint32_t npieces, live, current; /* how many there are, are in use; which one is filled */
+    struct { uint32_t blocks, code; uint64_t arena; } ends[BT_REGIONS]; /* of each that has been filled: as nblocks, used, arena_used */
+    uint32_t used, start; /* next free byte of the current piece; first byte behind the thunks */
+    uint32_t made, remade; /* blocks since the current piece was begun; those of them that had been emptied away before */
+    uint32_t nevicted;
+    uint8_t *arena;      /* blocks */
+    uint64_t arena_used; /* as `used` */
+    struct bt_page *pool, *free_pages; /* BT_MAX_PAGES of them */
+    uint32_t npages;
     _Atomic uint64_t *code_pages; /* a bit for each guest-physical page below BT_GPA_MAX */
     _Atomic uint64_t *protected;  /* the same of those that nobody has write entries for any more */
     _Atomic uint32_t lock;
     struct xlat *work;   /* of the translation under way */
-    uint32_t nblocks;
-    uint64_t generation; /* counts flushes of the whole cache */
+    uint32_t nblocks;    /* number of the next one */
+    uint64_t generation; /* counts pieces emptied */
     struct bt_block **blocks;
     struct bt_block *hash[1 << BT_HASH_BITS];
     struct bt_page *pages[1 << 12];
+    uint64_t evicted[1 << 14]; /* Bloom filter of the blocks that were emptied away */
     struct {
         uint32_t page_bits, other_bits; /* constants: the bits of an address that index a table, rotated by TABLE_ROTATE, and all others */
         uint32_t enter, exit_insn, exit_insn_flags, exit_link, exit_link_entry, exit_goto, exit_stale;
@@ -138,7 +152,10 @@ void bt_link_set(struct bt *bt, struct bt_link *l, struct bt_block *to);
 struct bt_page *bt_page_find(struct bt *bt, uint64_t gpa, bool create);
 /* These drop blocks; all other vCPUs are held. */
 void bt_drop(struct bt *bt, struct bt_block *b); /* from everything but its page's list */
-void bt_drop_all(struct vcpu *v);
+void bt_evict(struct vcpu *v);                   /* makes room: begins the next piece */
+struct bt_block *bt_block_at(struct bt *bt, uint32_t off); /* the block that has this byte of code, or NULL */
+void bt_page_free(struct bt *bt, struct bt_page *p); /* one without blocks that is in no list */
+void bt_filter_pages(struct bt *bt, struct bt_page **head); /* takes dead blocks out of a list's pages, in bt_patch.c */
 
 /* ---- bt_patch.c ---- */
 static inline uint64_t bt_chunks(uint64_t gpa, unsigned n) /* the 64-byte pieces of a page that n bytes at gpa lie in */

@@ -148,7 +148,7 @@ static struct bt_block *make_block(struct vcpu *v, uint64_t rip, uint64_t gpa, u
         if (!bt_room(bt)) {
             vm_exclusive_begin(v);
             if (!bt_room(bt))
-                bt_drop_all(v);
+                bt_evict(v);
             vm_exclusive_end(v);
         }
         const uint8_t *next = next_page(v, rip);
@@ -394,23 +394,10 @@ void bt_poke(struct vcpu *v)
 
 /* ---- traps in translated code ---- */
 
-static struct bt_block *block_at(struct bt *bt, uint32_t off)
-{
-    uint32_t lo = 0, hi = bt->nblocks;
-    while (lo < hi) {
-        uint32_t mid = (lo + hi) / 2;
-        if (bt->blocks[mid]->code + bt->blocks[mid]->code_len <= off)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo < bt->nblocks && bt->blocks[lo]->code <= off ? bt->blocks[lo] : NULL;
-}
-
 /* The exit that interprets the instruction at code offset `off`. */
 static uint32_t slow_exit(struct bt *bt, uint32_t off)
 {
-    struct bt_block *b = block_at(bt, off);
+    struct bt_block *b = bt_block_at(bt, off);
     unsigned k = 0;
     if (!b)
         return 0;
