@@ -19,6 +19,7 @@ enum { L7_EBX_SMAP = 1 << 20 };
 enum { EXT_ECX_CMP_LEGACY = 1 << 1, EXT_ECX_TOPOEXT = 1 << 22 };
 
 enum { LEAF_CACHE = 4, LEAF_FEATURES = 7, LEAF_TOPOLOGY = 0xb, LEAF_TSC = 0x15, LEAF_TOPOLOGY2 = 0x1f };
+enum { LEAF_HYPERVISOR = 0x40000000, LEAF_TIMING = 0x40000010 };
 enum { LEVEL_THREAD = 1, LEVEL_CORE = 2 };
 
 #define LAPIC_TIMER_HZ 1000000000u /* KVM's LAPIC timer counts nanoseconds */
@@ -175,16 +176,38 @@ void cpumodel_set_cpu(struct kvm_cpuid2 *model, unsigned apic_id)
  * Leaf 0x15: TSC frequency = crystal * EBX / EAX. The crystal also drives the LAPIC timer (SDM vol. 3, 10.5.4), and KVM's runs at 1
  * GHz: with EAX = 10^6 and EBX = the TSC's kHz both come out right.
  */
-void cpumodel_set_tsc(struct kvm_cpuid2 *model, unsigned tsc_khz)
+static void set_tsc_ratio(struct kvm_cpuid2 *model, unsigned tsc_khz)
 {
-    struct kvm_cpuid_entry2 *basic = find(model, 0, 0);
-    if (!basic || basic->eax < LEAF_TSC || !tsc_khz)
+    struct kvm_cpuid_entry2 *basic = find(model, 0, 0), *e;
+    if (!basic || basic->eax < LEAF_TSC)
         return;
     drop(model, LEAF_TSC);
-    struct kvm_cpuid_entry2 *e = add(model, LEAF_TSC, 0, false);
-    if (!e)
+    if (!(e = add(model, LEAF_TSC, 0, false)))
         return;
     e->eax = 1000000;
     e->ebx = tsc_khz;
     e->ecx = LAPIC_TIMER_HZ;
+}
+
+/* Leaf 0x40000010: both frequencies in kHz, as hypervisors tell them to guests that ask before they look for kvmclock. */
+static void set_hypervisor_timing(struct kvm_cpuid2 *model, unsigned tsc_khz)
+{
+    struct kvm_cpuid_entry2 *first = find(model, LEAF_HYPERVISOR, 0), *e;
+    if (!first || first->eax < LEAF_HYPERVISOR)
+        return;
+    drop(model, LEAF_TIMING);
+    if (!(e = add(model, LEAF_TIMING, 0, false)))
+        return;
+    e->eax = tsc_khz;
+    e->ebx = LAPIC_TIMER_HZ / 1000;
+    first = find(model, LEAF_HYPERVISOR, 0);
+    first->eax = MAX(first->eax, (unsigned)LEAF_TIMING);
+}
+
+void cpumodel_set_tsc(struct kvm_cpuid2 *model, unsigned tsc_khz)
+{
+    if (!tsc_khz)
+        return;
+    set_tsc_ratio(model, tsc_khz);
+    set_hypervisor_timing(model, tsc_khz);
 }

@@ -23,7 +23,6 @@
 #define TABLE_MAX      64
 #define PHYS_BITS_MAX  46
 #define LAPIC_BUS_KHZ  1000000u /* the LAPIC timer's clock; Linux takes 0x15's crystal for it */
-#define HV_LAST        0x40000010u
 #define B(n)           (1u << (n))
 
 /* Leaf 1 ECX: SSE3 PCLMULQDQ SSSE3 FMA CX16 SSE4.1 SSE4.2 MOVBE POPCNT AES XSAVE AVX F16C RDRAND */
@@ -106,7 +105,7 @@ static unsigned gcd(unsigned a, unsigned b)
     return b ? gcd(b, a % b) : a;
 }
 
-/* 0x15 with the LAPIC's clock as crystal. Guests multiply in 32 bits, so a ratio that needs more is left to leaf 0x40000010 and kvmclock. */
+/* 0x15 with the LAPIC's clock as crystal. Guests multiply in 32 bits, so a ratio that needs more is left to user space and kvmclock. */
 static struct regs tsc_ratio(void)
 {
     unsigned khz = (unsigned)host_tsc_khz(), g = gcd(khz, LAPIC_BUS_KHZ);
@@ -176,9 +175,8 @@ static void add_upper(struct table *t)
 
 static void add_hypervisor(struct table *t)
 {
-    add(t, KVM_CPUID_SIGNATURE, -1, (struct regs){HV_LAST, 0x4b4d564b, 0x564b4d56, 0x4d}); /* KVMKVMKVM */
+    add(t, KVM_CPUID_SIGNATURE, -1, (struct regs){KVM_CPUID_FEATURES, 0x4b4d564b, 0x564b4d56, 0x4d}); /* KVMKVMKVM */
     add(t, KVM_CPUID_FEATURES, -1, (struct regs){.eax = PV_FEATURES});
-    add(t, HV_LAST, -1, (struct regs){.eax = (uint32_t)host_tsc_khz(), .ebx = LAPIC_BUS_KHZ});
 }
 
 static void add_extended(struct table *t)
