@@ -59,6 +59,7 @@ for name in ${*:-$all}; do
     [ "$want" != 'left out' ] || { echo "$name: left out"; continue; }
     start=$(date +%s)
     got=$(run "$name")
+    [ "$got" = "$want" ] || { echo "$name: $got; again, since some are about time"; got=$(run "$name"); }
     echo "$name: $got ($(($(date +%s) - start)) s)"
     [ "$got" = "$want" ] && continue
     echo "$name: $got, and the list says: $want. Its output ends so:"

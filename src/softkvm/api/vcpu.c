@@ -189,9 +189,11 @@ static int set_vapic_addr(struct vcpu *v, void *arg)
 
 static int enable_cap(struct vcpu *v, void *arg)
 {
-    (void)v;
-    (void)arg; /* of those that x86 has on vCPUs (Hyper-V's, PV_FEATURE_CPUID) none is there */
-    return -EINVAL;
+    const struct kvm_enable_cap *c = arg;
+    if (c->flags || c->cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID) /* Hyper-V's are not there */
+        return -EINVAL;
+    v->pv.enforce = c->args[0];
+    return 0;
 }
 
 static int smi(struct vcpu *v, void *arg)

@@ -236,9 +236,41 @@ void pv_before_run(struct vcpu *v)
 
 /* ---- MSRs ---- */
 
+/* KVM_CAP_ENFORCE_PV_FEATURE_CPUID: what CPUID does not show is not there. */
+static bool offered(const struct vcpu *v, unsigned feature)
+{
+    if (!v->pv.enforce)
+        return true;
+    for (unsigned i = 0; i < v->cpuid_count; i++)
+        if (v->cpuid[i].function == KVM_CPUID_FEATURES)
+            return v->cpuid[i].eax & BIT(feature);
+    return false;
+}
+
+static bool msr_offered(const struct vcpu *v, uint32_t index)
+{
+    static const struct {
+        uint32_t index;
+        unsigned feature;
+    } needs[] = {
+        {MSR_KVM_WALL_CLOCK, KVM_FEATURE_CLOCKSOURCE},           {MSR_KVM_SYSTEM_TIME, KVM_FEATURE_CLOCKSOURCE},
+        {MSR_KVM_WALL_CLOCK_NEW, KVM_FEATURE_CLOCKSOURCE2},      {MSR_KVM_SYSTEM_TIME_NEW, KVM_FEATURE_CLOCKSOURCE2},
+        {MSR_KVM_STEAL_TIME, KVM_FEATURE_STEAL_TIME},            {MSR_KVM_PV_EOI_EN, KVM_FEATURE_PV_EOI},
+        {MSR_KVM_POLL_CONTROL, KVM_FEATURE_POLL_CONTROL},        {MSR_KVM_MIGRATION_CONTROL, KVM_FEATURE_MIGRATION_CONTROL},
+        {MSR_KVM_ASYNC_PF_EN, KVM_FEATURE_ASYNC_PF},             {MSR_KVM_ASYNC_PF_INT, KVM_FEATURE_ASYNC_PF_INT},
+        {MSR_KVM_ASYNC_PF_ACK, KVM_FEATURE_ASYNC_PF_INT},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(needs); i++)
+        if (needs[i].index == index)
+            return offered(v, needs[i].feature);
+    return true;
+}
+
 int pv_msr_read(struct vcpu *v, uint32_t index, uint64_t *val, bool host)
 {
     (void)host;
+    if (!msr_offered(v, index))
+        return -1;
     switch (index) {
     case MSR_KVM_WALL_CLOCK:
     case MSR_KVM_WALL_CLOCK_NEW: *val = v->msr.kvm_wall_clock; return 0;
@@ -258,6 +290,8 @@ int pv_msr_read(struct vcpu *v, uint32_t index, uint64_t *val, bool host)
 int pv_msr_write(struct vcpu *v, uint32_t index, uint64_t val, bool host)
 {
     (void)host;
+    if (!msr_offered(v, index))
+        return -1;
     switch (index) {
     case MSR_KVM_WALL_CLOCK:
     case MSR_KVM_WALL_CLOCK_NEW:
@@ -312,6 +346,9 @@ static long dispatch(struct vcpu *v, uint64_t nr, uint64_t a0, uint64_t a1, uint
 {
     if (v->cpl != 0)
         return -KVM_EPERM;
+    if ((nr == KVM_HC_KICK_CPU && !offered(v, KVM_FEATURE_PV_UNHALT)) || (nr == KVM_HC_SEND_IPI && !offered(v, KVM_FEATURE_PV_SEND_IPI)) ||
+        (nr == KVM_HC_SCHED_YIELD && !offered(v, KVM_FEATURE_PV_SCHED_YIELD)))
+        return -KVM_ENOSYS;
     switch (nr) {
     case KVM_HC_VAPIC_POLL_IRQ: return 0; /* leaving the guest was the point */
     case KVM_HC_KICK_CPU: lapic_pv_kick(v->vm, (uint32_t)a1); return 0;

@@ -272,6 +272,7 @@ struct vcpu {
     struct {
         uint64_t steal_due, steal_seen; /* ns: next look, and the thread's run delay at the last one */
         int steal_tid;
+        bool enforce; /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
         long steal_switches; /* context switches of the thread, at the begin of the last KVM_RUN */
     } pv;
 

@@ -297,6 +297,24 @@ static void statistics(void)
     close(again);
 }
 
+/* What KVM's CPUID leaf does not show is not there for a guest once that is asked for. */
+static void enforced_features(void)
+{
+    for (unsigned enforce = 0; enforce < 2; enforce++) {
+        struct guest *g = guest_new(1, 0);
+        /* mov ecx,MSR_KVM_STEAL_TIME; rdmsr; hlt. The IDT is empty: #GP ends in a triple fault. */
+        guest_long(g, 0, 0x10000, CODE(0xb9, 0x03, 0x4d, 0x56, 0x4b, 0x0f, 0x32, 0xf4));
+        struct kvm_enable_cap cap = {.cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args = {enforce}};
+        OK(g->vcpu[0], KVM_ENABLE_CAP, &cap);
+        struct {
+            struct kvm_cpuid2 head;
+            struct kvm_cpuid_entry2 e;
+        } c = {.head.nent = 1, .e = {.function = 0x40000000, .eax = 0x40000001, .ebx = 0x4b4d564b, .ecx = 0x564b4d56, .edx = 0x4d}};
+        OK(g->vcpu[0], KVM_SET_CPUID2, &c);
+        RUN(g, 0, enforce ? KVM_EXIT_SHUTDOWN : KVM_EXIT_HLT);
+    }
+}
+
 static void msr_lists(void)
 {
     struct guest *g = guest_new(1, GUEST_CPUID);
@@ -617,6 +635,7 @@ const struct test tests[] = {
     {"cpuid follows state", cpuid_follows_state, NULL},
     {"limits", limits, NULL},
     {"statistics", statistics, NULL},
+    {"enforced features", enforced_features, NULL},
     {"platform info", platform_info, NULL},
     {"msr lists", msr_lists, NULL},
     {"msr round trip", msr_round_trip, NULL},
