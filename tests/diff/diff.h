@@ -114,6 +114,8 @@ void host_run(const struct test_case *t, struct cpu_image *out);
 
 /* ---- guest.c ---- */
 int guest_init(void);
+/* Gives the translator's tables back: among 2 TiB of them a random address of the host's side would find memory. */
+void guest_interpret_only(void);
 void guest_run(const struct test_case *t, struct cpu_image *out);
 /* ---- compare.c ---- */
 /* Number of differences; prints them, with the case, unless `quiet`. */

@@ -201,6 +201,7 @@ int main(int argc, char **argv)
         perror("difftest: cannot set up");
         return 1;
     }
+    guest_interpret_only();
     for (unsigned m = 0; m < 3; m++) {
         modes[m] = host_has_mode(m) && (options.mode < 0 || options.mode == (int)m);
         if (!host_has_mode(m))

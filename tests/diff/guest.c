@@ -124,6 +124,13 @@ static int build_vm(void)
     return 0;
 }
 
+void guest_interpret_only(void)
+{
+    munmap((uint8_t *)guest_vcpu - BT_TABLE_BYTES, BT_TABLE_BYTES);
+    munmap((uint8_t *)guest_vcpu + BT_USER_TABLE, BT_TABLE_BYTES);
+    guest_vcpu->bt.has_tables = false;
+}
+
 int guest_init(void)
 {
     guest_vcpu = bt_cpu_map();
