@@ -349,6 +349,28 @@ static void add_self_modification(struct progen *g)
     INSN(g, 0x48, 0x0f, 0xb6, 0xc8); /* movzx rcx, al */
 }
 
+/* An instruction whose immediate lies in the next page, and changes between its two executions. */
+static bool add_split(struct progen *g)
+{
+    uint32_t base = g->p->ring == 0 ? (uint32_t)KERNEL_CODE : (uint32_t)RWX_BASE;
+    unsigned end = PAGE_SIZE - (g->p->off + g->p->len) % PAGE_SIZE;
+    if (end < 3 || end > 64)
+        return false;
+    INSN(g, 0xb2, 2); /* mov dl, 2 */
+    while ((g->p->off + g->p->len + 1) % PAGE_SIZE)
+        INSN(g, 0x90);
+    unsigned at = g->p->off + g->p->len + 1;
+    INSN(g, 0xb0, 0x11);             /* 1: mov al, 0x11 */
+    INSN(g, 0x48, 0x0f, 0xb6, 0xc8); /* movzx rcx, al */
+    progen_start(g);
+    progen_imm(g, 0x2504c6, 3); /* mov byte [base + at], imm8 */
+    progen_imm(g, base + at, 4);
+    progen_imm(g, (uint8_t)rng(), 1);
+    INSN(g, 0xfe, 0xca); /* dec dl */
+    INSN(g, 0x75, 0xee); /* jnz 1b */
+    return true;
+}
+
 static void add_string(struct progen *g)
 {
     static const uint8_t ops[] = {0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf};
@@ -421,6 +443,8 @@ static void add_neighbours(struct progen *g)
 static void add_item64(struct progen *g)
 {
     unsigned dice = (unsigned)rng_below(100);
+    if (chance(50) && add_split(g))
+        return;
     if (dice < 50)
         add_random(g);
     else if (dice < 60)

@@ -17,7 +17,9 @@
  * - A block is keyed by the guest-physical address of its first byte and by the mode (bt_key()), lies in one page, and does not know its
  *   linear address: v->bt.page holds that of its page, set by whoever enters the page.
  * - Linear addresses are all that blocks know. Outside 64-bit code v->rip is an offset from CS's base: bt_run.c and bt_legacy.c convert.
- * - Jumps within a page are linked directly. All others look up v->bt.jump, which is dropped with the TLB; what is not there, the interpreter executes.
+ * - An instruction that goes on in the next page is a block of its own, which compares the bytes there at each turn.
+ * - Jumps within a page are linked directly. All others look up v->bt.jump where they stand (bt_flow.c); it is dropped with the TLB. What is not
+ *   there, the interpreter executes.
  * - A page that holds blocks has its bit in bt->code_pages: the MMU gives it no write tag, so each store to it comes to bt_code_write(), which
  *   drops the blocks that it hits. Stores of the VMM (DMA) do not come there: the first fetch from a page after a TLB flush
  *   compares the blocks' bytes with memory. A guest that lets a device write code must flush before it runs that, as remapping does.

@@ -2,12 +2,12 @@
 /*
  * The stack and control flow.
  *
- * A branch to a place that is not known, or that lies in another page, looks its target up where it stands: bt.jump has the linear address and the host's
- * side by side. So the host's branch predictor sees one jump for each of the guest's. Until the target is found nothing is committed; when it is not, the
- * interpreter executes the whole branch, with all its faults.
+ * A branch to a place that is not known, or that lies in another page, looks its target up where it stands: bt.jump has the linear
+ * address and the host's side by side. So the host's branch predictor sees one jump for each of the guest's. Until the target is
+ * found nothing is committed; when it is not, the interpreter executes the whole branch, with all its faults.
  *
- * Such a jump arrives at the block's `entry` bytes before its code, with RAX displaced and the flags in bt.flags: they are only brought back where they
- * may be read.
+ * Such a jump arrives at the block's `entry` bytes before its code, with RAX displaced and the flags in bt.flags: they are only
+ * brought back where they may be read.
  */
 #include "softkvm/x86/bt_xlat.h"
 #include "softkvm/x86/native.h"
@@ -79,7 +79,7 @@ void xlat_branch_probe(struct xlat *x, unsigned t, struct aside *miss, unsigned 
     struct emit *e = &x->e;
     e_rorx(e, RAX, t, BT_JUMP_MIX);
     e_rr(e, 0x31, RAX, t); /* xor rax, t */
-    e8(e, 0x25); /* and eax, mask */
+    e8(e, 0x25);           /* and eax, mask */
     e32(e, BT_JUMP_MASK);
     e_indexed(e, 0x3b, t, jump_off(ring, offsetof(struct bt_jumps, e[0].rip))); /* cmp t, ... */
     struct aside *second = xlat_aside(x, ASIDE_SECOND, 0);
@@ -140,7 +140,8 @@ static void goto_page(struct xlat *x, int32_t off, unsigned k)
     xlat_branch_jump(x, ring_of(x));
 }
 
-/* A jump within the page on condition cc (-1: none), everything being as at a boundary, or, when the flags are saved, as a way in wants it. */
+/* A jump within the page on condition cc (-1: none), everything being as at a boundary, or, when the flags are saved, as a way in
+ * wants it. */
 static void link_jump(struct xlat *x, int cc, int32_t off)
 {
     e_pad(&x->e, cc < 0 ? 1 : 2);
@@ -314,8 +315,8 @@ static bool three_left(unsigned set)
 }
 
 /*
- * How many pushes, or pops, from k on can share one check, and which registers they have. Three registers stay for the check; rsp as an operand changes
- * within the run, so it is alone. Such a run may itself be a part of those that bt_share.c plans.
+ * How many pushes, or pops, from k on can share one check, and which registers they have. Three registers stay for the check; rsp
+ * as an operand changes within the run, so it is alone. Such a run may itself be a part of those that bt_share.c plans.
  */
 static unsigned stack_run(const struct xlat *x, unsigned k, unsigned *regs)
 {

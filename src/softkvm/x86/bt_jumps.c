@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The known targets of branches by lookup, as bt_flow.c probes them: two entries for each place, the later one first. An entry stays when its block is dropped: the block's way in then leads out
- * (bt_cache.c). It goes when the guest may have changed what its linear address leads to, at the cost of what was filled.
+ * The known targets of branches by lookup, as bt_flow.c probes them: two entries for each place, the later one first. An entry
+ * stays when its block is dropped: the block's way in then leads out (bt_cache.c). It goes when the guest may have changed what its
+ * linear address leads to, at the cost of what was filled.
  *
- * An empty entry is zero, so a table is only resident where it is used. Where linear address 0 is looked for, it has an address instead that is
- * looked for elsewhere.
+ * An empty entry is zero, so a table is only resident where it is used. Where linear address 0 is looked for, it has an address
+ * instead that is looked for elsewhere.
  */
 #include "softkvm/x86/bt_priv.h"
 
