@@ -66,7 +66,8 @@ def one(options, packed, number):
     same("theirs", "raw")
     lodge_image("convert", "-f", "qcow2", "-O", "raw", "theirs", "back")
     run("cmp", "raw", "back")
-    if "refcount_bits=1," in options:
+    # A cluster whose count is full cannot be part of a snapshot: with 8 bits that takes many compressed clusters in one.
+    if "refcount_bits=1," in options or "refcount_bits=8," in options and packed:
         return
     # snapshots made by one tool and applied by the other, with writes between
     for image, first, second in (("ours", lodge_image, None), ("theirs", None, lodge_image)):
