@@ -119,12 +119,12 @@ enum bt_key {
     BT_KEY_RDTSCP = 32, /* CPUID has it */
     BT_KEY_FSGSBASE = 64, /* CR4.FSGSBASE */
     BT_KEY_PKE = 128, /* CR4.PKE */
+    BT_KEY_SINGLE = 256, /* nothing is shared (bt_share.c); never in bt_cpu.key */
     BT_KEY_CS_FLAT = 1 << 15, /* 16- and 32-bit code: base 0, limit 4 GiB */
     BT_KEY_CLASSES = 16, /* the number of the first of 12 bits: bt_legacy.c's classes of segments */
     BT_KEY_CODE16 = 1 << 28, /* with neither of these two, 64-bit code */
     BT_KEY_CODE32 = 1 << 29,
     BT_KEY_STACK32 = 1 << 30, /* SS.B */
-    BT_KEY_SINGLE = 128,  /* nothing is shared (bt_share.c); never in bt_cpu.key */
 };
 #define BT_KEY_PROT   BIT(31) /* protected mode, no virtual-8086 mode; only said of 16- and 32-bit code */
 #define BT_KEY_LEGACY (BT_KEY_CODE16 | BT_KEY_CODE32)

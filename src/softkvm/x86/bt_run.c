@@ -295,7 +295,7 @@ const uint8_t *bt_step(struct vcpu *v)
 /* The block at rip that shares nothing: only links lead there. */
 static const uint8_t *find_single(struct vcpu *v, struct bt_block **block)
 {
-    *block = find(v, v->rip, v->bt.key | BT_KEY_SINGLE);
+    *block = find(v, linear_rip(v), v->bt.key | BT_KEY_SINGLE);
     return *block ? v->vm->bt->rx + (*block)->code : NULL;
 }
 
