@@ -60,10 +60,10 @@ static uint64_t cache_bytes(void)
     return ALIGN_UP(MAX(bytes, BT_MIN_CACHE), PAGE_SIZE);
 }
 
-/* Pieces of 4 MiB, but at least eight of them; a quarter is used at first. */
+/* Pieces of 2 MiB, but at least eight of them; a quarter is used at first. */
 static void divide(struct bt *bt, uint64_t bytes)
 {
-    bt->npieces = (uint32_t)MIN(MAX(bytes / (4 * MIB), 8u), (uint64_t)BT_REGIONS);
+    bt->npieces = (uint32_t)MIN(MAX(bytes / (2 * MIB), 8u), (uint64_t)BT_REGIONS);
     bt->piece = (uint32_t)ALIGN_DOWN(bytes / bt->npieces, PAGE_SIZE);
     bt->live = bt->npieces / 4;
 }

@@ -5,7 +5,7 @@
  * Host code and bookkeeping are only ever appended to the current piece (struct bt). A dropped block leaves the tables, and what leads to it leads to exits; its
  * memory comes back when its piece is emptied. So a vCPU may at any time still be inside a dropped block; it is held at an instruction's boundary
  * while the block is dropped, and does not go back into it. When a piece is emptied, only the jumps of that piece's blocks and the known
- * targets of branches go: the others are held for about a millisecond for each 4 MiB.
+ * targets of branches go: the others are held for a millisecond or two.
  *
  * Not all pieces are used from the start. What a guest runs once, as it starts, need not stay: another piece is taken only when much of what is translated
  * had been emptied away before.
@@ -117,6 +117,7 @@ void bt_insert(struct bt *bt, struct bt_block *b)
     b->page_next = p->blocks;
     p->blocks = b;
     p->chunks |= bt_chunks(b->gpa, b->nbytes);
+    p->pieces |= BIT64(bt->current);
     p->nblocks++;
 }
 
@@ -238,7 +239,7 @@ struct bt_usage bt_usage(struct softkvm_vm *vm)
 static void choose_piece(struct bt *bt)
 {
     note_end(bt);
-    if (bt->live < bt->npieces && bt->remade > bt->made / 8)
+    if (bt->live < bt->npieces && bt->remade > bt->made / 4)
         bt->current = bt->live++;
     else
         bt->current = (bt->current + 1) % bt->live;

@@ -131,7 +131,10 @@ void bt_filter_pages(struct bt *bt, struct bt_page **head)
 {
     for (struct bt_page **at = head; *at;) {
         struct bt_page *p = *at;
-        filter(p);
+        if (p->pieces & BIT64(bt->current)) {
+            p->pieces &= ~BIT64(bt->current);
+            filter(p);
+        }
         if (p->blocks) {
             at = &p->hash_next;
         } else {

@@ -64,6 +64,7 @@ struct bt_block {
 struct bt_page {
     uint64_t gpa;
     uint64_t chunks; /* which 64-byte pieces hold translated code */
+    uint64_t pieces; /* of the cache, that its blocks may lie in */
     uint32_t nblocks;
     uint32_t stores; /* that came here since the page became code */
     uint8_t patience; /* doublings of the stores that it may see */
@@ -155,7 +156,7 @@ void bt_drop(struct bt *bt, struct bt_block *b); /* from everything but its page
 void bt_evict(struct vcpu *v);                   /* makes room: begins the next piece */
 struct bt_block *bt_block_at(struct bt *bt, uint32_t off); /* the block that has this byte of code, or NULL */
 void bt_page_free(struct bt *bt, struct bt_page *p); /* one without blocks that is in no list */
-void bt_filter_pages(struct bt *bt, struct bt_page **head); /* takes dead blocks out of a list's pages, in bt_patch.c */
+void bt_filter_pages(struct bt *bt, struct bt_page **head); /* takes the current piece's blocks, which are dead, out of a list's pages; bt_patch.c */
 
 /* ---- bt_patch.c ---- */
 static inline uint64_t bt_chunks(uint64_t gpa, unsigned n) /* the 64-byte pieces of a page that n bytes at gpa lie in */
