@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "softkvm/api/api.h"
+#include "softkvm/x86/bt_check.h"
 #include "softkvm/x86/bt_priv.h"
 
 #define DEFAULT_CACHE (64 * MIB)
@@ -92,6 +93,8 @@ int bt_create(struct softkvm_vm *vm)
         bt_destroy(vm);
         return err ? err : -ENOMEM;
     }
+    const char *check = getenv("SOFTKVM_CHECK");
+    bt->check = check ? (unsigned)strtoul(check, NULL, 10) : 0;
     bt_emit_thunks(bt);
     return 0;
 }
@@ -146,6 +149,10 @@ struct vcpu *bt_cpu_map(void)
 
 static void free_maps(struct vcpu *v)
 {
+    if (v->bt.check)
+        check_summary(v);
+    unmap(v->bt.check, sizeof *v->bt.check);
+    v->bt.check = NULL;
     for (unsigned n = 0; n < ARRAY_SIZE(maps); n++) {
         unmap(*map_of(&v->bt, n), maps[n].bytes);
         *map_of(&v->bt, n) = NULL;
@@ -174,7 +181,13 @@ void bt_cpu_init(struct vcpu *v)
     struct bt_cpu *c = &v->bt;
     if (!v->vm->bt || !c->has_tables)
         return;
-    if (!reserve_all(c)) {
+    bool ok = reserve_all(c);
+    if (ok && v->vm->bt->check) {
+        ok = (c->check = reserve(sizeof *c->check)) != NULL;
+        if (ok)
+            c->check->every = v->vm->bt->check;
+    }
+    if (!ok) {
         free_maps(v);
         return;
     }

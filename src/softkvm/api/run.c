@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "softkvm/api/api.h"
+#include "softkvm/x86/bt_check.h"
 #include "softkvm/api/hosting.h"
 #include "softkvm/x86/mem.h"
 
@@ -353,6 +354,8 @@ static enum cpu_stop run_guest(struct vcpu *v)
     lapic_pv_eoi_sync(v);
     lapic_vapic_to_guest(v);
     enum cpu_stop stop = cpu_run(v);
+    if (unlikely(v->bt.check))
+        check_report(v);
     exclusive_drop(v);
     lapic_pv_eoi_sync(v);
     lapic_vapic_from_guest(v);

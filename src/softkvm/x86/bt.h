@@ -39,6 +39,7 @@
 struct vcpu;
 struct softkvm_vm;
 struct bt;
+struct bt_check;
 
 #define BT_JUMP_BITS 15
 #define BT_JUMP_SIZE (1 << BT_JUMP_BITS)
@@ -144,6 +145,7 @@ struct bt_cpu {
     struct bt_space space[BT_SPACES];
     struct bt_xpage xpage[BT_RINGS][BT_XPAGES];
     struct bt_jumps jump[BT_RINGS];
+    struct bt_check *check;       /* lock-step with the interpreter (bt_check.h), NULL without */
     struct { uint64_t lookups, links, interps, translated, invalidated, flushes, polls, evictions, translating /* TSC */; } stats;
 };
 
@@ -158,7 +160,7 @@ struct bt_cpu {
 #define BT_MIN_CACHE (1ull << 20)
 #define BT_MAX_CACHE (1ull << 30)
 
-enum bt_exit { BT_EXIT_LINK, BT_EXIT_STEP, BT_EXIT_GOTO };
+enum bt_exit { BT_EXIT_LINK, BT_EXIT_STEP, BT_EXIT_GOTO, BT_EXIT_CHECK };
 
 /* ---- for the API: creation and end. Called with libc allowed. ---- */
 /* Makes the VM's code cache, of the size that SOFTKVM_CACHE says; 0 or -errno (-EOPNOTSUPP: this host lacks FSGSBASE or BMI2). */

@@ -43,6 +43,7 @@ struct bt_insn {
     uint16_t slow; /* the same of the exit that interprets it; 0 none */
     uint8_t at;    /* guest bytes from the block's start */
     uint8_t share; /* enum bt_share */
+    bool interp;   /* always left to the interpreter */
 };
 
 struct bt_block {
@@ -53,6 +54,7 @@ struct bt_block {
     uint8_t ninsns, nlinks;
     uint16_t nbytes;
     bool dead;
+    uint32_t entered; /* times, while checks are made */
     struct bt_link *in; /* links that lead here */
     struct bt_block *hash_next, *page_next;
     struct bt_insn *insns;
@@ -97,6 +99,7 @@ struct bt {
     _Atomic uint64_t *code_pages; /* a bit for each guest-physical page below BT_GPA_MAX */
     _Atomic uint64_t *protected;  /* the same of those that nobody has write entries for any more */
     _Atomic uint32_t lock;
+    unsigned check;      /* SOFTKVM_CHECK: vCPUs check (bt_check.h), 0 they do not */
     struct xlat *work;   /* of the translation under way */
     uint32_t nblocks;    /* number of the next one */
     uint64_t generation; /* counts pieces emptied */
@@ -106,7 +109,7 @@ struct bt {
     uint64_t evicted[1 << 14]; /* Bloom filter of the blocks that were emptied away */
     struct {
         uint32_t page_bits, other_bits; /* constants: the bits of an address that index a table, rotated by TABLE_ROTATE, and all others */
-        uint32_t enter, exit_insn, exit_insn_flags, exit_link, exit_link_entry, exit_goto, exit_stale;
+        uint32_t enter, exit_insn, exit_insn_flags, exit_link, exit_link_entry, exit_goto, exit_check, exit_stale;
     } thunk; /* code offsets */
 };
 #define BT_GPA_MAX BIT64(46)

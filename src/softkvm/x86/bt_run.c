@@ -5,6 +5,7 @@
  * Everything that the interpreter's loop looks at before an instruction (requests, RF, a restarted instruction) is looked at here before a block is
  * entered; within translated code only the polls do.
  */
+#include "softkvm/x86/bt_check.h"
 #include "softkvm/x86/bt_priv.h"
 #include "softkvm/x86/fpu.h"
 #include "softkvm/x86/interp.h"
@@ -31,7 +32,7 @@ static void write_gs(uint64_t base)
 /* ---- the mode ---- */
 
 /* Ordinary data accesses, nothing watched. */
-static bool usable(const struct vcpu *v)
+bool bt_usable(const struct vcpu *v)
 {
     return v->mmu_idx == (v->cpl == 3 ? MMU_USER : MMU_KERNEL) && (v->cpl == 0 || v->cpl == 3) && !v->watch_active;
 }
@@ -193,7 +194,8 @@ static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)
         return NULL;
     const uint8_t *host = v->vm->bt->rx + b->code;
     v->bt.page = la & PAGE_MASK;
-    bt_jumps_add(v, ring_of(v), la, host - b->entry);
+    if (likely(!v->bt.check))
+        bt_jumps_add(v, ring_of(v), la, host - b->entry);
     return host;
 }
 
@@ -205,7 +207,7 @@ static void prepare(struct vcpu *v)
         fpu_get(v);
 }
 
-static void run_code(struct vcpu *v, const uint8_t *host)
+void bt_run_code(struct vcpu *v, const uint8_t *host)
 {
     struct bt *bt = v->vm->bt;
     union {
@@ -268,7 +270,7 @@ static const uint8_t *interpret_one(struct vcpu *v, uint32_t at)
     v->bt.stats.interps++;
     v->bt.stats.lookups += k + 1u >= b->ninsns;
     interp_execute(v);
-    if (unlikely(cpu_interrupted(v) || !usable(v)))
+    if (unlikely(cpu_interrupted(v) || !bt_usable(v)))
         return NULL;
     uint32_t key = mode_key(v);
     if (unlikely(!mode_same(v, key)))
@@ -282,13 +284,15 @@ static const uint8_t *interpret_one(struct vcpu *v, uint32_t at)
 
 const uint8_t *bt_step(struct vcpu *v)
 {
+    if (unlikely(bt_check_showing(v)))
+        return NULL;
     flags_put(v, v->bt.flags);
     const uint8_t *host = interpret_one(v, v->bt.exit_insn);
     if (unlikely(cpu_interrupted(v))) /* again: the store to v->bt.page may have eaten the poke */
         host = NULL;
     if (host)
         prepare(v);
-    v->bt.flags = flags_to_ax(v->rflags); /* run_code() puts them, too */
+    v->bt.flags = flags_to_ax(v->rflags); /* bt_run_code() puts them, too */
     return host;
 }
 
@@ -326,7 +330,8 @@ static const uint8_t *left(struct vcpu *v)
     case BT_EXIT_LINK:
         set_linear_rip(v, v->bt.page + v->vm->bt->blocks[v->bt.exit_link >> 8]->links[v->bt.exit_link & 0xff].off);
         return cpu_interrupted(v) ? NULL : follow_link(v, v->bt.exit_link);
-    case BT_EXIT_STEP: return NULL;
+    case BT_EXIT_STEP:
+    case BT_EXIT_CHECK: return NULL;
     case BT_EXIT_GOTO:
         set_linear_rip(v, v->bt.page + (uint64_t)(int64_t)v->bt.exit_off);
         return NULL;
@@ -344,7 +349,7 @@ int bt_loop(struct vcpu *v)
 {
     struct bt_block *b;
     for (;;) {
-        if (unlikely(cpu_interrupted(v) || v->io_done || ((v->rflags & FL_RF) && !usable(v)))) {
+        if (unlikely(cpu_interrupted(v) || v->io_done || ((v->rflags & FL_RF) && !bt_usable(v)))) {
             enum cpu_stop stop = interp_step_slow(v);
             if (stop != STOP_NONE)
                 return stop;
@@ -352,7 +357,7 @@ int bt_loop(struct vcpu *v)
         }
         v->insn_rip = v->rip;
         const uint8_t *host = NULL;
-        if (likely(usable(v))) {
+        if (likely(bt_usable(v))) {
             check_target(v);
             mode_enter(v);
             host = find_jump(v, &b);
@@ -362,8 +367,12 @@ int bt_loop(struct vcpu *v)
             interp_execute(v);
             continue;
         }
+        if (unlikely(v->bt.check)) {
+            bt_check_run(v, b);
+            continue;
+        }
         while (host && likely(!cpu_interrupted(v))) {
-            run_code(v, host);
+            bt_run_code(v, host);
             host = left(v);
         }
     }

@@ -116,6 +116,9 @@ void bt_emit_thunks(struct bt *bt)
     emit_leave(&e, BT_EXIT_LINK, false);
     mark(bt, &e, &bt->thunk.exit_goto);
     emit_leave(&e, BT_EXIT_GOTO, true);
+    mark(bt, &e, &bt->thunk.exit_check); /* entered as a block is by a lookup */
+    e_load(&e, RAX, GPR_OFF(RAX));
+    emit_leave(&e, BT_EXIT_CHECK, false);
     mark(bt, &e, &bt->thunk.exit_stale);
     e_load(&e, RAX, GPR_OFF(RAX));
     emit_leave(&e, BT_EXIT_GOTO, false);

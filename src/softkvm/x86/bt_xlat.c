@@ -10,6 +10,7 @@
  * an instruction behind them may read these, they are in RAX meanwhile.
  */
 #include "softkvm/x86/bt_xlat.h"
+#include "softkvm/x86/bt_check.h"
 #include "softkvm/x86/interp.h"
 #include "softkvm/x86/isa.h"
 #include "softkvm/x86/isa_ops.h"
@@ -186,6 +187,8 @@ static unsigned decode_block(struct xlat *x, const uint8_t *src, unsigned avail,
         insn_specialise(i);
         x->copy[x->n] = i->len;
         x->how[x->n] = (uint8_t)(mode == CODE64 ? classify(i, x->key) : xlat_legacy(i, x->key, &x->copy[x->n]));
+        if (unlikely(x->bt->check && !bt_check_repeats(i)))
+            x->how[x->n] = i->desc->flags & ISA_BRANCH ? HOW_END : HOW_INTERP;
         at += i->len;
         if (ends_block((enum how)x->how[x->n++]) || over)
             break;
@@ -439,6 +442,7 @@ static unsigned xlat_insn(struct xlat *x, unsigned k)
     x->map[k] = (struct bt_insn){.host = (uint16_t)(emit_off(&x->e) - x->b->code), .at = x->at[k]};
     x->held = x->share[k].held ? BIT_OF(SHARE_REG) : 0;
     x->map[k].share = xlat_share_note(x, k);
+    x->map[k].interp = x->how[k] == HOW_INTERP || x->how[k] == HOW_END;
     switch ((enum how)x->how[k]) {
     case HOW_PLAIN: xlat_plain(x, i, k); break;
     case HOW_LEA: xlat_lea(x, i, k); break;

@@ -308,6 +308,12 @@ void interp_execute(struct vcpu *v)
     execute(v);
 }
 
+const struct insn *interp_peek(struct vcpu *v)
+{
+    v->insn_rip = v->rip;
+    return fetch(v);
+}
+
 enum cpu_stop interp_step_slow(struct vcpu *v)
 {
     return step_slow(v);

@@ -25,6 +25,7 @@ static inline void insn_retire_iteration(struct vcpu *v)
 
 /* For the translator's loop: one instruction, and the slow lane before one. */
 void interp_execute(struct vcpu *v);
+const struct insn *interp_peek(struct vcpu *v); /* the instruction at rip; raises the faults of its fetch */
 enum cpu_stop interp_step_slow(struct vcpu *v);
 
 /* Replaces i->exec of a freshly decoded instruction by a function made for its operands, where there is one (hot.c). Also takes out

@@ -8,6 +8,7 @@
  * whoever changes one of them flushes.
  */
 #include "softkvm/vm.h"
+#include "softkvm/x86/bt_check.h"
 #include "softkvm/x86/debug.h"
 #include "softkvm/x86/mem.h"
 #include "softkvm/x86/walk.h"
@@ -116,7 +117,7 @@ static void allowed(struct vcpu *v, enum mmu_index idx, enum mem_access acc, con
     ok[MEM_R] = acc == MEM_R || (acc == MEM_W && !permit(v, w, &(struct permit_ctx){MEM_R, idx}));
     ok[MEM_W] = acc == MEM_W || (acc == MEM_R && w->dirty && !(slot->flags & KVM_MEM_READONLY) && !slot->dirty &&
                                  !permit(v, w, &(struct permit_ctx){MEM_W, idx}));
-    ok[MEM_W] &= !bt_is_code(v, w->gpa);
+    ok[MEM_W] &= !bt_is_code(v, w->gpa) && !v->bt.check;
 }
 
 /* For the translator's tables. */
@@ -182,13 +183,20 @@ static struct target translate(struct vcpu *v, uint64_t la, enum mem_access acc,
     if (!walk_page(v, la, acc == MEM_W, true, permit, &ctx, &w))
         page_fault(v, la, w.error, acc, idx);
     struct memslot *slot = vm_slot(v->vm, w.gpa);
-    if (!slot || (acc == MEM_W && (slot->flags & KVM_MEM_READONLY)))
+    bool showing = unlikely(bt_check_showing(v)), ram = slot && !(acc == MEM_W && (slot->flags & KVM_MEM_READONLY));
+    if (showing && (!ram || v->watch_active))
+        bt_check_cut(v);
+    if (!ram)
         return (struct target){.gpa = w.gpa};
     uint8_t *host = slot->hva + (w.gpa - slot->gpa);
     if (acc == MEM_W)
         memslot_mark_dirty(slot, w.gpa);
     if (idx != MMU_USER_AC && (acc == MEM_X || !v->watch_active))
         fill(v, la, idx, acc, &w, slot, host);
+    if (showing)
+        bt_check_filled(v);
+    if (showing && acc == MEM_W)
+        return (struct target){.host = bt_check_page(v, idx, la, host), .gpa = w.gpa};
     return (struct target){host, w.gpa, acc == MEM_W && bt_is_code(v, w.gpa)};
 }
 
