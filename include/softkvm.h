@@ -9,6 +9,8 @@
  * Differences from the kernel, all of them:
  * - KVM_RUN returns with EINTR for a signal only if its handler sets kvm_run->immediate_exit, or if the signal is blocked in the thread
  *   and let through by KVM_SET_SIGNAL_MASK (it then stays pending, as with the kernel). An empty handler does not end a running KVM_RUN.
+ * - Signal handlers that may run in a thread within KVM_RUN need SA_ONSTACK: the stack pointer may hold the guest's. KVM_RUN gives the thread an
+ *   alternate stack if it has none. Without it the signal is lost, or the process ends.
  * - Between KVM_EXIT_IO or KVM_EXIT_MMIO and the next KVM_RUN, KVM_SET_REGS with another rip (or KVM_SET_SREGS with another CS base) makes the
  *   vCPU forget the access. With the same rip the instruction is executed with the new registers; the answer counts if the same access comes of it.
  * - The VM's one ring of coalesced writes is in the mapping of the vCPU that was created first; the ring page of the others stays empty.

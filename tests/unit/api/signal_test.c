@@ -24,7 +24,7 @@ static void on_kick(int sig)
 
 static void catch(int sig, int flags)
 {
-    struct sigaction sa = {.sa_handler = on_kick, .sa_flags = flags};
+    struct sigaction sa = {.sa_handler = on_kick, .sa_flags = flags | SA_ONSTACK}; /* softkvm.h */
     sigaction(sig, &sa, NULL);
     sigset_t s;
     sigemptyset(&s);
