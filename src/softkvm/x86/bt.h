@@ -8,7 +8,7 @@
  *   to struct vcpu: `gs:[offset]` reaches everything else. The host's DF, TF and AC are clear; the guest's are in v->rflags.
  * - v->gpr[] are the registers' homes. Inside a block a register may be displaced: its value is in its home, the host register is scratch.
  *   At block boundaries BT_SPARE (the two that compilers use least) are displaced and no others, so code between boundaries has two scratch
- *   registers for nothing. Exits go through a stub that restores this, so the state that an exit shows is exact, but for arithmetic flags that no
+ *   registers for nothing; one of them may hold a distance from linear to host addresses that several instructions use (bt_share.c). Exits go through a stub that restores this, so the state that an exit shows is exact, but for arithmetic flags that no
  *   instruction can read any more.
  * - Whatever the translator does not do itself (faults, MMIO, TLB misses, rare system instructions) is one instruction of the interpreter:
  *   the code calls bt_step() with the instruction's number, and goes on where that says, behind the instruction or in another block.
