@@ -39,7 +39,7 @@ check-compat:
 	@tools/check.sh --suite compat
 
 bench: all
-	@tools/deps.sh build demo test
+	@tools/deps.sh build demo test bench
 	@tools/bench.sh
 
 # Power cuts on qcow2 images, without end.

@@ -9,9 +9,10 @@ packages() {
     build) echo gcc libc6-dev make meson ninja-build pkg-config libslirp-dev liburing-dev libxml2-dev zlib1g-dev libzstd-dev ;;
     demo) echo busybox-static cpio gzip xz-utils kmod ;;
     test) echo libzydis-dev libzycore-dev clang acpica-tools qemu-system-x86 qemu-utils binutils python3 wget ;;
+    bench) echo lua5.4 sqlite3 ;;
     kvm) echo qemu-system-x86 cpio gzip xz-utils kmod ;;
     fuzz) echo clang libclang-rt-14-dev ;;
-    *) echo "deps.sh: no such group: $1; groups are build, demo, test, kvm, fuzz" >&2; exit 1 ;;
+    *) echo "deps.sh: no such group: $1; groups are build, demo, test, bench, kvm, fuzz" >&2; exit 1 ;;
     esac
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * stress [ROUNDS]: runs inside a guest, linked statically. Two threads hammer what an SMP virtual CPU gets wrong first; each part checks
- * its own result, and the program prints "stress: PART ok" for each and "stress: all ok" at the end. Any other end is a failure.
+ * stress [ROUNDS [SECONDS]]: runs inside a guest, linked statically. Two threads hammer what an SMP virtual CPU gets wrong first; each part checks
+ * its own result, and the program prints "stress: PART ok" for each and "stress: all ok" at the end. Any other end is a failure. With SECONDS it goes
+ * round all parts until these are over.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -16,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define THREADS 2
@@ -91,6 +93,8 @@ static void *atomics_thread(void *arg)
 static void part_atomics(void)
 {
     uint64_t n = (uint64_t)rounds * 20 * THREADS, across;
+    memset(&at, 0, sizeof at);
+    memset(split_area, 0, sizeof split_area);
     run_threads(atomics_thread);
     memcpy(&across, split_area + 60, 8);
     expect("atomics", "lock add", at.add, n);
@@ -127,6 +131,8 @@ static void *spin_thread(void *arg)
 static void part_ipi(void)
 {
     pthread_t th;
+    signals = 0;
+    ipi_stop = false;
     signal(SIGUSR1, on_signal);
     pthread_create(&th, NULL, spin_thread, NULL);
     syscall(SYS_membarrier, 1 << 4 /* REGISTER_PRIVATE_EXPEDITED */, 0, 0);
@@ -175,6 +181,7 @@ static void part_shootdown(void)
     struct sigaction sa = {.sa_sigaction = on_segv, .sa_flags = SA_SIGINFO}, old;
     shoot = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     sigaction(SIGSEGV, &sa, &old);
+    shoot_stop = false;
     pthread_t th;
     pthread_create(&th, NULL, writer_thread, NULL);
     for (unsigned i = 0; i < rounds; i++) {
@@ -193,6 +200,7 @@ static void part_shootdown(void)
     atomic_store(&shoot_stop, true);
     pthread_join(th, NULL);
     sigaction(SIGSEGV, &old, NULL);
+    munmap(shoot, PAGE);
 }
 
 /* ---- page tables: map, fill, move, unmap, fork with copy-on-write ---- */
@@ -279,6 +287,7 @@ static void part_code(void)
         expect("code", "constant patched in line", ((uint32_t(*)(void))(void *)(page + 256))(), i);
     }
     *(volatile uint32_t *)(code + 1) = 0;
+    code_version = 0;
     pthread_t th;
     pthread_create(&th, NULL, patch_thread, NULL);
     for (uint32_t got = 0, low = 0; got < rounds; low = got) {
@@ -314,21 +323,129 @@ static void part_fpu(void)
     run_threads(fpu_thread);
 }
 
+/* ---- JIT: functions are made, run, and made anew in the same place, while another thread does the same beside it ---- */
+
+enum { JIT_OPS = 40, JIT_FUNCTIONS = 8 };
+
+static uint64_t next_random(uint64_t *seed)
+{
+    *seed = *seed * 6364136223846793005ull + 1442695040888963407ull;
+    return *seed >> 33;
+}
+
+/* Emits JIT_OPS operations on rax, which begins as rdi; returns what they make of `x`. */
+static uint64_t jit_make(uint8_t *p, uint64_t *seed, uint64_t x)
+{
+    memcpy(p, "\x48\x89\xf8", 3); /* mov rax, rdi */
+    p += 3;
+    for (unsigned n = 0; n < JIT_OPS; n++) {
+        uint32_t imm = (uint32_t)next_random(seed) & 0x7fffffff;
+        unsigned shift = imm % 63 + 1;
+        switch (next_random(seed) % 4) {
+        case 0: /* add rax, imm32 */
+            memcpy(p, "\x48\x05", 2);
+            memcpy(p + 2, &imm, 4);
+            p += 6;
+            x += imm;
+            break;
+        case 1: /* xor rax, imm32 */
+            memcpy(p, "\x48\x35", 2);
+            memcpy(p + 2, &imm, 4);
+            p += 6;
+            x ^= imm;
+            break;
+        case 2: /* rol rax, imm8 */
+            memcpy(p, (uint8_t[]){0x48, 0xc1, 0xc0, (uint8_t)shift}, 4);
+            p += 4;
+            x = x << shift | x >> (64 - shift);
+            break;
+        default: /* test al, 1; jz +3; inc rax */
+            memcpy(p, "\xa8\x01\x74\x03\x48\xff\xc0", 7);
+            p += 7;
+            x += x & 1;
+            break;
+        }
+    }
+    *p = 0xc3;
+    return x;
+}
+
+static void *jit_thread(void *arg)
+{
+    uint64_t seed = (uintptr_t)arg * 104729 + 7;
+    for (unsigned r = 0; r < 1 + rounds / 20; r++) {
+        uint8_t *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (page == MAP_FAILED)
+            bad("jit", "mmap's errno", (unsigned)errno, 0);
+        for (unsigned n = 0; n < 4 * JIT_FUNCTIONS; n++) {
+            uint8_t *p = page + n % JIT_FUNCTIONS * (PAGE / JIT_FUNCTIONS);
+            uint64_t x = next_random(&seed), want = jit_make(p, &seed, x);
+            for (unsigned k = 0; k < 3; k++)
+                expect("jit", "result", ((uint64_t(*)(uint64_t))(void *)p)(x), want);
+        }
+        munmap(page, PAGE);
+    }
+    return NULL;
+}
+
+static void part_jit(void)
+{
+    run_threads(jit_thread);
+}
+
+/* ---- fork storms: many children at once, each with a sum over memory that it shares by copy-on-write and changes ---- */
+
+enum { STORM = 12, STORM_WORDS = 32 * PAGE / 8 };
+
+static uint8_t storm_child(uint64_t *words, unsigned n)
+{
+    uint64_t sum = 0;
+    for (unsigned k = 0; k < STORM_WORDS; k++)
+        sum = (sum << 1 | sum >> 63) + (words[k] += n);
+    return (uint8_t)(sum ^ sum >> 32 ^ sum >> 48 ^ sum >> 56);
+}
+
+static void part_forks(void)
+{
+    static uint64_t words[STORM_WORDS], copy[STORM_WORDS];
+    pid_t pids[STORM];
+    for (unsigned k = 0; k < STORM_WORDS; k++)
+        words[k] = k * 0x9e3779b97f4a7c15ull;
+    for (unsigned r = 0; r < 1 + rounds / 50; r++) {
+        for (unsigned n = 0; n < STORM; n++) {
+            pids[n] = fork();
+            if (pids[n] < 0)
+                bad("forks", "fork's errno", (unsigned)errno, 0);
+            if (pids[n] == 0)
+                _exit(storm_child(words, n));
+        }
+        for (unsigned n = 0; n < STORM; n++) {
+            int status = -1;
+            waitpid(pids[n], &status, 0);
+            memcpy(copy, words, sizeof copy);
+            expect("forks", "a child's sum", (unsigned)status, (unsigned)storm_child(copy, n) << 8);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*run)(void);
     } parts[] = {
-        {"atomics", part_atomics}, {"ipi", part_ipi}, {"shootdown", part_shootdown}, {"pages", part_pages}, {"code", part_code}, {"fpu", part_fpu},
+        {"atomics", part_atomics}, {"ipi", part_ipi}, {"shootdown", part_shootdown}, {"pages", part_pages}, {"code", part_code}, {"jit", part_jit}, {"forks", part_forks}, {"fpu", part_fpu},
     };
     if (argc > 1)
         rounds = (unsigned)atoi(argv[1]);
+    time_t end = argc > 2 ? time(NULL) + atoi(argv[2]) : 0;
     setvbuf(stdout, NULL, _IOLBF, 0);
-    for (unsigned i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        parts[i].run();
-        printf("stress: %s ok\n", parts[i].name);
-    }
+    do {
+        for (unsigned i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+            parts[i].run();
+            printf("stress: %s ok\n", parts[i].name);
+        }
+    } while (time(NULL) < end);
     printf("stress: all ok\n");
     return 0;
 }
