@@ -106,8 +106,16 @@ static bool only_harmless_in_user_mode(const struct isa_row *row)
     return (row->flags & ISA_PRIV) || row->op == OP_in || row->op == OP_out || row->op == OP_ins || row->op == OP_outs;
 }
 
+/* XSTATE_BV may tell initial values for in use or not, and a signal to the host's process changes that: SDM vol. 1, 13.6. */
+static bool shows_in_use(const struct isa_row *row)
+{
+    return row->op == OP_xsave || row->op == OP_xsavec || row->op == OP_xsaveopt;
+}
+
 static bool wanted(const struct isa_row *row, unsigned mode)
 {
+    if (shows_in_use(row))
+        return false;
     if (mode == CODE64 && only_harmless_in_user_mode(row))
         return false;
     return !not_covered(row) && host_has_feature(row->feature) &&
