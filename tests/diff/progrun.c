@@ -12,6 +12,7 @@
 #include "guest.h"
 #include "program.h"
 #include "softkvm/vm.h"
+#include "softkvm/x86/bt_priv.h"
 #include "softkvm/x86/debug.h"
 #include "softkvm/x86/mem.h"
 
@@ -70,6 +71,7 @@ int progrun_init(void)
         err = bt_thread_init();
     if (err || !guest_vm.bt)
         return -1;
+    guest_vm.bt->warm_up = 0; /* each program runs once */
     bt_cpu_init(v);
     if (!v->bt.on)
         return -1;

@@ -12,6 +12,7 @@
 #include "softkvm/x86/bt_check.h"
 #include "softkvm/x86/bt_priv.h"
 
+#define DEFAULT_WARM_UP 4 /* docs/softkvm.md has the figures */
 #define DEFAULT_CACHE (64 * MIB)
 #define HWCAP2_FSGS 2
 
@@ -95,6 +96,8 @@ int bt_create(struct softkvm_vm *vm)
     }
     const char *check = getenv("SOFTKVM_CHECK");
     bt->check = check ? (unsigned)strtoul(check, NULL, 10) : 0;
+    const char *warm_up = getenv("SOFTKVM_WARM_UP");
+    bt->warm_up = bt->check ? 0 : warm_up ? (unsigned)MIN(strtoul(warm_up, NULL, 10), 200ul) : DEFAULT_WARM_UP;
     bt_emit_thunks(bt);
     return 0;
 }

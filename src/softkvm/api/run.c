@@ -243,11 +243,17 @@ static enum cpu_stop deliver_accepted(struct vcpu *v)
     return open || e->irq_soft || v->api->delivering ? deliver_interrupt(v) : STOP_NONE;
 }
 
+/* Its word is the one that sleepers wait on (wait.c), so others write beside it. */
+static bool window_wanted(const struct vcpu *v)
+{
+    return __atomic_load_n(&v->run->request_interrupt_window, __ATOMIC_RELAXED);
+}
+
 /* Is there something that will be delivered, or told, as soon as a window opens? */
 static bool something_waits(struct vcpu *v)
 {
     const struct pending_events *e = &v->ev;
-    return e->exc_pending || e->nmi_injected || e->nmi_pending || v->api->ext_vector >= 0 || v->run->request_interrupt_window ||
+    return e->exc_pending || e->nmi_injected || e->nmi_pending || v->api->ext_vector >= 0 || window_wanted(v) ||
            has_interrupt(v);
 }
 
@@ -318,7 +324,7 @@ static bool exit_between(struct vcpu *v)
         run->eoi.vector = (uint8_t)vector;
         return true;
     }
-    if (run->request_interrupt_window && !pic_in_kernel(v) && ready_for_injection(v)) {
+    if (window_wanted(v) && !pic_in_kernel(v) && ready_for_injection(v)) {
         run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
         return true;
     }

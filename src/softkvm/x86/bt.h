@@ -145,6 +145,7 @@ struct bt_cpu {
     struct bt_space space[BT_SPACES];
     struct bt_xpage xpage[BT_RINGS][BT_XPAGES];
     struct bt_jumps jump[BT_RINGS];
+    bool cold;                    /* what comes next is not worth a translation yet */
     struct bt_check *check;       /* lock-step with the interpreter (bt_check.h), NULL without */
     struct { uint64_t lookups, links, interps, translated, invalidated, flushes, polls, evictions, translating /* TSC */; } stats;
 };

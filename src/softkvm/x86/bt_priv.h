@@ -17,6 +17,7 @@
 #define BT_MIN_BLOCK  64   /* bytes of host code that one takes at least, on the average */
 #define BT_MAX_PAGES  (1u << 16)
 #define BT_HASH_BITS  16
+#define BT_WARMTH     (1u << 18)
 
 struct bt_block;
 struct xlat;
@@ -99,6 +100,8 @@ struct bt {
     _Atomic uint64_t *code_pages; /* a bit for each guest-physical page below BT_GPA_MAX */
     _Atomic uint64_t *protected;  /* the same of those that nobody has write entries for any more */
     _Atomic uint32_t lock;
+    unsigned warm_up;    /* times that code is interpreted before it is translated */
+    uint8_t warmth[BT_WARMTH]; /* how often blocks were wanted that are not there, by hash of place and mode; read and written without a lock */
     unsigned check;      /* SOFTKVM_CHECK: vCPUs check (bt_check.h), 0 they do not */
     struct xlat *work;   /* of the translation under way */
     uint32_t nblocks;    /* number of the next one */

@@ -140,6 +140,17 @@ static const uint8_t *next_page(struct vcpu *v, uint64_t rip)
     return x ? x->host : NULL;
 }
 
+/* Most code of a boot or of a large program runs once or twice: a translation costs as much as interpreting it some hundred times. */
+static bool is_cold(struct bt *bt, uint64_t gpa, uint32_t key)
+{
+    uint8_t *n = &bt->warmth[(gpa * 0x9e3779b97f4a7c15ull + (key & ~(uint32_t)BT_KEY_SINGLE)) >> 40 & (BT_WARMTH - 1)];
+    uint8_t times = __atomic_load_n(n, __ATOMIC_RELAXED);
+    if (times >= bt->warm_up)
+        return false;
+    __atomic_store_n(n, (uint8_t)(times + 1), __ATOMIC_RELAXED);
+    return true;
+}
+
 static struct bt_block *make_block(struct vcpu *v, uint64_t rip, uint64_t gpa, uint32_t key)
 {
     struct bt *bt = v->vm->bt;
@@ -180,6 +191,9 @@ static struct bt_block *find(struct vcpu *v, uint64_t rip, uint32_t key)
     if (!x || x->gpa >= BT_GPA_MAX)
         return NULL;
     uint64_t gpa = x->gpa | (rip & (PAGE_SIZE - 1));
+    v->bt.cold = is_cold(bt, gpa, key); /* then there is no block, and no need to look for it */
+    if (v->bt.cold)
+        return NULL;
     struct bt_block *b = bt_hash_find(bt, gpa, key);
     return b ? b : make_block(v, rip, gpa, key);
 }
@@ -312,7 +326,7 @@ static const uint8_t *follow_link(struct vcpu *v, uint32_t at)
     v->bt.stats.links++;
     bool single = from->links[at & 0xff].single;
     const uint8_t *host = single ? find_single(v, &to) : find_jump(v, &to);
-    if (!host && single && generation == bt->generation)
+    if (!host && single && generation == bt->generation && !v->bt.cold)
         interp_execute(v); /* a block made anew would come here again */
     if (!host || generation != bt->generation)
         return host;
@@ -345,6 +359,19 @@ static void check_target(struct vcpu *v)
         cpu_gp(v, 0);
 }
 
+/* Interprets what find() has found to be cold, up to a branch. */
+static void run_cold(struct vcpu *v)
+{
+    v->bt.cold = false;
+    for (unsigned n = 0; n < BT_MAX_INSNS; n++) {
+        uint64_t from = v->rip;
+        interp_execute(v);
+        v->insn_rip = v->rip;
+        if (cpu_interrupted(v) || v->rip - from > INSN_MAX_LEN || ((v->rip ^ from) & PAGE_MASK) || (v->rflags & FL_RF) || !bt_usable(v))
+            return;
+    }
+}
+
 int bt_loop(struct vcpu *v)
 {
     struct bt_block *b;
@@ -356,6 +383,11 @@ int bt_loop(struct vcpu *v)
             continue;
         }
         v->insn_rip = v->rip;
+        if (v->bt.cold) {
+            v->rflags &= ~FL_RF;
+            run_cold(v);
+            continue;
+        }
         const uint8_t *host = NULL;
         if (likely(bt_usable(v))) {
             check_target(v);
@@ -364,7 +396,8 @@ int bt_loop(struct vcpu *v)
             v->rflags &= ~FL_RF; /* it has no effect while REQ_STEP is clear but to be seen, and the next instruction clears it */
         }
         if (!host) {
-            interp_execute(v);
+            if (!v->bt.cold)
+                interp_execute(v);
             continue;
         }
         if (unlikely(v->bt.check)) {

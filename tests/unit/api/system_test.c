@@ -271,6 +271,8 @@ static int64_t figure(int fd, const char *name)
 
 static void statistics(void)
 {
+    const char *engine = getenv("SOFTKVM_ENGINE");
+    bool translates = engine && strcmp(engine, "bt") == 0;
     struct guest *g = guest_new(1, GUEST_CPUID);
     CHECK_EQ(OK(g->sys, KVM_CHECK_EXTENSION, KVM_CAP_BINARY_STATS_FD), 1);
     int vm = OK(g->vm, KVM_GET_STATS_FD, 0), vcpu = OK(g->vcpu[0], KVM_GET_STATS_FD, 0), again = OK(g->vcpu[0], KVM_GET_STATS_FD, 0);
@@ -288,7 +290,8 @@ static void statistics(void)
         CHECK_EQ(figure(again, "io_exits"), 100);
         CHECK_EQ(figure(vcpu, "mmio_exits"), 0);
         CHECK(figure(vm, "bt_blocks") >= 0);
-        CHECK_EQ(figure(vcpu, "bt_translations") > 0, figure(vm, "bt_code_bytes") > 0);
+        CHECK(figure(vcpu, "bt_translations") == 0 || figure(vm, "bt_code_bytes") > 0);
+        CHECK(figure(vcpu, "bt_translations") > 0 || !translates);
     }
     CHECK_EQ(figure(vcpu, "nonsense"), -1);
     CHECK_EQ(write(vcpu, id, 1), -1);
