@@ -83,6 +83,8 @@ int progwatch_start(void (*every_second)(void)); /* called from a signal handler
 int progrun_init(void); /* 0 or an error: no translator here */
 /* Runs the program; leaves memory as it is then. False: it does not end. */
 bool progrun(const struct program *p, bool translate, struct outcome *o);
+/* From now on the translator takes no flags for dead, or does so again; what it has translated is thrown away. */
+void progrun_exact_flags(bool exact);
 #define PROG_KERNEL_SIZE 0x10000u
 extern uint8_t *prog_kernel; /* the guest kernel's memory */
 /* Of the kernel's memory, what a run may leave differently: the stack of the exceptions. */

@@ -88,6 +88,13 @@ int progrun_init(void)
     return progwatch_start(on_tick);
 }
 
+void progrun_exact_flags(bool exact)
+{
+    guest_vm.bt->exact_flags = exact;
+    for (unsigned n = 0; n < guest_vm.bt->npieces; n++)
+        bt_evict(guest_vcpu);
+}
+
 static void restore_memory(const struct program *p)
 {
     static const uint8_t syscall_stub[] = {0x4a, 0x8d, 0x0c, 0x11, 0xff, 0xe1};

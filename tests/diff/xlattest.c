@@ -163,7 +163,7 @@ static void report(const struct program *p, const struct outcome *interp, const 
 /* ---- all ---- */
 
 static struct {
-    uint64_t programs, insns, stops, endless, unsteady, different;
+    uint64_t programs, insns, stops, endless, unsteady, flags, different;
 } total;
 
 /* A program that shows the time (a trap right behind RDTSC, say) does not even equal itself. */
@@ -172,6 +172,18 @@ static bool steady(const struct program *p, const struct outcome *before, const 
     static struct outcome o;
     progrun(p, false, &o);
     return first_difference(before, &o) < 0 && same_memory(m);
+}
+
+/* A store may turn an instruction further on in its block into one that reads flags, which the translator had taken for dead: docs/softkvm.md, "Two
+ * engines". Is that all there is to it? */
+static bool by_dead_flags(const struct program *p, const struct outcome *interp, const struct memory *m)
+{
+    static struct outcome o;
+    progrun_exact_flags(true);
+    progrun(p, true, &o);
+    bool same = first_difference(interp, &o) < 0 && same_memory(m);
+    progrun_exact_flags(false);
+    return same;
 }
 
 static void test_program(const struct program *p, unsigned max_reports)
@@ -196,6 +208,10 @@ static void test_program(const struct program *p, unsigned max_reports)
             total.unsteady++;
             break;
         }
+        if (by_dead_flags(p, &interp, &m)) {
+            total.flags++;
+            break;
+        }
         restore_memory(&wrong);
         if (total.different++ < max_reports)
             report(p, &interp, &bt, &m, again);
@@ -213,9 +229,9 @@ static bool run_all(uint64_t count, unsigned max_reports)
         test_program(&p, max_reports);
     }
     printf("xlattest: %" PRIu64 " programs executed %" PRIu64 " instructions, %" PRIu64 " stops, %" PRIu64 " endless, %" PRIu64
-           " unsteady, %" PRIu64 " different\n",
-           total.programs, total.insns, total.stops, total.endless, total.unsteady, total.different);
-    return !total.different && total.endless < total.programs / 8 && total.unsteady <= total.programs / 1000;
+           " unsteady, %" PRIu64 " by dead flags, %" PRIu64 " different\n",
+           total.programs, total.insns, total.stops, total.endless, total.unsteady, total.flags, total.different);
+    return !total.different && total.flags <= 1 + total.programs / 50000 && total.endless < total.programs / 8 && total.unsteady <= total.programs / 1000;
 }
 
 int main(int argc, char **argv)

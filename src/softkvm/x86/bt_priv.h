@@ -100,6 +100,7 @@ struct bt {
     _Atomic uint64_t *code_pages; /* a bit for each guest-physical page below BT_GPA_MAX */
     _Atomic uint64_t *protected;  /* the same of those that nobody has write entries for any more */
     _Atomic uint32_t lock;
+    bool exact_flags;    /* for tests: no flags are taken for dead (docs/softkvm.md) */
     unsigned warm_up;    /* times that code is interpreted before it is translated */
     uint8_t warmth[BT_WARMTH]; /* how often blocks were wanted that are not there, by hash of place and mode; read and written without a lock */
     unsigned check;      /* SOFTKVM_CHECK: vCPUs check (bt_check.h), 0 they do not */

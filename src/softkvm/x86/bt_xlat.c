@@ -241,13 +241,13 @@ static void flags_liveness(struct xlat *x)
         const struct insn *i = &x->insns[k];
         enum how h = (enum how)x->how[k];
         if (i->op == OP_sysret || (i->op == OP_iret && !(x->key & BT_KEY_LEGACY)) || i->op == OP_popf) /* IRET to another task saves them */
-            live = false;
+            live = x->bt->exact_flags;
         else if (h == HOW_INTERP || h == HOW_JCC || h == HOW_SYSCALL || h == HOW_END || (h == HOW_SYS && i->op == OP_pushf))
             live = true;
         else if (h == HOW_PLAIN && (i->desc->flags & ISA_RFLAGS))
             live = true;
         else if (h == HOW_PLAIN && (xlat_traits(i) & T_KILLS))
-            live = false;
+            live = x->bt->exact_flags;
         last = last && leaves_flags(i, h);
         x->flags_live[k] = live;
         x->flags_last[k] = live && last;
