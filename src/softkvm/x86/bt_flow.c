@@ -316,7 +316,8 @@ static bool three_left(unsigned set)
 
 /*
  * How many pushes, or pops, from k on can share one check, and which registers they have. Three registers stay for the check; rsp
- * as an operand changes within the run, so it is alone. Such a run may itself be a part of those that bt_share.c plans.
+ * as an operand changes within the run, so it is alone. Such a run may itself be a part of those that bt_share.c plans. A block that shares nothing
+ * has no runs: it is where a stack that crosses a page goes on, and the interpreter would execute the whole run each time.
  */
 static unsigned stack_run(const struct xlat *x, unsigned k, unsigned *regs)
 {
@@ -330,7 +331,7 @@ static unsigned stack_run(const struct xlat *x, unsigned k, unsigned *regs)
         if (n && (o->kind == OPK_MEM || (with & BIT_OF(RSP)) || !three_left(SCRATCHABLE & ~with)))
             break;
         *regs = with;
-        if (with & BIT_OF(RSP))
+        if ((with & BIT_OF(RSP)) || (x->key & BT_KEY_SINGLE))
             return 1;
     }
     return n;
