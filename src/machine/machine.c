@@ -120,6 +120,8 @@ static int make_char(struct machine *m, unsigned index, struct error *err)
         return debugcon_create(&m->board.bus, c->iobase, &chr, &m->debugcon, err);
     case DOMAIN_CHAR_VIRTIO:
         return vconsole_create(m->pci, &(struct vconsole_config){PCI_SLOT_AUTO, chr}, &m->vconsole, err);
+    case DOMAIN_CHAR_KINDS:
+        break;
     }
     return 0;
 }

@@ -8,6 +8,9 @@
  *     <lodge:accel mode='auto'/>            child of <domain>: choose KVM or softkvm by what the host has
  *     <lodge:debug-exit iobase='0xf4'/>     child of <devices>: the isa-debug-exit port of test kernels
  *
+ * Each part of the domain (disks, interfaces, clock, …) is a file here: its elements as a table, how it is checked, written and
+ * freed (part.h). struct domain holds what the parts parse.
+ *
  * Invariants
  * - All strings and arrays are owned by the domain; domain_free() releases them.
  * - A domain that came out of domain_parse() or passed domain_check() is complete: it has a name, memory, CPUs and a kernel, and
@@ -22,18 +25,20 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "model/char.h"
+#include "model/disk.h"
+#include "model/iface.h"
 
-#define DOMAIN_NS            "urn:lodge:domain:1"
-#define DOMAIN_XML_MAX       (1u << 20) /* bytes of XML that are read at all */
-#define DOMAIN_MAX_VCPUS     1024u
-#define DOMAIN_MAX_DISKS     16u
-#define DOMAIN_MAX_IFACES    8u
-#define DOMAIN_MAX_CHARS     4u
-#define DOMAIN_MIN_MEMORY    (4ull << 20) /* bytes */
-#define DOMAIN_MAX_MEMORY    (4ull << 40) /* bytes */
-#define DOMAIN_MAX_CMDLINE   65536u       /* bytes; a kernel's own limit is checked when it is loaded */
-#define DOMAIN_DEBUGCON_PORT 0xe9
-#define DOMAIN_DEBUG_EXIT    0xf4
+#define DOMAIN_NS          "urn:lodge:domain:1"
+#define DOMAIN_XML_MAX     (1u << 20) /* bytes of XML that are read at all */
+#define DOMAIN_MAX_VCPUS   1024u
+#define DOMAIN_MAX_DISKS   16u
+#define DOMAIN_MAX_IFACES  8u
+#define DOMAIN_MAX_CHARS   4u
+#define DOMAIN_MIN_MEMORY  (4ull << 20) /* bytes */
+#define DOMAIN_MAX_MEMORY  (4ull << 40) /* bytes */
+#define DOMAIN_MAX_CMDLINE 65536u       /* bytes; a kernel's own limit is checked when it is loaded */
+#define DOMAIN_DEBUG_EXIT  0xf4
 
 enum domain_accel { DOMAIN_ACCEL_AUTO, DOMAIN_ACCEL_KVM, DOMAIN_ACCEL_SOFTKVM };
 
@@ -46,36 +51,12 @@ struct domain_os {
     char *cmdline; /* NULL for none */
 };
 
-enum disk_format { DISK_RAW, DISK_QCOW2, DISK_FORMATS };
-extern const char *const disk_format_names[DISK_FORMATS]; /* libvirt's, and the block layer's */
-
-struct domain_disk {
-    enum disk_format format;
-    char *file;
-    char target[8]; /* "vda" */
-    bool readonly;
-};
-
-/* A network interface on the user-mode network. */
-struct domain_iface {
-    uint8_t mac[6];
-};
-
-enum domain_char_kind { DOMAIN_CHAR_SERIAL, DOMAIN_CHAR_VIRTIO, DOMAIN_CHAR_DEBUGCON };
-enum domain_char_backend { DOMAIN_CHAR_STDIO, DOMAIN_CHAR_FILE, DOMAIN_CHAR_NULL };
-
-struct domain_char {
-    enum domain_char_kind kind;
-    enum domain_char_backend backend;
-    char *path;      /* of DOMAIN_CHAR_FILE */
-    uint16_t iobase; /* of DOMAIN_CHAR_DEBUGCON */
-};
-
 struct domain {
     char *name, *title, *description;
     uint8_t uuid[16];
     bool has_uuid;
-    uint64_t memory; /* bytes, whole pages */
+    uint64_t memory;         /* bytes, whole pages */
+    uint64_t current_memory; /* bytes; 0 when not given */
     unsigned vcpus;
     enum domain_accel accel;
     struct domain_os os;

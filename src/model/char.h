@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* <serial>, <console>: where a guest's characters go. */
+#ifndef LODGE_MODEL_CHAR_H
+#define LODGE_MODEL_CHAR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define DOMAIN_DEBUGCON_PORT 0xe9
+
+enum domain_char_kind { DOMAIN_CHAR_SERIAL, DOMAIN_CHAR_VIRTIO, DOMAIN_CHAR_DEBUGCON, DOMAIN_CHAR_KINDS };
+enum domain_char_backend { DOMAIN_CHAR_STDIO, DOMAIN_CHAR_FILE, DOMAIN_CHAR_NULL };
+
+struct domain_char {
+    enum domain_char_kind kind;
+    enum domain_char_backend backend;
+    char *path;        /* of DOMAIN_CHAR_FILE */
+    uint16_t iobase;   /* of DOMAIN_CHAR_DEBUGCON */
+    bool from_console; /* while parsing: it came from <console> */
+};
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A part of the domain: the elements of one kind, below <domain> or below <devices>, and what belongs to them.
+ *
+ * To add one: a struct in struct domain (its own header, when it is more than a field), a file with its elements, a `struct
+ * domain_part`, and a line in parts.h at the place where libvirt prints the elements. Begin functions get the struct domain as
+ * object.
+ */
+#ifndef LODGE_MODEL_PART_H
+#define LODGE_MODEL_PART_H
+
+#include "model/domain.h"
+#include "model/xml.h"
+
+struct domain_part {
+    const struct xml_element *elements; /* children of <domain>, or NULL */
+    const struct xml_element *devices;  /* children of <devices>, or NULL */
+    /* Each may be NULL. */
+    void (*init)(struct domain *d);
+    void (*free)(struct domain *d);
+    /* Fills what was left open and refuses what cannot be; UUID and name are there. */
+    int (*check)(struct domain *d, struct error *err);
+    void (*write)(const struct domain *d, FILE *out);         /* indented by 2 */
+    void (*write_devices)(const struct domain *d, FILE *out); /* indented by 4; these parts stand together in parts.h */
+};
+
+#define PART(name) extern const struct domain_part name##_part;
+#include "model/parts.h"
+#undef PART
+
+/* Appends a zeroed element to an array of the domain's; NULL with err at `limit`, whose text is `what`. */
+void *domain_append(void *array, unsigned *count, size_t size, unsigned limit, const char *what, struct error *err);
+
+#endif

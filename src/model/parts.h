@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The parts of a domain, in the order in which libvirt prints their elements. Included with PART defined. */
+PART(basic)
+PART(memory)
+PART(vcpu)
+PART(os)
+PART(features)
+PART(clock)
+PART(lifecycle)
+PART(disk)
+PART(iface)
+PART(char)
+PART(rng)
+PART(panic)
+PART(debug_exit)
+PART(accel)

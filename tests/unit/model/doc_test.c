@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The XML parser: characters, namespaces, bounds. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "../devices/check.h"
+#include "model/xml.h"
+
+static struct xml_doc *parse(const char *xml)
+{
+    ERROR_SCOPED(err);
+    struct xml_doc *doc = xml_doc_parse(xml, strlen(xml), &err);
+    if (!doc)
+        fprintf(stderr, "%s: %s\n", xml, error_text(&err));
+    CHECK(doc);
+    return doc;
+}
+
+static void refuse(const char *xml, size_t len, const char *word)
+{
+    ERROR_SCOPED(err);
+    struct xml_doc *doc = xml_doc_parse(xml, len, &err);
+    if (doc || !strstr(error_text(&err), word)) {
+        fprintf(stderr, "%.200s: %s, not '%s'\n", xml, doc ? "accepted" : error_text(&err), word);
+        exit(1);
+    }
+}
+
+static void test_text(void)
+{
+    static const struct {
+        const char *xml, *text;
+    } rows[] = {
+        {"<a>x</a>", "x"},
+        {"<a> x y </a>", " x y "},
+        {"<a>&lt;&amp;&gt;&quot;&apos;</a>", "<&>\"'"},
+        {"<a>&#65;&#x42;&#x20AC;&#x1F600;</a>", "AB\xe2\x82\xac\xf0\x9f\x98\x80"},
+        {"<a>1<![CDATA[<&>]]>2</a>", "1<&>2"},
+        {"<a>1<!-- <b> -->2</a>", "12"},
+        {"<a>1<?pi x?>2</a>", "12"},
+        {"<a>a\r\nb\rc</a>", "a\nb\nc"},
+        {"\xef\xbb\xbf<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<!-- c --><a>\xc3\xa9</a>\n<!-- d -->\n", "\xc3\xa9"},
+        {"<a\n/>", ""},
+    };
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct xml_doc *doc = parse(rows[i].xml);
+        CHECK(strcmp(xml_doc_root(doc)->text, rows[i].text) == 0);
+        xml_doc_free(doc);
+    }
+}
+
+static void test_attributes(void)
+{
+    struct xml_doc *doc = parse("<a b='1 \"&lt;\"\n2' c = \"&#10;'\"><d/>\n <e f=''/></a>");
+    const struct xml_node *a = xml_doc_root(doc);
+    CHECK(strcmp(xml_attr(a, "b"), "1 \"<\" 2") == 0);
+    CHECK(strcmp(xml_attr(a, "c"), "\n'") == 0);
+    CHECK(strcmp(a->children->next->name, "e") == 0);
+    CHECK_EQ(a->children->next->line, 3);
+    CHECK(a->children->next->source_len == 9 && memcmp(a->children->next->source, "<e f=''/>", 9) == 0);
+    xml_doc_free(doc);
+}
+
+static void test_namespaces(void)
+{
+    struct xml_doc *doc = parse("<a xmlns:p='urn:p'><p:b/><c xmlns='urn:d'><d/><e xmlns=''/></c><f xmlns:q='urn:q' q:x='1'/></a>");
+    const struct xml_node *b = xml_doc_root(doc)->children, *c = b->next, *f = c->next;
+    CHECK(strcmp(b->ns, "urn:p") == 0 && strcmp(b->name, "b") == 0 && b->outer_prefix);
+    CHECK(strcmp(c->ns, "urn:d") == 0 && strcmp(c->children->ns, "urn:d") == 0 && !c->children->next->ns && !c->outer_prefix);
+    CHECK(!f->ns && !f->outer_prefix && strcmp(f->attrs->name, "q:x") == 0);
+    xml_doc_free(doc);
+}
+
+static void test_refusals(void)
+{
+    static const char *const rows[][2] = {
+        {"", "expected"},
+        {"x", "expected"},
+        {"<a>", "does not end"},
+        {"<a></b>", "not closed"},
+        {"<a></ab>", "not closed"},
+        {"<a/><b/>", "follows"},
+        {"<a b='1' b='2'/>", "twice"},
+        {"<a b=1/>", "quoted"},
+        {"<a b='<'/>", "'<'"},
+        {"<a b/>", "no value"},
+        {"<a b='1'c='2'/>", "does not end"},
+        {"<a>&#0;</a>", "not a character"},
+        {"<a>&#xD800;</a>", "not a character"},
+        {"<a>&#x110000;</a>", "not a character"},
+        {"<a>&#99999999999999999999;</a>", "not a character"},
+        {"<a>&x;</a>", "not defined"},
+        {"<a>&</a>", "not defined"},
+        {"<a>]]></a>", "]]>"},
+        {"<a><![CDATA[</a>", "CDATA"},
+        {"<a><!-- -- --></a>", "--"},
+        {"<a>\x01</a>", "UTF-8"},
+        {"<a>\xc0\x80</a>", "UTF-8"},
+        {"<a>\xed\xa0\x80</a>", "UTF-8"},
+        {"<a>\xff</a>", "UTF-8"},
+        {"<a>\xe2\x82</a>", "UTF-8"},
+        {"<p:a/>", "prefix"},
+        {"<a p:b='1'/>", "prefix"},
+        {"<?xml version='1.0' encoding='iso-8859-1'?><a/>", "encoding"},
+        {" <?xml version='1.0'?><a/>", "beginning"},
+        {"<!DOCTYPE a><a/>", "DOCTYPE"},
+        {"<a><!DOCTYPE a></a>", "DOCTYPE"},
+    };
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++)
+        refuse(rows[i][0], strlen(rows[i][0]), rows[i][1]);
+    refuse("<a>\0</a>", 8, "UTF-8");
+}
+
+/* `count` repetitions of `piece` between `head` and `tail`. */
+static void refuse_many(const char *head, const char *piece, unsigned count, const char *tail, const char *word)
+{
+    size_t len = strlen(head) + strlen(piece) * count + strlen(tail) + 1;
+    char *xml = malloc(len), *p = xml;
+    CHECK(xml);
+    p = stpcpy(p, head);
+    while (count--)
+        p = stpcpy(p, piece);
+    p = stpcpy(p, tail);
+    refuse(xml, (size_t)(p - xml), word);
+    free(xml);
+}
+
+static void test_bounds(void)
+{
+    refuse_many("", "<a>", 200000, "", "deeper");
+    refuse_many("<a>", "<b/>", 200000, "</a>", "more than");
+    refuse_many("<a ", "b='' ", 200000, "/>", "twice");
+    refuse_many("<a>", "x<!---->", 200000, "</a>", "pieces");
+    refuse_many("<a>", "\n<b/>\n", 70000, "</a>", "more than");
+    char attrs[8192] = "<a", *p = attrs + 2;
+    for (unsigned i = 0; i < 500; i++)
+        p += sprintf(p, " b%u=''", i);
+    strcpy(p, "/>");
+    refuse(attrs, strlen(attrs), "too many attributes");
+}
+
+int main(void)
+{
+    test_text();
+    test_attributes();
+    test_namespaces();
+    test_refusals();
+    test_bounds();
+    return 0;
+}
