@@ -9,8 +9,9 @@
  * full speed until code is next executed there. The kernel's stores to a program's code count for more, since they are the
  * beginning of another use of the page.
  *
- * A page that keeps losing what was just translated is interpreted for a while: that is cheaper for code which runs once or twice
- * between two stores, and soon over for code which runs more often.
+ * Most code of a boot or of a large program runs once or twice, and a translation costs as much as interpreting it some hundred times; so code
+ * is interpreted a few times first. What has been written over begins anew, and each time that a page loses blocks to a store its code has to run
+ * twice as often: code that is generated, run once and written over stays with the interpreter, in a page that is written at full speed.
  */
 #include "softkvm/x86/bt_priv.h"
 #include "softkvm/x86/mem.h"
@@ -18,8 +19,8 @@
 #define STORES_PER_BLOCK 4u /* slow stores that are worth a translation */
 #define KERNEL_STORES    8u /* what one by the kernel counts for */
 #define PATIENCE_MAX     10
-#define CHURN_MAX        16
-#define REFUSE_MAX       256
+#define CHURN_MAX        5
+#define WARMTH_MAX       255u
 
 bool bt_is_code(const struct vcpu *v, uint64_t gpa)
 {
@@ -78,15 +79,30 @@ static void unprotect(struct bt *bt, struct bt_page *p)
     atomic_fetch_and(&bt->code_pages[page / 64], ~BIT64(page % 64));
 }
 
-bool bt_page_churns(struct bt *bt, uint64_t gpa)
+static uint8_t *warmth_of(struct bt *bt, uint64_t gpa, uint32_t key)
 {
-    struct bt_page *p = bt_page_find(bt, gpa, false);
-    if (!p || p->churn < CHURN_MAX)
+    return &bt->warmth[(gpa * 0x9e3779b97f4a7c15ull + (key & ~(uint32_t)BT_KEY_SINGLE)) >> 40 & (BT_WARMTH - 1)];
+}
+
+static uint8_t *churn_of(struct bt *bt, uint64_t gpa)
+{
+    return &bt->churn[gpa / PAGE_SIZE % BT_CHURN];
+}
+
+bool bt_is_cold(struct bt *bt, uint64_t gpa, uint32_t key)
+{
+    uint8_t *n = warmth_of(bt, gpa, key);
+    unsigned times = __atomic_load_n(n, __ATOMIC_RELAXED), churn = __atomic_load_n(churn_of(bt, gpa), __ATOMIC_RELAXED);
+    if (times >= MIN(bt->warm_up << churn, WARMTH_MAX))
         return false;
-    if (++p->refused < REFUSE_MAX)
-        return true;
-    p->churn = p->refused = 0;
-    return false;
+    __atomic_store_n(n, (uint8_t)(times + 1), __ATOMIC_RELAXED);
+    return true;
+}
+
+static void note_churn(struct bt *bt, uint64_t gpa, bool more)
+{
+    uint8_t *n = churn_of(bt, gpa);
+    __atomic_store_n(n, (uint8_t)(more ? MIN(*n + 1, CHURN_MAX) : 0), __ATOMIC_RELAXED);
 }
 
 static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned n)
@@ -153,6 +169,7 @@ static void drop_blocks(struct vcpu *v, struct bt_page *p, bool all)
     for (struct bt_block *b = p->blocks; b; b = b->page_next)
         if (all || changed(b, host)) {
             bt_drop(bt, b);
+            __atomic_store_n(warmth_of(bt, b->gpa, b->key), 0, __ATOMIC_RELAXED);
             v->bt.stats.invalidated++;
         }
     filter(p);
@@ -174,18 +191,26 @@ void bt_page_verify(struct vcpu *v, uint64_t gpa, const uint8_t *host)
     if (same)
         return;
     vm_exclusive_begin(v);
-    if ((p = bt_page_find(bt, gpa, false)))
-        drop_blocks(v, p, true); /* one program's code has given way to another's */
+    if ((p = bt_page_find(bt, gpa, false))) { /* one program's code has given way to another's */
+        drop_blocks(v, p, true);
+        note_churn(bt, gpa, false);
+    }
     vm_exclusive_end(v);
 }
 
 enum effect { EFFECT_NONE, EFFECT_HIT, EFFECT_ALL };
 
+/* Does the kernel overwrite a program's code? */
+static bool is_reuse(const struct vcpu *v, const struct bt_page *p)
+{
+    return v->cpl != 3 && (p->blocks->key & BT_KEY_USER);
+}
+
 /* What is to become of the page behind a store to n bytes at gpa? With bt->lock held. */
 static enum effect effect_of(struct vcpu *v, struct bt_page *p, uint64_t gpa, unsigned n)
 {
     const uint8_t *host = page_host(v, gpa);
-    bool hit = false, kernel = v->cpl != 3 && (p->blocks->key & BT_KEY_USER);
+    bool hit = false, kernel = is_reuse(v, p);
     p->stores += kernel ? KERNEL_STORES : 1;
     if (p->chunks & bt_chunks(gpa, n))
         for (struct bt_block *b = p->blocks; b && !hit; b = b->page_next)
@@ -214,8 +239,9 @@ void bt_code_write(struct vcpu *v, uint64_t gpa, unsigned n)
     if (effect == EFFECT_NONE)
         return;
     vm_exclusive_begin(v);
-    if ((p = bt_page_find(bt, gpa, false))) {
-        p->churn += effect == EFFECT_HIT && p->churn < CHURN_MAX;
+    p = bt_page_find(bt, gpa, false);
+    if (p && p->blocks) {
+        note_churn(bt, gpa, p->hit && !is_reuse(v, p));
         drop_blocks(v, p, effect == EFFECT_ALL);
     }
     vm_exclusive_end(v);

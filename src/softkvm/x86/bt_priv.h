@@ -18,6 +18,7 @@
 #define BT_MAX_PAGES  (1u << 16)
 #define BT_HASH_BITS  16
 #define BT_WARMTH     (1u << 18)
+#define BT_CHURN      (1u << 12)
 
 struct bt_block;
 struct xlat;
@@ -72,8 +73,6 @@ struct bt_page {
     uint32_t stores; /* that came here since the page became code */
     uint8_t patience; /* doublings of the stores that it may see */
     bool hit;        /* one of them changed a block */
-    uint16_t churn;  /* how often it has lost blocks to a store of late */
-    uint16_t refused; /* instructions that were interpreted for that */
     struct bt_block *blocks;
     struct bt_page *hash_next;
 };
@@ -103,6 +102,7 @@ struct bt {
     bool exact_flags;    /* for tests: no flags are taken for dead (docs/softkvm.md) */
     unsigned warm_up;    /* times that code is interpreted before it is translated */
     uint8_t warmth[BT_WARMTH]; /* how often blocks were wanted that are not there, by hash of place and mode; read and written without a lock */
+    uint8_t churn[BT_CHURN]; /* by page: doublings of `warm_up` for having lost blocks to stores; the same */
     unsigned check;      /* SOFTKVM_CHECK: vCPUs check (bt_check.h), 0 they do not */
     struct xlat *work;   /* of the translation under way */
     uint32_t nblocks;    /* number of the next one */
@@ -177,8 +177,8 @@ void bt_page_verify(struct vcpu *v, uint64_t gpa, const uint8_t *host);
  * asks with bt->lock held whether it still has it. */
 void bt_page_protect(struct vcpu *v, uint64_t gpa);
 bool bt_page_protected(const struct vcpu *v, uint64_t gpa);
-/* Is the page's code so often written that it is better interpreted this time? With bt->lock held. */
-bool bt_page_churns(struct bt *bt, uint64_t gpa);
+/* Is what begins at gpa better interpreted this time? Counts the question. */
+bool bt_is_cold(struct bt *bt, uint64_t gpa, uint32_t key);
 
 /* ---- bt_run.c ---- */
 /* Called from translated code, the guest's state being in *v: interprets the instruction bt.exit_insn. Returns where to go on, NULL for bt_loop(). */

@@ -140,17 +140,6 @@ static const uint8_t *next_page(struct vcpu *v, uint64_t rip)
     return x ? x->host : NULL;
 }
 
-/* Most code of a boot or of a large program runs once or twice: a translation costs as much as interpreting it some hundred times. */
-static bool is_cold(struct bt *bt, uint64_t gpa, uint32_t key)
-{
-    uint8_t *n = &bt->warmth[(gpa * 0x9e3779b97f4a7c15ull + (key & ~(uint32_t)BT_KEY_SINGLE)) >> 40 & (BT_WARMTH - 1)];
-    uint8_t times = __atomic_load_n(n, __ATOMIC_RELAXED);
-    if (times >= bt->warm_up)
-        return false;
-    __atomic_store_n(n, (uint8_t)(times + 1), __ATOMIC_RELAXED);
-    return true;
-}
-
 static struct bt_block *make_block(struct vcpu *v, uint64_t rip, uint64_t gpa, uint32_t key)
 {
     struct bt *bt = v->vm->bt;
@@ -172,7 +161,7 @@ static struct bt_block *make_block(struct vcpu *v, uint64_t rip, uint64_t gpa, u
         b = bt_hash_find(bt, gpa, key);
         again = !b && !bt_page_protected(v, gpa); /* a store may just have found the page without blocks */
         uint64_t begin = __builtin_ia32_rdtsc();
-        if (!b && !again && !bt_page_churns(bt, gpa) && (b = bt_translate(bt, gpa, x->host + at, PAGE_SIZE - at, next, key))) {
+        if (!b && !again && (b = bt_translate(bt, gpa, x->host + at, PAGE_SIZE - at, next, key))) {
             v->bt.stats.translating += __builtin_ia32_rdtsc() - begin;
             bt_insert(bt, b);
             v->bt.stats.translated++;
@@ -191,7 +180,7 @@ static struct bt_block *find(struct vcpu *v, uint64_t rip, uint32_t key)
     if (!x || x->gpa >= BT_GPA_MAX)
         return NULL;
     uint64_t gpa = x->gpa | (rip & (PAGE_SIZE - 1));
-    v->bt.cold = is_cold(bt, gpa, key); /* then there is no block, and no need to look for it */
+    v->bt.cold = bt_is_cold(bt, gpa, key); /* then there is hardly a block: none is looked for */
     if (v->bt.cold)
         return NULL;
     struct bt_block *b = bt_hash_find(bt, gpa, key);
