@@ -58,7 +58,7 @@ static void halt_and_wake(void)
     CHECK(!runner_done(&r, 200));
     uint64_t used = cpu_ns() - before;
     msi(g, 0, 0x31);
-    CHECK(runner_done(&r, 2000));
+    CHECK(runner_ends(&r));
     CHECK_EQ(runner_join(&r), KVM_EXIT_IO);
     CHECK_EQ(guest_regs(g, 0).rbx, 1);
     CHECK(used < 100000000); /* what looking for the end of it costs */
@@ -78,7 +78,7 @@ static void nmi_wakes(void)
     CHECK(!runner_done(&r, 30));
     struct kvm_msi nmi = {.address_lo = 0xfee00000, .data = 0x400};
     OK(g->vm, KVM_SIGNAL_MSI, &nmi);
-    CHECK(runner_done(&r, 2000));
+    CHECK(runner_ends(&r));
     CHECK_EQ(runner_join(&r), KVM_EXIT_IO);
     CHECK_EQ(guest_regs(g, 0).rbx, 1);
 }
@@ -139,7 +139,7 @@ static void init_sipi(void)
     RUN(g, 0, KVM_EXIT_IO); /* INIT sent */
     CHECK(!runner_done(&ap, 30));
     RUN(g, 0, KVM_EXIT_IO); /* SIPI sent */
-    CHECK(runner_done(&ap, 2000));
+    CHECK(runner_ends(&ap));
     CHECK_EQ(runner_join(&ap), KVM_EXIT_IO);
     CHECK_EQ(g->run[1]->io.port, 0x30);
     CHECK_EQ(*(uint16_t *)(void *)((uint8_t *)g->run[1] + g->run[1]->io.data_offset), 0x400);

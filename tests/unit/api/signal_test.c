@@ -3,6 +3,7 @@
 #include "threads.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -54,7 +55,7 @@ static void kick(unsigned flags, const uint8_t *code, size_t n)
             usleep(100);
         usleep(i * 200); /* before, at, and in the midst of running or sleeping */
         send(&r, KICK);
-        CHECK(runner_done(&r, 2000));
+        CHECK(runner_ends(&r));
         CHECK_EQ(runner_join(&r), -EINTR);
         CHECK_EQ(handled, 1);
     }
@@ -79,9 +80,9 @@ static void empty_handler_while_halted(void)
     catch(KICK, 0);
     struct runner r;
     runner_start(&r, g, 0);
-    usleep(20000);
-    send(&r, KICK);
-    CHECK(runner_done(&r, 2000));
+    for (unsigned n = 0; n < 1000 && !runner_done(&r, 20); n++) /* again, in case it does not sleep yet */
+        send(&r, KICK);
+    CHECK(runner_ends(&r));
     CHECK_EQ(runner_join(&r), -EINTR);
     CHECK_EQ(g->run[0]->exit_reason, KVM_EXIT_INTR);
 }
@@ -128,11 +129,27 @@ static void *masked_main(void *arg)
     return NULL;
 }
 
+/* Has the thread blocked this signal? */
+static bool blocks(int tid, int sig)
+{
+    char path[64], line[128];
+    unsigned long long set = 0;
+    snprintf(path, sizeof(path), "/proc/self/task/%d/status", tid);
+    FILE *f = fopen(path, "re");
+    CHECK(f);
+    while (fgets(line, sizeof(line), f))
+        if (sscanf(line, "SigBlk: %llx", &set) == 1)
+            break;
+    fclose(f);
+    return set & BIT64(sig - 1);
+}
+
+/* Until KVM_RUN has put its mask into force. */
 static void masked_start(struct masked *m, struct guest *g)
 {
     *m = (struct masked){.r = {.g = g}};
     CHECK(!pthread_create(&m->r.thread, NULL, masked_main, m));
-    while (!m->r.tid)
+    while (!m->r.tid || !blocks(m->r.tid, OTHER))
         usleep(100);
 }
 
@@ -152,7 +169,7 @@ static void masked(unsigned flags, const uint8_t *code, size_t n)
         CHECK(!runner_done(&m.r, 20)); /* the mask holds it back, and its handler */
         CHECK_EQ(handled, i);
         send(&m.r, KICK);
-        CHECK(runner_done(&m.r, 2000));
+        CHECK(runner_ends(&m.r));
         CHECK_EQ(runner_join(&m.r), -EINTR);
         CHECK_EQ(g->run[0]->exit_reason, KVM_EXIT_INTR);
         CHECK(m.pending); /* not delivered to its handler */
@@ -216,12 +233,13 @@ static bool end_by_sent_fault(int sig, bool running)
         setrlimit(RLIMIT_CORE, &no_core);
         if (running) {
             runner_start(&r, g, 0);
-            usleep(20000);
+            while (!*(volatile uint32_t *)(void *)(g->ram + 0x3000))
+                usleep(100);
             send(&r, sig);
         } else {
             raise(sig);
         }
-        usleep(2000000);
+        usleep(5000000);
         _exit(0);
     }
     int status = -1;

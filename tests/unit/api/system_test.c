@@ -524,11 +524,11 @@ static void clocks(void)
     CHECK(a.clock < 60 * NS_PER_S); /* a new VM's clock is young */
     usleep(20000);
     OK(g->vm, KVM_GET_CLOCK, &b);
-    CHECK(b.clock - a.clock >= 19000000 && b.clock - a.clock < 5 * NS_PER_S);
+    CHECK(b.clock - a.clock >= 19000000 && b.clock - a.clock < 60 * NS_PER_S);
     a = (struct kvm_clock_data){.clock = 1000 * NS_PER_S};
     OK(g->vm, KVM_SET_CLOCK, &a);
     OK(g->vm, KVM_GET_CLOCK, &b);
-    CHECK(b.clock - a.clock < NS_PER_S);
+    CHECK(b.clock - a.clock < 60 * NS_PER_S);
     a.flags = 1 << 10;
     FAILS(g->vm, KVM_SET_CLOCK, &a, EINVAL);
     OK(g->vm, KVM_SET_CLOCK, &b); /* what GET has given */

@@ -38,11 +38,18 @@ static inline void runner_start(struct runner *r, struct guest *g, unsigned cpu)
     CHECK(!pthread_create(&r->thread, NULL, runner_main, r));
 }
 
+/* Is it done within this time? For what must not happen; what must is waited for with runner_ends(). */
 static inline bool runner_done(struct runner *r, int ms)
 {
     for (int t = 0; t < 10 * ms && !r->done; t++)
         usleep(100);
     return r->done;
+}
+
+/* The cap is there against hanging: a loaded machine may take its time. */
+static inline bool runner_ends(struct runner *r)
+{
+    return runner_done(r, 30000);
 }
 
 /* The exit that ended it, or minus errno. */
