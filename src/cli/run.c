@@ -144,6 +144,41 @@ static int set_disk(void *o, const char *value, struct error *err)
     return 0;
 }
 
+/* DIR:TAG[,readonly][,access=…]; the last colon before the options ends the folder. */
+static int set_share(void *o, const char *value, struct error *err)
+{
+    const char *const *modes = domain_share_access_names;
+    static const char usage[] = "write DIR:TAG[,readonly][,access=passthrough|squash|mapped]";
+    struct domain_share *share = domain_add_share(&((struct run *)o)->d, err);
+    AUTO_FREE char *text = strdup(value);
+    if (!share || !text)
+        return error_set(err, ENOMEM, "option '--share': out of memory");
+    char *options = strchr(text, ',');
+    if (options)
+        *options++ = 0;
+    char *colon = strrchr(text, ':');
+    if (!colon || colon == text || !colon[1])
+        return error_set(err, 0, "option '--share': '%s' is not a folder and a tag; %s", value, usage);
+    *colon = 0;
+    share->access = DOMAIN_SHARE_SQUASH;
+    for (char *word = options; word; word = options) {
+        options = strchr(word, ',');
+        if (options)
+            *options++ = 0;
+        unsigned mode = 0;
+        if (strcmp(word, "readonly") == 0) {
+            share->readonly = true;
+            continue;
+        }
+        while (modes[mode] && (strncmp(word, "access=", 7) != 0 || strcmp(word + 7, modes[mode]) != 0))
+            mode++;
+        if (!modes[mode])
+            return error_set(err, 0, "option '--share': '%s' is not understood; %s", word, usage);
+        share->access = (enum domain_share_access)mode;
+    }
+    return set_text(&share->tag, colon + 1, err) < 0 ? -1 : set_path(&share->path, text, err);
+}
+
 static int set_net(void *o, const char *value, struct error *err)
 {
     struct run *r = o;
@@ -221,6 +256,7 @@ static const struct option_row rows[] = {
     {"memory", "SIZE", "guest memory, such as 512M or 2G (512M)", set_memory},
     {"accel", "auto|kvm|softkvm", "who runs the guest's CPUs (auto)", set_accel},
     {"disk", "file=PATH,format=raw|qcow2[,readonly]", "a virtio disk; may be given several times", set_disk},
+    {"share", "DIR:TAG[,readonly]", "a folder that the guest mounts: mount -t 9p TAG /mnt", set_share},
     {"net", "user|none", "the network (user)", set_net},
     {"console", "serial|virtio", "which console the terminal is (serial)", set_console},
     {"name", "NAME", "the guest's name (the kernel's file name)", set_name},

@@ -10,17 +10,13 @@
 #include <sys/signalfd.h>
 
 #include "base/util.h"
-#include "block/block.h"
 #include "devices/legacy/debugcon.h"
 #include "devices/legacy/debugexit.h"
 #include "devices/legacy/i8042.h"
 #include "devices/legacy/rtc.h"
 #include "devices/legacy/serial.h"
 #include "devices/pci/pci.h"
-#include "devices/virtio/vblk.h"
 #include "devices/virtio/vconsole.h"
-#include "devices/virtio/vnet.h"
-#include "devices/virtio/vrng.h"
 #include "machine/acpi.h"
 #include "machine/boot.h"
 #include "machine/cpumodel.h"
@@ -28,8 +24,8 @@
 #include "machine/pm.h"
 #include "machine/pvpanic.h"
 #include "machine/stats.h"
+#include "machine/virtio_devices.h"
 #include "machine/vmcpu.h"
-#include "net/net.h"
 
 /* A console's file, when it is not the terminal. */
 struct char_file {
@@ -55,11 +51,7 @@ struct machine {
     struct pci_host *pci;
     struct lpc *lpc;
     struct vconsole *vconsole;
-    struct vrng *vrng;
-    struct block *blocks[DOMAIN_MAX_DISKS];
-    struct vblk *vblks[DOMAIN_MAX_DISKS];
-    struct netdev *nets[DOMAIN_MAX_IFACES];
-    struct vnet *vnets[DOMAIN_MAX_IFACES];
+    struct virtio_devices *virtio;
     struct char_file files[DOMAIN_MAX_CHARS];
 };
 
@@ -168,25 +160,6 @@ static void tell_size(struct machine *m)
 
 /* ---- devices ---- */
 
-static int make_disk(struct machine *m, unsigned i, struct error *err)
-{
-    const struct domain_disk *disk = &m->domain->disks[i];
-    struct block_config cfg = {.path = disk->file, .format = disk_format_names[disk->format], .readonly = disk->readonly};
-    if (block_open(&cfg, &m->blocks[i], err) < 0)
-        return -1;
-    return vblk_create(m->pci, &(struct vblk_config){.slot = PCI_SLOT_AUTO, .block = m->blocks[i]}, &m->vblks[i], err);
-}
-
-static int make_net(struct machine *m, unsigned i, struct error *err)
-{
-    struct vnet_config cfg = {.slot = PCI_SLOT_AUTO};
-    memcpy(cfg.mac, m->domain->ifaces[i].mac, sizeof cfg.mac);
-    if (net_user_create(&(struct net_user_config){.hostname = m->domain->name}, &m->nets[i], err) < 0)
-        return -1;
-    cfg.net = m->nets[i];
-    return vnet_create(m->pci, &cfg, &m->vnets[i], err);
-}
-
 static int make_platform(struct machine *m, struct error *err)
 {
     struct board *b = &m->board;
@@ -217,13 +190,7 @@ static int make_devices(struct machine *m, struct error *err)
     for (unsigned i = 0; i < d->nchars; i++)
         if (make_char(m, i, err) < 0)
             return -1;
-    for (unsigned i = 0; i < d->ndisks; i++)
-        if (make_disk(m, i, err) < 0)
-            return -1;
-    for (unsigned i = 0; i < d->nifaces; i++)
-        if (make_net(m, i, err) < 0)
-            return -1;
-    if (d->rng && vrng_create(m->pci, &(struct vrng_config){PCI_SLOT_AUTO}, &m->vrng, err) < 0)
+    if (virtio_devices_create(d, m->pci, &m->virtio, err) < 0)
         return -1;
     tell_size(m);
     return pci_host_assign(m->pci, err);
@@ -231,15 +198,7 @@ static int make_devices(struct machine *m, struct error *err)
 
 static void destroy_devices(struct machine *m)
 {
-    vrng_destroy(m->vrng);
-    for (unsigned i = 0; i < DOMAIN_MAX_IFACES; i++) {
-        vnet_destroy(m->vnets[i]);
-        netdev_destroy(m->nets[i]);
-    }
-    for (unsigned i = 0; i < DOMAIN_MAX_DISKS; i++) {
-        vblk_destroy(m->vblks[i]);
-        block_close(m->blocks[i]);
-    }
+    virtio_devices_destroy(m->virtio);
     vconsole_destroy(m->vconsole);
     debugexit_destroy(m->debugexit);
     debugcon_destroy(m->debugcon);

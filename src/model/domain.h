@@ -27,6 +27,7 @@
 #include "base/error.h"
 #include "model/char.h"
 #include "model/disk.h"
+#include "model/filesystem.h"
 #include "model/iface.h"
 
 #define DOMAIN_NS          "urn:lodge:domain:1"
@@ -35,6 +36,7 @@
 #define DOMAIN_MAX_DISKS   16u
 #define DOMAIN_MAX_IFACES  8u
 #define DOMAIN_MAX_CHARS   4u
+#define DOMAIN_MAX_SHARES  8u
 #define DOMAIN_MIN_MEMORY  (4ull << 20) /* bytes */
 #define DOMAIN_MAX_MEMORY  (4ull << 40) /* bytes */
 #define DOMAIN_MAX_CMDLINE 65536u       /* bytes; a kernel's own limit is checked when it is loaded */
@@ -67,6 +69,8 @@ struct domain {
     unsigned nifaces;
     struct domain_char *chars;
     unsigned nchars;
+    struct domain_share *shares;
+    unsigned nshares;
     bool rng;            /* virtio-rng, fed from the host's random device */
     bool pvpanic;        /* the ISA panic device: a guest with its driver tells of its panics */
     uint16_t debug_exit; /* port of isa-debug-exit, 0 for none */
@@ -81,6 +85,7 @@ int domain_check(struct domain *d, struct error *err);
 /* Appends a zeroed element and returns it, or NULL with err when the limit is reached. */
 struct domain_disk *domain_add_disk(struct domain *d, struct error *err);
 struct domain_iface *domain_add_iface(struct domain *d, struct error *err);
+struct domain_share *domain_add_share(struct domain *d, struct error *err);
 struct domain_char *domain_add_char(struct domain *d, struct error *err);
 
 /* "512M", "2G", "1048576" (bytes), "524288KiB", …; `unit` is the factor of a bare number. 0, or -1 (not a size, or too large). */

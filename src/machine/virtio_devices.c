@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "machine/virtio_devices.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "block/block.h"
+#include "devices/virtio/v9p.h"
+#include "devices/virtio/vblk.h"
+#include "devices/virtio/vnet.h"
+#include "devices/virtio/vrng.h"
+#include "net/net.h"
+#include "share/share.h"
+
+struct virtio_devices {
+    struct vrng *rng;
+    struct block *blocks[DOMAIN_MAX_DISKS];
+    struct vblk *vblks[DOMAIN_MAX_DISKS];
+    struct netdev *nets[DOMAIN_MAX_IFACES];
+    struct vnet *vnets[DOMAIN_MAX_IFACES];
+    struct share *shares[DOMAIN_MAX_SHARES];
+    struct v9p *v9ps[DOMAIN_MAX_SHARES];
+};
+
+static int make_disk(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err)
+{
+    const struct domain_disk *disk = &d->disks[i];
+    struct block_config cfg = {.path = disk->file, .format = disk_format_names[disk->format], .readonly = disk->readonly};
+    if (block_open(&cfg, &v->blocks[i], err) < 0)
+        return -1;
+    return vblk_create(pci, &(struct vblk_config){.slot = PCI_SLOT_AUTO, .block = v->blocks[i]}, &v->vblks[i], err);
+}
+
+static int make_net(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err)
+{
+    struct vnet_config cfg = {.slot = PCI_SLOT_AUTO};
+    memcpy(cfg.mac, d->ifaces[i].mac, sizeof cfg.mac);
+    if (net_user_create(&(struct net_user_config){.hostname = d->name}, &v->nets[i], err) < 0)
+        return -1;
+    cfg.net = v->nets[i];
+    return vnet_create(pci, &cfg, &v->vnets[i], err);
+}
+
+static int make_share(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err)
+{
+    const struct domain_share *s = &d->shares[i];
+    struct share_config cfg = {.path = s->path, .access = (enum share_access)s->access, .readonly = s->readonly};
+    if (share_open(&cfg, &v->shares[i], err) < 0)
+        return -1;
+    return v9p_create(pci, &(struct v9p_config){.slot = PCI_SLOT_AUTO, .share = v->shares[i], .tag = s->tag}, &v->v9ps[i], err);
+}
+
+int virtio_devices_create(const struct domain *d, struct pci_host *pci, struct virtio_devices **out, struct error *err)
+{
+    struct virtio_devices *v = *out = calloc(1, sizeof *v);
+    if (!v)
+        return error_set(err, ENOMEM, "machine: out of memory");
+    for (unsigned i = 0; i < d->ndisks; i++)
+        if (make_disk(v, d, pci, i, err) < 0)
+            return -1;
+    for (unsigned i = 0; i < d->nifaces; i++)
+        if (make_net(v, d, pci, i, err) < 0)
+            return -1;
+    for (unsigned i = 0; i < d->nshares; i++)
+        if (make_share(v, d, pci, i, err) < 0)
+            return -1;
+    return d->rng ? vrng_create(pci, &(struct vrng_config){PCI_SLOT_AUTO}, &v->rng, err) : 0;
+}
+
+void virtio_devices_destroy(struct virtio_devices *v)
+{
+    if (!v)
+        return;
+    vrng_destroy(v->rng);
+    for (unsigned i = 0; i < DOMAIN_MAX_SHARES; i++) {
+        v9p_destroy(v->v9ps[i]);
+        share_close(v->shares[i]);
+    }
+    for (unsigned i = 0; i < DOMAIN_MAX_IFACES; i++) {
+        vnet_destroy(v->vnets[i]);
+        netdev_destroy(v->nets[i]);
+    }
+    for (unsigned i = 0; i < DOMAIN_MAX_DISKS; i++) {
+        vblk_destroy(v->vblks[i]);
+        block_close(v->blocks[i]);
+    }
+    free(v);
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The virtio devices that a domain names, with what is behind them: disks, networks, folders. The console is the machine's. */
+#ifndef LODGE_MACHINE_VIRTIO_DEVICES_H
+#define LODGE_MACHINE_VIRTIO_DEVICES_H
+
+#include "devices/pci/pci.h"
+#include "model/domain.h"
+
+struct virtio_devices;
+/* 0, or -1 with err; then what was made is in *out all the same, for virtio_devices_destroy(). */
+int virtio_devices_create(const struct domain *d, struct pci_host *pci, struct virtio_devices **out, struct error *err);
+void virtio_devices_destroy(struct virtio_devices *v); /* no vCPU runs; NULL is allowed */
+
+#endif

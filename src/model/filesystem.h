@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* <filesystem>: a folder of the host that the guest mounts by its tag. */
+#ifndef LODGE_MODEL_FILESYSTEM_H
+#define LODGE_MODEL_FILESYSTEM_H
+
+#include <stdbool.h>
+
+enum domain_share_access { DOMAIN_SHARE_PASSTHROUGH, DOMAIN_SHARE_SQUASH, DOMAIN_SHARE_MAPPED }; /* as in share/share.h */
+extern const char *const domain_share_access_names[];                                            /* libvirt's; ends with NULL */
+
+struct domain_share {
+    char *path, *tag;
+    enum domain_share_access access;
+    bool readonly;
+};
+
+#endif

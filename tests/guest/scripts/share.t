@@ -1,0 +1,23 @@
+# A tree of files goes into the guest and back by 9P, with its checksums, links and modes; a read-only share stays as it is; nothing leads out of one.
+sh "tests/guest/with_modules.sh linux-image-amd64 $TMP 9p 9pnet_virtio"
+sh "mkdir -p $TMP/tree/in/deep $TMP/ro; for i in $(seq 40); do head -c $((i * i * 997)) /dev/urandom > $TMP/tree/in/deep/f$i; done; ln -s f1 $TMP/tree/in/deep/link; ln -s $TMP/secret $TMP/tree/way-out; echo secret > $TMP/secret; echo kept > $TMP/ro/file"
+sh "cd $TMP/tree/in && find . -type f -exec sha256sum {} + | sort > $TMP/tree/sums"
+vm --accel softkvm --kernel $TMP/vmlinuz --initrd $TMP/initrd.gz --append "console=ttyS0 quiet" --memory 256M --share $TMP/tree:tree --share $TMP/ro:ro,readonly --net none
+expect 120 "~ # "
+send "mkdir /t /r; mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=mmap tree /t && mount -t 9p -o trans=virtio,version=9p2000.L ro /r && echo mo''unted\n"
+expect 60 "mounted"
+send "cp -a /t/in /t/out && cp -a /t/in /root/ && cd /t/out && sha256sum -c ../sums >/dev/null && cd /root/in && sha256sum -c /t/sums >/dev/null && echo sa''me\n"
+expect 120 "same"
+send "cd /; chmod 750 /t/out/deep/f7; mv /t/out/deep/f8 /t/out/moved; rm /t/out/deep/f9; truncate -s 5 /t/out/deep/f10; echo more >> /t/out/deep/f1; ln /t/out/deep/f2 /t/out/hard; ls /t/out/deep | wc -l; cat /t/way-out; touch /r/new; cat /r/file; echo do''ne\n"
+expect 60 "39"
+expect 60 "No such file"
+expect 60 "Read-only file system"
+expect 60 "kept"
+expect 60 "done"
+send "dd if=/dev/zero of=/t/big bs=1M count=100 2>/dev/null; sync; dd if=/t/big bs=1M 2>/dev/null | sha256sum; echo re''ad\n"
+expect 120 "20492a4d0d84f8beb1767f6616229f85d44c2827b64bdbfb260ee12fa1109e0e"
+expect 10 "read"
+send "umount /t /r && poweroff -f\n"
+wait 60 0
+sh "cd $TMP/tree/out && sha256sum -c ../sums 2>/dev/null | grep -v OK | sort > $TMP/odd; printf './deep/f10: FAILED\n./deep/f1: FAILED\n./deep/f8: FAILED open or read\n./deep/f9: FAILED open or read\n' | sort | cmp - $TMP/odd"
+sh "[ $(stat -c %a $TMP/tree/out/deep/f7) = 750 ] && [ $(stat -c %s $TMP/tree/out/deep/f10) = 5 ] && [ $(stat -c %h $TMP/tree/out/hard) = 2 ] && [ $(readlink $TMP/tree/out/deep/link) = f1 ] && [ $(ls $TMP/ro) = file ]"
