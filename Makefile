@@ -5,7 +5,7 @@ BUILD ?= build
 MESON_ARGS ?=
 export BUILD
 
-.PHONY: all demo check check-long check-kvm check-compat bench fuzz fuzz-cpu fuzz-power install clean
+.PHONY: all demo image check check-long check-kvm check-compat bench fuzz fuzz-cpu fuzz-power install clean
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -19,6 +19,12 @@ demo: $(BUILD)/build.ninja
 	@tools/deps.sh build demo
 	@ninja -C $(BUILD) --quiet src/cli/lodge src/machine/lodge-vm
 	@tools/demo.sh
+
+# A Debian 12 disk, in raw and qcow2, to run.
+image: $(BUILD)/build.ninja
+	@tools/deps.sh build image
+	@ninja -C $(BUILD) --quiet src/cli/lodge src/machine/lodge-vm
+	@tools/image.sh
 
 # Everything that is tested on every submission; ends with a line "N passed, N failed".
 check:

@@ -7,12 +7,13 @@ set -eu
 packages() {
     case $1 in
     build) echo gcc libc6-dev make meson ninja-build pkg-config libslirp-dev liburing-dev zlib1g-dev libzstd-dev ;;
+    image) echo mmdebstrap grub-pc-bin grub-common fdisk e2fsprogs seabios ;;
     demo) echo busybox-static cpio gzip xz-utils kmod ;;
-    test) echo libzydis-dev libzycore-dev clang acpica-tools qemu-system-x86 qemu-utils binutils python3 wget ;;
+    test) echo seabios libzydis-dev libzycore-dev clang acpica-tools qemu-system-x86 qemu-utils binutils python3 wget ;;
     bench) echo lua5.4 sqlite3 ;;
     kvm) echo qemu-system-x86 cpio gzip xz-utils kmod ;;
     fuzz) echo clang libclang-rt-14-dev ;;
-    *) echo "deps.sh: no such group: $1; groups are build, demo, test, bench, kvm, fuzz" >&2; exit 1 ;;
+    *) echo "deps.sh: no such group: $1; groups are build, image, demo, test, bench, kvm, fuzz" >&2; exit 1 ;;
     esac
 }
 

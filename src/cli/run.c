@@ -17,6 +17,7 @@
 struct run {
     struct domain d;
     bool print_xml, help, no_net, stats;
+    bool firmware; /* --firmware was given */
     enum domain_char_kind console;
 };
 
@@ -98,10 +99,36 @@ static int set_accel(void *o, const char *value, struct error *err)
     return error_set(err, 0, "option '--accel': '%s' is no accelerator; give auto, kvm or softkvm", value);
 }
 
+#define DISK_SYNTAX "[file=]PATH[,format=raw|qcow2][,bus=virtio|sata][,bootindex=N][,readonly]"
+
+static int set_disk_bus(struct domain_disk *disk, const char *name, struct error *err)
+{
+    for (unsigned b = 0; b < DISK_BUSES; b++)
+        if (strcmp(name, disk_bus_names[b]) == 0) {
+            disk->bus = (enum disk_bus)b;
+            return 0;
+        }
+    return error_set(err, 0, "option '--disk': there is no bus '%s'; give virtio or sata", name);
+}
+
+static int set_boot_order(unsigned *order, const char *text, struct error *err)
+{
+    char *end;
+    unsigned long n = strtoul(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end || n < 1 || n > DISK_MAX_BOOT)
+        return error_set(err, 0, "bootindex '%s': not a place in the boot order; give 1 to %u", text, DISK_MAX_BOOT);
+    *order = (unsigned)n;
+    return 0;
+}
+
 static int set_disk_field(struct domain_disk *disk, const char *field, struct error *err)
 {
     if (strncmp(field, "file=", 5) == 0)
         return set_path(&disk->file, field + 5, err);
+    if (strncmp(field, "bus=", 4) == 0)
+        return set_disk_bus(disk, field + 4, err);
+    if (strncmp(field, "bootindex=", 10) == 0)
+        return set_boot_order(&disk->boot_order, field + 10, err);
     if (strcmp(field, "readonly") == 0) {
         disk->readonly = true;
         return 0;
@@ -114,10 +141,30 @@ static int set_disk_field(struct domain_disk *disk, const char *field, struct er
             }
         return error_set(err, 0, "option '--disk': format '%s' is not supported; convert the image to raw or qcow2", field + 7);
     }
-    return error_set(err, 0, "option '--disk': '%s' is not understood; write file=PATH,format=raw|qcow2[,readonly]", field);
+    if (!disk->file && !strchr(field, '='))
+        return set_path(&disk->file, field, err);
+    return error_set(err, 0, "option '--disk': '%s' is not understood; write " DISK_SYNTAX, field);
 }
 
-/* file=PATH,format=FORMAT[,readonly]; a comma in the path is written twice. */
+/* What the file's name says of its format; its contents are never asked, because a guest may have written them. */
+static bool format_by_name(struct domain_disk *disk)
+{
+    static const struct {
+        const char *suffix;
+        enum disk_format format;
+    } names[] = {{".qcow2", DISK_QCOW2}, {".raw", DISK_RAW}, {".iso", DISK_RAW}};
+    size_t len = strlen(disk->file);
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        size_t n = strlen(names[i].suffix);
+        if (len > n && strcmp(disk->file + len - n, names[i].suffix) == 0) {
+            disk->format = names[i].format;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* DISK_SYNTAX; a comma in the path is written twice. */
 static int set_disk(void *o, const char *value, struct error *err)
 {
     struct domain_disk *disk = domain_add_disk(&((struct run *)o)->d, err);
@@ -138,8 +185,8 @@ static int set_disk(void *o, const char *value, struct error *err)
             return -1;
     }
     if (!disk->file)
-        return error_set(err, 0, "option '--disk': names no file; write file=PATH,format=raw|qcow2[,readonly]");
-    if (!has_format)
+        return error_set(err, 0, "option '--disk': names no file; write " DISK_SYNTAX);
+    if (!has_format && !format_by_name(disk))
         return error_set(err, 0, "disk '%s': no format, and it is never guessed; add format=raw or format=qcow2", disk->file);
     return 0;
 }
@@ -177,6 +224,32 @@ static int set_share(void *o, const char *value, struct error *err)
         share->access = (enum domain_share_access)mode;
     }
     return set_text(&share->tag, colon + 1, err) < 0 ? -1 : set_path(&share->path, text, err);
+}
+
+static int set_firmware(void *o, const char *value, struct error *err)
+{
+    struct run *r = o;
+    r->firmware = true;
+    return strcmp(value, "bios") == 0 ? 0 : set_path(&r->d.os.loader, value, err);
+}
+
+static int set_firmware_log(void *o, const char *value, struct error *err)
+{
+    struct domain_char *c = domain_add_char(&((struct run *)o)->d, err);
+    if (!c)
+        return -1;
+    c->kind = DOMAIN_CHAR_DEBUGCON;
+    c->iobase = DOMAIN_FIRMWARE_LOG;
+    c->backend = DOMAIN_CHAR_FILE;
+    return set_path(&c->path, value, err);
+}
+
+static int set_boot_menu(void *o, const char *value, struct error *err)
+{
+    (void)value;
+    (void)err;
+    ((struct run *)o)->d.os.boot_menu = true;
+    return 0;
 }
 
 static int set_net(void *o, const char *value, struct error *err)
@@ -255,7 +328,10 @@ static const struct option_row rows[] = {
     {"cpus", "N", "virtual CPUs (1)", set_cpus},
     {"memory", "SIZE", "guest memory, such as 512M or 2G (512M)", set_memory},
     {"accel", "auto|kvm|softkvm", "who runs the guest's CPUs (auto)", set_accel},
-    {"disk", "file=PATH,format=raw|qcow2[,readonly]", "a virtio disk; may be given several times", set_disk},
+    {"disk", "PATH[,format=raw|qcow2][,…]", "a disk; may be given several times", set_disk},
+    {"firmware", "bios|FILE", "boot by SeaBIOS, or another BIOS (bios, when there is a disk and no kernel)", set_firmware},
+    {"boot-menu", NULL, "offer the firmware's boot menu", set_boot_menu},
+    {"firmware-log", "FILE", "what the firmware tells its developers goes to this file", set_firmware_log},
     {"share", "DIR:TAG[,readonly]", "a folder that the guest mounts: mount -t 9p TAG /mnt", set_share},
     {"net", "user|none", "the network (user)", set_net},
     {"console", "serial|virtio", "which console the terminal is (serial)", set_console},
@@ -322,7 +398,8 @@ static int exec_vm(int domain_fd, bool stats, struct error *err)
             snprintf(path, sizeof path, "%s%s", self, places[i] + 2);
         else
             snprintf(path, sizeof path, "%s", places[i]);
-        char *argv[] = {"lodge-vm", "--domain-fd", fd_text, NULL}, *with_stats[] = {"lodge-vm", "--stats", "--domain-fd", fd_text, NULL};
+        char *argv[] = {"lodge-vm", "--domain-fd", fd_text, NULL},
+             *with_stats[] = {"lodge-vm", "--stats", "--domain-fd", fd_text, NULL};
         execv(path, stats ? with_stats : argv);
         if (errno != ENOENT)
             return error_set(err, errno, "'%s': cannot start: %s; install Lodge again", path, strerror(errno));
@@ -352,13 +429,19 @@ static int write_memfd(const struct domain *d, struct error *err)
 static int complete(struct run *r, struct error *err)
 {
     struct domain *d = &r->d;
-    if (!d->os.kernel && use_demo(r, err) < 0)
+    if (r->firmware && d->os.kernel)
+        return error_set(err, 0, "lodge run: both --kernel and --firmware; leave out one of them");
+    if (r->firmware && !d->os.loader && set_text(&d->os.loader, LODGE_BIOS, err) < 0)
+        return -1;
+    if (!d->os.kernel && !r->firmware && !d->ndisks && use_demo(r, err) < 0)
         return -1;
     if (!d->name) {
-        const char *slash = strrchr(d->os.kernel, '/');
-        if (set_text(&d->name, slash ? slash + 1 : d->os.kernel, err) < 0)
+        const char *from = d->os.kernel ? d->os.kernel : d->ndisks && d->disks[0].file ? d->disks[0].file : "firmware";
+        const char *slash = strrchr(from, '/');
+        if (set_text(&d->name, slash ? slash + 1 : from, err) < 0)
             return -1;
     }
+    d->os.bios_serial = !d->os.kernel && r->console == DOMAIN_CHAR_SERIAL;
     struct domain_char *c = domain_add_char(d, err);
     if (!c)
         return -1;
@@ -373,7 +456,7 @@ static int complete(struct run *r, struct error *err)
 static void print_help(void)
 {
     puts("usage: lodge run [OPTION]…\n\n"
-         "Runs a guest in the foreground, on this terminal. Without --kernel, it runs the demo that 'make demo' made.\n"
+         "Runs a guest in the foreground, on this terminal. Without --kernel and disks, it runs the demo that 'make demo' made.\n"
          "Ctrl-A x ends the guest, Ctrl-A h lists the other keys.\n");
     options_help(rows);
     puts("\nExit status: 0 the guest switched itself off, or Ctrl-A x; 1 an error; 3 reset with --no-reboot; 4 the guest's kernel\n"

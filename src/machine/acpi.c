@@ -2,8 +2,9 @@
 /*
  * The ACPI tables around the DSDT (ACPI 6.4, chapter 5; the MCFG is in the PCI firmware specification 3.2, 4.1.2).
  *
- * Tables are written one behind the other with the AML writer; each is finished by table_end(), which fills in its length and
- * checksum.
+ * Tables are written one behind the other with the AML writer; each is finished by table_end(), which fills in its length. What
+ * depends on where they come to lie is noted: pointers by put_pointer(), checksums by table_end(). Either acpi_build() settles
+ * both, or a firmware does (firmware.c).
  */
 #include "machine/acpi.h"
 
@@ -17,8 +18,9 @@
 #include "machine/memmap.h"
 #include "machine/pm.h"
 
-#define HEADER_SIZE 36
-#define FADT_SIZE   276 /* ACPI 6.4: revision 6 */
+#define HEADER_SIZE  36
+#define FADT_SIZE    276 /* ACPI 6.4: revision 6 */
+#define TABLES_START 64u /* behind the RSDP: the FACS is aligned to 64 */
 
 enum fadt_flags {
     FADT_WBINVD = 1 << 0,
@@ -40,6 +42,12 @@ enum {
 };
 enum { MADT_ENABLED = 1, MADT_LEVEL_HIGH = 0x0d };
 enum { GAS_IO = 1 };
+
+/* The tables as they grow; `a` is the writer, `t` gets the notes. */
+struct build {
+    struct aml a;
+    struct acpi_tables *t;
+};
 
 static void align(struct aml *a, size_t to)
 {
@@ -72,13 +80,25 @@ static void checksum(uint8_t *table, size_t len, size_t at)
     table[at] = (uint8_t)-sum;
 }
 
-static void table_end(struct aml *a, size_t start)
+static void table_end(struct build *b, size_t start)
 {
-    if (a->failed)
+    struct aml *a = &b->a;
+    if (a->failed || b->t->nsums == ACPI_SUMS)
         return;
     uint32_t len = (uint32_t)(a->len - start);
     memcpy(a->data + start + 4, &len, sizeof len);
-    checksum(a->data + start, len, 9);
+    b->t->sums[b->t->nsums++] = (struct acpi_sum){(uint32_t)start + 9, (uint32_t)start, len};
+}
+
+/* The address of what lies at `offset`. */
+static void put_pointer(struct build *b, unsigned size, size_t offset)
+{
+    if (b->t->npointers < ACPI_POINTERS)
+        b->t->pointers[b->t->npointers++] = (struct acpi_pointer){(uint32_t)b->a.len, (uint8_t)size};
+    if (size == 8)
+        aml_u64(&b->a, offset);
+    else
+        aml_u32(&b->a, (uint32_t)offset);
 }
 
 /* Generic address of a port (ACPI 6.4, 5.2.3.2). */
@@ -103,11 +123,12 @@ static size_t put_facs(struct aml *a)
 }
 
 /* ACPI 6.4, 5.2.9. SMI_CMD is zero: the machine is in ACPI mode from the start. */
-static size_t put_fadt(struct aml *a, uint64_t facs, uint64_t dsdt)
+static size_t put_fadt(struct build *b, size_t facs, size_t dsdt)
 {
+    struct aml *a = &b->a;
     size_t start = table_begin(a, "FACP", 6);
-    aml_u32(a, (uint32_t)facs);
-    aml_u32(a, (uint32_t)dsdt);
+    put_pointer(b, 4, facs);
+    put_pointer(b, 4, dsdt);
     aml_u8(a, 0); /* reserved */
     aml_u8(a, 1); /* preferred profile: desktop */
     aml_u16(a, GSI_SCI);
@@ -145,8 +166,8 @@ static size_t put_fadt(struct aml *a, uint64_t facs, uint64_t dsdt)
     aml_u8(a, 0x06); /* RESET_VALUE: reset the CPU and the system */
     aml_u16(a, 0);   /* ARM boot flags */
     aml_u8(a, 4);    /* FADT minor version */
-    aml_u64(a, facs);
-    aml_u64(a, dsdt);
+    put_pointer(b, 8, facs);
+    put_pointer(b, 8, dsdt);
     gas(a, PORT_PM + PM1_EVT, 32);
     gas(a, 0, 0);
     gas(a, PORT_PM + PM1_CNT, 16);
@@ -158,7 +179,7 @@ static size_t put_fadt(struct aml *a, uint64_t facs, uint64_t dsdt)
     gas(a, 0, 0); /* sleep control and status: of hardware-reduced machines */
     gas(a, 0, 0);
     aml_bytes(a, "LODGE\0\0", 8); /* hypervisor vendor */
-    table_end(a, start);
+    table_end(b, start);
     return start;
 }
 
@@ -192,8 +213,9 @@ static void put_override(struct aml *a, unsigned irq, unsigned gsi, unsigned fla
 }
 
 /* ACPI 6.4, 5.2.12. */
-static size_t put_madt(struct aml *a, const struct acpi_config *cfg)
+static size_t put_madt(struct build *b, const struct acpi_config *cfg)
 {
+    struct aml *a = &b->a;
     size_t start = table_begin(a, "APIC", 5);
     aml_u32(a, MEM_LAPIC);
     aml_u32(a, MADT_PCAT);
@@ -220,12 +242,13 @@ static size_t put_madt(struct aml *a, const struct acpi_config *cfg)
         aml_u8(a, 1);
         aml_bytes(a, "\0\0", 3);
     }
-    table_end(a, start);
+    table_end(b, start);
     return start;
 }
 
-static size_t put_mcfg(struct aml *a)
+static size_t put_mcfg(struct build *b)
 {
+    struct aml *a = &b->a;
     size_t start = table_begin(a, "MCFG", 1);
     aml_u64(a, 0);
     aml_u64(a, MEM_ECAM);
@@ -233,56 +256,88 @@ static size_t put_mcfg(struct aml *a)
     aml_u8(a, 0);
     aml_u8(a, MEM_ECAM_BUSES - 1);
     aml_u32(a, 0);
-    table_end(a, start);
+    table_end(b, start);
     return start;
 }
 
-static size_t put_dsdt(struct aml *a, const struct acpi_config *cfg)
+static size_t put_dsdt(struct build *b, const struct acpi_config *cfg)
 {
+    struct aml *a = &b->a;
     size_t start = table_begin(a, "DSDT", 2);
     dsdt_build(a, cfg);
-    table_end(a, start);
+    table_end(b, start);
     return start;
 }
 
-/* ACPI 6.4, 5.2.5.3. It has two checksums: over its first 20 bytes, and over all of it. */
+/* ACPI 6.4, 5.2.5.3. */
 static void fill_rsdp(uint8_t *rsdp, uint64_t xsdt)
 {
-    const uint32_t len = 36;
+    const uint32_t len = ACPI_RSDP_SIZE;
     memset(rsdp, 0, len);
     memcpy(rsdp, "RSD PTR ", 8);
     memcpy(rsdp + 9, "LODGE ", 6);
     rsdp[15] = 2;
     memcpy(rsdp + 20, &len, sizeof len);
-    memcpy(rsdp + 24, &xsdt, sizeof xsdt);
-    checksum(rsdp, 20, 8);
-    checksum(rsdp, len, 32);
+    memcpy(rsdp + ACPI_RSDP_XSDT, &xsdt, sizeof xsdt);
+}
+
+int acpi_tables_make(const struct acpi_config *cfg, struct acpi_tables *t, struct error *err)
+{
+    struct build b = {.t = t};
+    *t = (struct acpi_tables){0};
+    size_t dsdt = put_dsdt(&b, cfg);
+    size_t facs = put_facs(&b.a);
+    const size_t tables[] = {put_fadt(&b, facs, dsdt), put_madt(&b, cfg), put_mcfg(&b)};
+    size_t xsdt = table_begin(&b.a, "XSDT", 1);
+    for (unsigned i = 0; i < ARRAY_SIZE(tables); i++)
+        put_pointer(&b, 8, tables[i]);
+    table_end(&b, xsdt);
+    t->data = b.a.data;
+    t->len = b.a.len;
+    fill_rsdp(t->rsdp, xsdt);
+    if (b.a.failed)
+        error_set(err, ENOMEM, "ACPI tables: out of memory");
+    else if (t->len > ACPI_MAX - TABLES_START)
+        error_set(err, 0, "ACPI tables: %zu bytes for %u CPUs, more than the %u there is room for; give the guest fewer CPUs",
+                  t->len, cfg->cpus, ACPI_MAX - TABLES_START);
+    else
+        return 0;
+    acpi_tables_free(t);
+    return -1;
+}
+
+void acpi_tables_free(struct acpi_tables *t)
+{
+    free(t->data);
+    *t = (struct acpi_tables){0};
+}
+
+static void add_to_pointer(uint8_t *at, unsigned size, uint64_t base)
+{
+    uint64_t v = 0;
+    memcpy(&v, at, size);
+    v += base;
+    memcpy(at, &v, size);
 }
 
 size_t acpi_build(const struct acpi_config *cfg, uint64_t base, uint8_t *buf, struct error *err)
 {
-    struct aml a = {0};
-    const uint8_t rsdp_room[HEADER_SIZE] = {0};
-    size_t len = 0;
-    aml_bytes(&a, rsdp_room, sizeof rsdp_room);
-    uint64_t dsdt = base + put_dsdt(&a, cfg);
-    uint64_t facs = base + put_facs(&a);
-    const uint64_t tables[] = {base + put_fadt(&a, facs, dsdt), base + put_madt(&a, cfg), base + put_mcfg(&a)};
-    size_t xsdt = table_begin(&a, "XSDT", 1);
-    for (unsigned i = 0; i < ARRAY_SIZE(tables); i++)
-        aml_u64(&a, tables[i]);
-    table_end(&a, xsdt);
-    if (a.failed) {
-        error_set(err, ENOMEM, "ACPI tables: out of memory");
-    } else if (a.len > ACPI_MAX) {
-        error_set(err, 0, "ACPI tables: %zu bytes for %u CPUs, more than the %u there is room for; give the guest fewer CPUs",
-                  a.len, cfg->cpus, ACPI_MAX);
-    } else {
-        fill_rsdp(a.data, base + xsdt);
-        memcpy(buf, a.data, a.len);
-        len = a.len;
-    }
-    free(a.data);
+    struct acpi_tables t;
+    uint8_t *data = buf + TABLES_START;
+    if (acpi_tables_make(cfg, &t, err) < 0)
+        return 0;
+    memset(buf, 0, TABLES_START);
+    memcpy(buf, t.rsdp, ACPI_RSDP_SIZE);
+    memcpy(data, t.data, t.len);
+    for (unsigned i = 0; i < t.npointers; i++)
+        add_to_pointer(data + t.pointers[i].at, t.pointers[i].size, base + TABLES_START);
+    for (unsigned i = 0; i < t.nsums; i++)
+        checksum(data + t.sums[i].start, t.sums[i].len, t.sums[i].at - t.sums[i].start);
+    add_to_pointer(buf + ACPI_RSDP_XSDT, 8, base + TABLES_START);
+    checksum(buf, ACPI_RSDP_SUM_LEN, ACPI_RSDP_SUM);
+    checksum(buf, ACPI_RSDP_SIZE, ACPI_RSDP_SUM2);
+    size_t len = TABLES_START + t.len;
+    acpi_tables_free(&t);
     return len;
 }
 

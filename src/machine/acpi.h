@@ -20,10 +20,37 @@ struct acpi_config {
 };
 
 /* Room that the tables have, in bytes. */
-#define ACPI_MAX 0x20000u
+#define ACPI_MAX       0x1f000u
+#define ACPI_RSDP_SIZE 36u
+#define ACPI_POINTERS  24
+#define ACPI_SUMS      16
 
 /*
- * Builds the tables for guest address `base` (16-byte aligned, the RSDP comes first) into `buf` of ACPI_MAX bytes. Returns their
+ * The tables before somebody has chosen their address: pointers count from the start of `data`, which must lie at a multiple of 64;
+ * checksum bytes are zero. The RSDP stands apart, because it must lie below 1 MiB.
+ */
+struct acpi_tables {
+    uint8_t *data; /* owned */
+    size_t len;
+    struct acpi_pointer {
+        uint32_t at;
+        uint8_t size; /* 4 or 8 bytes */
+    } pointers[ACPI_POINTERS];
+    unsigned npointers;
+    struct acpi_sum {
+        uint32_t at, start, len; /* the checksum byte, and what it is about */
+    } sums[ACPI_SUMS];
+    unsigned nsums;
+    uint8_t rsdp[ACPI_RSDP_SIZE];
+};
+/* Where the RSDP has its pointer to the XSDT (8 bytes), and its two checksums. */
+enum { ACPI_RSDP_XSDT = 24, ACPI_RSDP_SUM = 8, ACPI_RSDP_SUM_LEN = 20, ACPI_RSDP_SUM2 = 32 };
+
+int acpi_tables_make(const struct acpi_config *cfg, struct acpi_tables *t, struct error *err);
+void acpi_tables_free(struct acpi_tables *t);
+
+/*
+ * Builds the tables for guest address `base` (64-byte aligned, the RSDP comes first) into `buf` of ACPI_MAX bytes. Returns their
  * size in bytes, 0 with err.
  */
 size_t acpi_build(const struct acpi_config *cfg, uint64_t base, uint8_t *buf, struct error *err);

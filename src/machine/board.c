@@ -238,15 +238,21 @@ static int check_capabilities(struct board *b, unsigned ncpus, struct error *err
     return 0;
 }
 
+int board_slot(struct board *b, unsigned slot, uint64_t gpa, uint64_t size, const void *host, bool readonly)
+{
+    struct kvm_userspace_memory_region region = {.slot = slot,
+                                                 .flags = readonly ? KVM_MEM_READONLY : 0,
+                                                 .guest_phys_addr = gpa,
+                                                 .memory_size = size,
+                                                 .userspace_addr = (uintptr_t)host};
+    return vm_call(b, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
 static int add_slot(struct board *b, unsigned slot, uint64_t gpa, uint64_t end, struct error *err)
 {
     if (end <= gpa)
         return 0;
-    struct kvm_userspace_memory_region region = {.slot = slot,
-                                                 .guest_phys_addr = gpa,
-                                                 .memory_size = end - gpa,
-                                                 .userspace_addr = (uintptr_t)guestmem_ptr(&b->mem, gpa, end - gpa)};
-    int r = vm_call(b, KVM_SET_USER_MEMORY_REGION, &region);
+    int r = board_slot(b, slot, gpa, end - gpa, guestmem_ptr(&b->mem, gpa, end - gpa), false);
     return r < 0 ? error_set(err, -r, "%s: cannot give it the guest's memory: %s; give the guest less with --memory",
                              b->vm.accel->name, strerror(-r))
                  : 0;
@@ -256,12 +262,12 @@ static int make_memory(struct board *b, uint64_t memory, struct error *err)
 {
     if (guestmem_init(&b->mem, memory, MEM_LOW_LIMIT, err) < 0)
         return -1;
-    unsigned slot = 0;
-    if (add_slot(b, slot++, 0, MEM_VGA_BASE, err) < 0 || add_slot(b, slot++, MEM_VGA_END, b->mem.regions[0].size, err) < 0)
+    if (add_slot(b, SLOT_LOW, 0, MEM_VGA_BASE, err) < 0 || add_slot(b, SLOT_SHADOW, MEM_VGA_END, MEM_BIOS, err) < 0 ||
+        add_slot(b, SLOT_MAIN, MEM_BIOS, b->mem.regions[0].size, err) < 0)
         return -1;
     for (unsigned i = 1; i < b->mem.count; i++) {
         const struct guestmem_region *r = &b->mem.regions[i];
-        if (add_slot(b, slot++, r->gpa, r->gpa + r->size, err) < 0)
+        if (add_slot(b, SLOT_HIGH + i - 1, r->gpa, r->gpa + r->size, err) < 0)
             return -1;
     }
     return 0;

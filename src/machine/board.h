@@ -63,6 +63,14 @@ static inline bool board_ended(struct board *b)
 /* Has the guest unmasked a pin of the IOAPIC? */
 bool board_ioapic_used(struct board *b);
 
+/*
+ * Memory slots. Those of RAM are the board's from the start; SLOT_SHADOW is the RAM from 768 KiB to 1 MiB, which a firmware's
+ * shadow RAM replaces by slots from SLOT_FIRMWARE on.
+ */
+enum { SLOT_LOW, SLOT_SHADOW, SLOT_MAIN, SLOT_HIGH, SLOT_FIRMWARE = 16 };
+/* Makes, changes or (size 0) removes a slot. 0, or -errno. */
+int board_slot(struct board *b, unsigned slot, uint64_t gpa, uint64_t size, const void *host, bool readonly);
+
 static inline int board_ioctl(struct board *b, int fd, unsigned long request, void *arg)
 {
     return accel_ioctl(b->vm.accel, fd, request, arg);

@@ -12,6 +12,7 @@
 #include "base/util.h"
 #include "devices/legacy/debugcon.h"
 #include "devices/legacy/debugexit.h"
+#include "devices/legacy/fwcfg.h"
 #include "devices/legacy/i8042.h"
 #include "devices/legacy/rtc.h"
 #include "devices/legacy/serial.h"
@@ -20,9 +21,12 @@
 #include "machine/acpi.h"
 #include "machine/boot.h"
 #include "machine/cpumodel.h"
+#include "machine/firmware.h"
 #include "machine/memmap.h"
 #include "machine/pm.h"
 #include "machine/pvpanic.h"
+#include "machine/shadow.h"
+#include "machine/smbios.h"
 #include "machine/stats.h"
 #include "machine/virtio_devices.h"
 #include "machine/vmcpu.h"
@@ -46,10 +50,14 @@ struct machine {
     struct rtc *rtc;
     struct i8042 *i8042;
     struct serial *serial;
-    struct debugcon *debugcon;
+    struct debugcon *debugcons[DOMAIN_MAX_CHARS];
     struct debugexit *debugexit;
     struct pci_host *pci;
     struct lpc *lpc;
+    struct smbus *smbus;
+    struct shadow *shadow; /* with a firmware */
+    struct fwcfg *fwcfg;   /* with a firmware */
+    struct boot_order order;
     struct vconsole *vconsole;
     struct virtio_devices *virtio;
     struct char_file files[DOMAIN_MAX_CHARS];
@@ -109,7 +117,7 @@ static int make_char(struct machine *m, unsigned index, struct error *err)
     case DOMAIN_CHAR_SERIAL:
         return serial_create(&m->board.bus, &(struct serial_config){SERIAL_COM1_PORT, SERIAL_COM1_GSI, chr}, &m->serial, err);
     case DOMAIN_CHAR_DEBUGCON:
-        return debugcon_create(&m->board.bus, c->iobase, &chr, &m->debugcon, err);
+        return debugcon_create(&m->board.bus, c->iobase, &chr, &m->debugcons[index], err);
     case DOMAIN_CHAR_VIRTIO:
         return vconsole_create(m->pci, &(struct vconsole_config){PCI_SLOT_AUTO, chr}, &m->vconsole, err);
     case DOMAIN_CHAR_KINDS:
@@ -160,20 +168,46 @@ static void tell_size(struct machine *m)
 
 /* ---- devices ---- */
 
+/* Does a firmware start, and not a kernel? */
+static bool by_firmware(const struct domain *d)
+{
+    return !d->os.kernel;
+}
+
+static void pm_moved(void *opaque, uint16_t port)
+{
+    struct machine *m = opaque;
+    pm_move(m->pm, port);
+}
+
+static int make_firmware(struct machine *m, struct error *err)
+{
+    const char *path = m->domain->os.loader ? m->domain->os.loader : LODGE_BIOS;
+    return shadow_create(&m->board, path, &m->shadow, err) < 0 ? -1 : fwcfg_create(&m->board.bus, &m->fwcfg, err);
+}
+
 static int make_platform(struct machine *m, struct error *err)
 {
+    bool firmware = by_firmware(m->domain);
     struct board *b = &m->board;
     const struct guestmem *mem = &b->mem;
-    struct rtc_config rtc = {
-        .ram_below_4g = mem->regions[0].size, .ram_above_4g = mem->total - mem->regions[0].size, .gsi = GSI_RTC};
+    struct rtc_config rtc = {.ram_below_4g = mem->regions[0].size,
+                             .ram_above_4g = mem->total - mem->regions[0].size,
+                             .gsi = GSI_RTC,
+                             .cpus = m->domain->vcpus};
+    struct lpc_config lpc = {.pmbase = PORT_PM, .pm_moved = firmware ? pm_moved : NULL, .opaque = m};
     struct pci_host_config pci = {.ecam_base = MEM_ECAM,
                                   .buses = MEM_ECAM_BUSES,
                                   .mmio32 = {MEM_PCI32, MEM_PCI32_END - MEM_PCI32},
                                   .mmio64 = {b->pci64_base, b->pci64_end - b->pci64_base},
                                   .io = {PORT_PCI, PORT_PCI_END - PORT_PCI}};
-    if (pm_create(&b->bus, PORT_PM, GSI_SCI, &m->pm, err) < 0 || rtc_create(&b->bus, &rtc, &m->rtc, err) < 0 ||
+    if (firmware && make_firmware(m, err) < 0)
+        return -1;
+    pci.pam = firmware ? shadow_pam : NULL;
+    pci.opaque = m->shadow;
+    if (pm_create(&b->bus, firmware ? 0 : PORT_PM, GSI_SCI, &m->pm, err) < 0 || rtc_create(&b->bus, &rtc, &m->rtc, err) < 0 ||
         i8042_create(&b->bus, GSI_KEYBOARD, &m->i8042, err) < 0 || pci_host_create(&b->bus, &pci, &m->pci, err) < 0 ||
-        lpc_create(m->pci, PORT_PM, &m->lpc, err) < 0)
+        lpc_create(m->pci, &lpc, &m->lpc, err) < 0 || smbus_create(m->pci, &m->smbus, err) < 0)
         return -1;
     if (m->domain->pvpanic && pvpanic_create(&b->bus, PORT_PVPANIC, &m->pvpanic, err) < 0)
         return -1;
@@ -190,10 +224,10 @@ static int make_devices(struct machine *m, struct error *err)
     for (unsigned i = 0; i < d->nchars; i++)
         if (make_char(m, i, err) < 0)
             return -1;
-    if (virtio_devices_create(d, m->pci, &m->virtio, err) < 0)
+    if (virtio_devices_create(d, m->pci, &m->order, &m->virtio, err) < 0)
         return -1;
     tell_size(m);
-    return pci_host_assign(m->pci, err);
+    return by_firmware(d) ? 0 : pci_host_assign(m->pci, err);
 }
 
 static void destroy_devices(struct machine *m)
@@ -201,12 +235,16 @@ static void destroy_devices(struct machine *m)
     virtio_devices_destroy(m->virtio);
     vconsole_destroy(m->vconsole);
     debugexit_destroy(m->debugexit);
-    debugcon_destroy(m->debugcon);
+    for (unsigned i = 0; i < DOMAIN_MAX_CHARS; i++)
+        debugcon_destroy(m->debugcons[i]);
     serial_destroy(m->serial);
     pvpanic_destroy(m->pvpanic);
+    smbus_destroy(m->smbus);
     lpc_destroy(m->lpc);
     pci_host_destroy(m->pci);
     i8042_destroy(m->i8042);
+    fwcfg_destroy(m->fwcfg);
+    shadow_destroy(m->shadow);
     rtc_destroy(m->rtc);
     pm_destroy(m->pm);
     for (unsigned i = 0; i < DOMAIN_MAX_CHARS; i++)
@@ -229,18 +267,49 @@ static int make_cpus(struct machine *m, struct error *err)
     return 0;
 }
 
+static struct acpi_config describe_acpi(const struct machine *m)
+{
+    return (struct acpi_config){.cpus = m->domain->vcpus,
+                                .pci64_base = m->board.pci64_base,
+                                .pci64_end = m->board.pci64_end,
+                                .serial = m->serial != NULL,
+                                .pvpanic = m->pvpanic != NULL};
+}
+
+/* The CPUs start as a reset leaves them, in the image. */
+static int load_firmware(struct machine *m, struct error *err)
+{
+    const struct domain *d = m->domain;
+    struct acpi_config acpi = describe_acpi(m);
+    struct firmware_config cfg = {.acpi = &acpi,
+                                  .mem = &m->board.mem,
+                                  .uuid = d->uuid,
+                                  .cpus = d->vcpus,
+                                  .order = &m->order,
+                                  .serial = d->os.bios_serial && m->serial ? SERIAL_COM1_PORT : 0,
+                                  .menu = d->os.boot_menu,
+                                  .menu_ms = d->os.boot_menu_ms};
+    return firmware_describe(&cfg, m->fwcfg, err);
+}
+
+static void install_smbios(struct machine *m)
+{
+    struct smbios_config cfg = {.cpus = m->domain->vcpus, .mem = &m->board.mem};
+    struct smbios tables;
+    memcpy(cfg.uuid, m->domain->uuid, sizeof cfg.uuid);
+    smbios_build(&cfg, &tables);
+    smbios_install(&tables, &m->board.mem);
+}
+
 static int load_kernel(struct machine *m, struct error *err)
 {
     struct board *b = &m->board;
-    struct acpi_config acpi = {.cpus = m->domain->vcpus,
-                               .pci64_base = b->pci64_base,
-                               .pci64_end = b->pci64_end,
-                               .serial = m->serial != NULL,
-                               .pvpanic = m->pvpanic != NULL};
+    struct acpi_config acpi = describe_acpi(m);
     struct e820 map;
     struct boot_config boot = {.os = &m->domain->os, .mem = &b->mem, .map = &map};
     struct boot_entry entry;
     e820_build(&map, &b->mem);
+    install_smbios(m);
     if (acpi_install(&acpi, &b->mem, &boot.rsdp, err) < 0 || boot_load(&boot, &entry, err) < 0)
         return -1;
     return vmcpu_set_entry(&m->cpus[0], &entry, err);
@@ -256,7 +325,8 @@ int machine_create(const struct domain *d, enum domain_accel accel, struct termi
     for (unsigned i = 0; i < DOMAIN_MAX_CHARS; i++)
         m->files[i].fd = -1;
     m->has_board = board_create(&m->board, accel, d->memory, d->vcpus, err) == 0;
-    if (!m->has_board || make_devices(m, err) < 0 || make_cpus(m, err) < 0 || load_kernel(m, err) < 0) {
+    if (!m->has_board || make_devices(m, err) < 0 || make_cpus(m, err) < 0 ||
+        (by_firmware(d) ? load_firmware(m, err) : load_kernel(m, err)) < 0) {
         machine_destroy(m);
         return -1;
     }
@@ -322,6 +392,9 @@ static enum machine_reset judge_reset(struct machine *m)
     for (unsigned i = 0; i < m->ncpus; i++)
         if (vmcpu_apic_enabled(&m->cpus[i]))
             return RESET_ORDERLY;
+    /* A firmware resets as it likes: to start from the beginning is its way out. */
+    if (by_firmware(m->domain) && !board_ioapic_used(&m->board))
+        return RESET_ORDERLY;
     return board_ioapic_used(&m->board) ? RESET_CRASHED : RESET_EARLY;
 }
 

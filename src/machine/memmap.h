@@ -11,7 +11,9 @@
 #define MEM_VGA_END      0x000c0000ull
 #define MEM_EBDA         0x0009fc00ull /* end of conventional memory */
 #define MEM_TABLES       0x000e0000ull /* ACPI tables, in the range that guests search for the RSDP (ACPI 6.4, 5.2.5.1) */
+#define MEM_SMBIOS       0x000ff000ull /* the SMBIOS tables, in the range that guests search for their anchor (DSP0134, 5.2.1) */
 #define MEM_TABLES_END   0x00100000ull
+#define MEM_BIOS         0x00100000ull /* the firmware ends here and, again, at 4 GiB */
 #define MEM_LOW_LIMIT    0xb0000000ull
 #define MEM_ECAM         0xb0000000ull
 #define MEM_ECAM_BUSES   256u
@@ -20,8 +22,8 @@
 #define MEM_PCI32_END    0xfec00000ull
 #define MEM_IOAPIC       0xfec00000ull
 #define MEM_LAPIC        0xfee00000ull
-#define MEM_KVM_IDENTITY 0xfffbc000ull /* a page, then three for the TSS: where KVM on Intel keeps its real mode helpers */
-#define MEM_KVM_TSS      0xfffbd000ull
+#define MEM_KVM_IDENTITY 0xfeffc000ull /* a page, then three for the TSS: KVM on Intel's real mode helpers, where SeaBIOS reserves them */
+#define MEM_KVM_TSS      0xfeffd000ull
 #define MEM_HIGH         0x100000000ull
 #define MEM_PCI64_SIZE   0x1000000000ull /* 64 GiB, aligned to its size, above all RAM */
 
@@ -39,6 +41,7 @@
 /* Ports. */
 #define PORT_PM      0x600 /* ICH9's power management block (PMBASE) */
 #define PORT_PVPANIC 0x505
+#define PORT_BIOSLOG 0x402 /* SeaBIOS's messages for its developers */
 #define PORT_RESET   0xcf9 /* the PCI host bridge's reset control register */
 #define PORT_PCI     0x1000
 #define PORT_PCI_END 0x10000

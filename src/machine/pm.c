@@ -12,6 +12,7 @@
 #define TIMER_TOP (1ull << 31) /* ticks between changes of the top bit, with TMR_VAL_EXT */
 
 enum { STS_TMR = 1 << 0, STS_GBL = 1 << 5, STS_PWRBTN = 1 << 8, STS_RTC = 1 << 10 };
+enum { SMI_EN_GLOBAL = 1 << 0, SMI_EN_APMC = 1 << 5 };
 enum { CNT_SCI_EN = 1 << 0, CNT_SLP_TYP_SHIFT = 10, CNT_SLP_TYP = 7 << CNT_SLP_TYP_SHIFT, CNT_SLP_EN = 1 << 13 };
 
 /* The RTC's event can be enabled and never comes: it would wake from a sleep that does not exist here. */
@@ -20,7 +21,7 @@ enum { CNT_SCI_EN = 1 << 0, CNT_SLP_TYP_SHIFT = 10, CNT_SLP_TYP = 7 << CNT_SLP_T
 
 struct pm {
     struct bus *bus;
-    uint16_t port;
+    uint16_t port; /* 0: nowhere */
     unsigned sci_gsi;
     bool sci;
     int timer_fd;
@@ -51,12 +52,13 @@ static uint64_t pm_read(void *dev, uint64_t off, unsigned size)
     struct pm *pm = dev;
     uint8_t image[PM_SIZE + 8] = {0};
     uint16_t cnt = pm->pm1_cnt | CNT_SCI_EN;
-    uint32_t timer = timer_value(pm);
+    uint32_t timer = timer_value(pm), smi_en = SMI_EN_GLOBAL | SMI_EN_APMC;
     uint64_t value = 0;
     memcpy(image + PM1_EVT, &pm->pm1_sts, 2);
     memcpy(image + PM1_EVT + 2, &pm->pm1_en, 2);
     memcpy(image + PM1_CNT, &cnt, 2);
     memcpy(image + PM_TMR, &timer, 4);
+    memcpy(image + PM_SMI_EN, &smi_en, 4);
     memcpy(image + PM_GPE0, pm->gpe_sts, sizeof pm->gpe_sts);
     memcpy(image + PM_GPE0 + sizeof pm->gpe_sts, pm->gpe_en, sizeof pm->gpe_en);
     memcpy(&value, image + off, size);
@@ -111,6 +113,13 @@ const struct device_desc pm_desc = {
     .why_unsaved = "the PM timer counts from a time of this host",
 };
 
+void pm_move(struct pm *pm, uint16_t port)
+{
+    if (pm->port)
+        bus_unmap(pm->bus, BUS_PORT, pm->port);
+    pm->port = port && bus_map(pm->bus, BUS_PORT, port, PM_SIZE, &pm_ops, pm, pm_desc.name, NULL) == 0 ? port : 0;
+}
+
 void pm_power_button(struct pm *pm)
 {
     pthread_mutex_lock(&pm->bus->lock);
@@ -140,7 +149,7 @@ int pm_create(struct bus *b, uint16_t port, unsigned sci_gsi, struct pm **out, s
     struct pm *pm = calloc(1, sizeof *pm);
     if (!pm)
         return error_set(err, ENOMEM, "power management: out of memory");
-    *pm = (struct pm){.bus = b, .port = port, .sci_gsi = sci_gsi, .timer_start_ns = now_ns()};
+    *pm = (struct pm){.bus = b, .sci_gsi = sci_gsi, .timer_start_ns = now_ns()};
     const uint64_t period_ns = TIMER_TOP * NS_PER_S / TIMER_HZ;
     const struct timespec period = {(time_t)(period_ns / NS_PER_S), (long)(period_ns % NS_PER_S)};
     pm->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -148,8 +157,9 @@ int pm_create(struct bus *b, uint16_t port, unsigned sci_gsi, struct pm **out, s
         error_set(err, errno, "power management: cannot make a timer: %s", strerror(errno));
         goto fail;
     }
-    if (bus_map(b, BUS_PORT, port, PM_SIZE, &pm_ops, pm, pm_desc.name, err) < 0)
+    if (port && bus_map(b, BUS_PORT, port, PM_SIZE, &pm_ops, pm, pm_desc.name, err) < 0)
         goto fail;
+    pm->port = port;
     *out = pm;
     return 0;
 fail:
@@ -163,7 +173,8 @@ void pm_destroy(struct pm *pm)
 {
     if (!pm)
         return;
-    bus_unmap(pm->bus, BUS_PORT, pm->port);
+    if (pm->port)
+        bus_unmap(pm->bus, BUS_PORT, pm->port);
     close(pm->timer_fd);
     free(pm);
 }

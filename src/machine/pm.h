@@ -16,14 +16,18 @@
 #define PM_TMR      0x08
 #define PM_GPE0     0x20 /* status, then enable: PM_GPE0_LEN/2 bytes each */
 #define PM_GPE0_LEN 16
+#define PM_SMI_EN   0x30 /* reads as set up already, so that no firmware tries to set up SMM, which there is not */
 
 #define PM_SLP_TYP_S5 7 /* what \_S5 says and PM1_CNT takes */
 
 struct pm;
 extern const struct device_desc pm_desc;
 
+/* `port` 0: the block is nowhere until pm_move(). */
 int pm_create(struct bus *b, uint16_t port, unsigned sci_gsi, struct pm **out, struct error *err);
 void pm_destroy(struct pm *pm);
+/* Puts the block elsewhere, or with 0 nowhere; where something else is, it is nowhere. Lock held, or no vCPU runs. */
+void pm_move(struct pm *pm, uint16_t port);
 /* Presses the power button. Lock not held. */
 void pm_power_button(struct pm *pm);
 /* Readable when the PM timer's top bit changed; then pm_timer() is due. Lock not held. */

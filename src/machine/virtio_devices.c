@@ -23,13 +23,20 @@ struct virtio_devices {
     struct v9p *v9ps[DOMAIN_MAX_SHARES];
 };
 
-static int make_disk(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err)
+static int make_disk(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, struct boot_order *order, unsigned i,
+                     struct error *err)
 {
     const struct domain_disk *disk = &d->disks[i];
     struct block_config cfg = {.path = disk->file, .format = disk_format_names[disk->format], .readonly = disk->readonly};
-    if (block_open(&cfg, &v->blocks[i], err) < 0)
+    if (disk->bus != DISK_VIRTIO)
+        return error_set(err, 0, "disk '%s': there is no bus '%s' yet; give it bus=virtio", disk->target,
+                         disk_bus_names[disk->bus]);
+    if (block_open(&cfg, &v->blocks[i], err) < 0 ||
+        vblk_create(pci, &(struct vblk_config){.slot = PCI_SLOT_AUTO, .block = v->blocks[i]}, &v->vblks[i], err) < 0)
         return -1;
-    return vblk_create(pci, &(struct vblk_config){.slot = PCI_SLOT_AUTO, .block = v->blocks[i]}, &v->vblks[i], err);
+    boot_order_add(order, domain_boot_place(d, disk->boot_order, DOMAIN_BOOT_HD, i), "/pci@i0cf8/scsi@%x/disk@0,0",
+                   vblk_slot(v->vblks[i]));
+    return 0;
 }
 
 static int make_net(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err)
@@ -51,13 +58,14 @@ static int make_share(struct virtio_devices *v, const struct domain *d, struct p
     return v9p_create(pci, &(struct v9p_config){.slot = PCI_SLOT_AUTO, .share = v->shares[i], .tag = s->tag}, &v->v9ps[i], err);
 }
 
-int virtio_devices_create(const struct domain *d, struct pci_host *pci, struct virtio_devices **out, struct error *err)
+int virtio_devices_create(const struct domain *d, struct pci_host *pci, struct boot_order *order, struct virtio_devices **out,
+                          struct error *err)
 {
     struct virtio_devices *v = *out = calloc(1, sizeof *v);
     if (!v)
         return error_set(err, ENOMEM, "machine: out of memory");
     for (unsigned i = 0; i < d->ndisks; i++)
-        if (make_disk(v, d, pci, i, err) < 0)
+        if (make_disk(v, d, pci, order, i, err) < 0)
             return -1;
     for (unsigned i = 0; i < d->nifaces; i++)
         if (make_net(v, d, pci, i, err) < 0)

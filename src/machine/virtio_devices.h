@@ -4,11 +4,14 @@
 #define LODGE_MACHINE_VIRTIO_DEVICES_H
 
 #include "devices/pci/pci.h"
+#include "machine/boot_order.h"
 #include "model/domain.h"
 
 struct virtio_devices;
-/* 0, or -1 with err; then what was made is in *out all the same, for virtio_devices_destroy(). */
-int virtio_devices_create(const struct domain *d, struct pci_host *pci, struct virtio_devices **out, struct error *err);
+/* 0, or -1 with err; then what was made is in *out all the same, for virtio_devices_destroy(). Disks are added to
+ * the boot order. */
+int virtio_devices_create(const struct domain *d, struct pci_host *pci, struct boot_order *order, struct virtio_devices **out,
+                          struct error *err);
 void virtio_devices_destroy(struct virtio_devices *v); /* no vCPU runs; NULL is allowed */
 
 #endif

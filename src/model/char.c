@@ -112,12 +112,17 @@ static int char_check(struct domain *d, struct error *err)
 {
     static const char *const plural[DOMAIN_CHAR_KINDS] = {"serial ports", "virtio consoles", "debug consoles"};
     unsigned stdio = 0, kinds[DOMAIN_CHAR_KINDS] = {0};
+    uint16_t debug_ports[DOMAIN_MAX_CHARS] = {0};
     merge_consoles(d);
     for (unsigned i = 0; i < d->nchars; i++) {
         struct domain_char *c = &d->chars[i];
         c->from_console = false;
         stdio += c->backend == DOMAIN_CHAR_STDIO && c->kind != DOMAIN_CHAR_DEBUGCON;
-        if (++kinds[c->kind] > 1)
+        for (unsigned j = 0; j < i && c->kind == DOMAIN_CHAR_DEBUGCON; j++)
+            if (debug_ports[j] == c->iobase)
+                return error_set(err, 0, "domain: two debug consoles at port 0x%x; give each its own iobase", c->iobase);
+        debug_ports[i] = c->kind == DOMAIN_CHAR_DEBUGCON ? c->iobase : 0;
+        if (++kinds[c->kind] > 1 && c->kind != DOMAIN_CHAR_DEBUGCON)
             return error_set(err, 0, "domain: two %s; one is supported", plural[c->kind]);
         if (c->backend == DOMAIN_CHAR_FILE && (!c->path || !c->path[0]))
             return error_set(err, 0, "domain: a console of type 'file' names no path; add <source path='…'/>");

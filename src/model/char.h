@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #define DOMAIN_DEBUGCON_PORT 0xe9
+#define DOMAIN_FIRMWARE_LOG  0x402 /* the debug console that SeaBIOS writes to */
 
 enum domain_char_kind { DOMAIN_CHAR_SERIAL, DOMAIN_CHAR_VIRTIO, DOMAIN_CHAR_DEBUGCON, DOMAIN_CHAR_KINDS };
 enum domain_char_backend { DOMAIN_CHAR_STDIO, DOMAIN_CHAR_FILE, DOMAIN_CHAR_NULL };

@@ -7,6 +7,7 @@
 #include "model/part.h"
 
 const char *const disk_format_names[DISK_FORMATS] = {"raw", "qcow2"};
+const char *const disk_bus_names[DISK_BUSES + 1] = {"virtio", "sata", NULL};
 
 struct domain_disk *domain_add_disk(struct domain *d, struct error *err)
 {
@@ -21,9 +22,26 @@ static struct domain_disk *last(void *object)
 
 static int begin_disk(const struct xml_node *node, void *object, struct error *err)
 {
-    if (xml_attr_only(node, "type", "file", err) < 0 || xml_attr_only(node, "device", "disk", err) < 0)
+    int device = xml_attr_word(node, "device", (const char *const[]){"disk", "cdrom", NULL}, 0, err);
+    if (device < 0 || xml_attr_only(node, "type", "file", err) < 0)
         return -1;
-    return domain_add_disk(object, err) ? 0 : -1;
+    struct domain_disk *disk = domain_add_disk(object, err);
+    if (!disk)
+        return -1;
+    disk->cdrom = device == 1;
+    disk->bus = disk->cdrom ? DISK_SATA : DISK_VIRTIO;
+    return 0;
+}
+
+static int begin_boot(const struct xml_node *node, void *object, struct error *err)
+{
+    uint64_t order = 0;
+    if (xml_attr_number(node, "order", DISK_MAX_BOOT, &order, err) < 0)
+        return -1;
+    if (order == 0)
+        return xml_error(node, err, "order 0 is none; the first is 1");
+    last(object)->boot_order = (unsigned)order;
+    return 0;
 }
 
 static int begin_driver(const struct xml_node *node, void *object, struct error *err)
@@ -43,15 +61,24 @@ static int begin_source(const struct xml_node *node, void *object, struct error 
     return xml_take_attr(node, "file", &last(object)->file, err);
 }
 
+static const char *target_prefix(enum disk_bus bus)
+{
+    return bus == DISK_VIRTIO ? "vd" : "sd";
+}
+
 static int begin_target(const struct xml_node *node, void *object, struct error *err)
 {
     struct domain_disk *disk = last(object);
     const char *dev = xml_attr(node, "dev");
-    if (xml_attr_only(node, "bus", "virtio", err) < 0)
+    int bus = xml_attr_word(node, "bus", disk_bus_names, strncmp(dev, "sd", 2) == 0 ? DISK_SATA : DISK_VIRTIO, err);
+    if (bus < 0)
         return -1;
-    if (strncmp(dev, "vd", 2) != 0 || strlen(dev) >= sizeof disk->target ||
+    disk->bus = (enum disk_bus)bus;
+    const char *prefix = target_prefix(disk->bus);
+    if (strncmp(dev, prefix, 2) != 0 || !dev[2] || strlen(dev) >= sizeof disk->target ||
         strspn(dev + 2, "abcdefghijklmnopqrstuvwxyz") != strlen(dev + 2))
-        return xml_error(node, err, "dev '%.64s' is not a virtio disk's name; write 'vda', 'vdb', …", dev);
+        return xml_error(node, err, "dev '%.64s' is not the name of a %s disk; write '%sa', '%sb', …", dev,
+                         disk_bus_names[disk->bus], prefix, prefix);
     strcpy(disk->target, dev);
     return 0;
 }
@@ -71,30 +98,69 @@ static void disk_free(struct domain *d)
     free(d->disks);
 }
 
+static bool has_target(const struct domain *d, const char *target)
+{
+    for (unsigned i = 0; i < d->ndisks; i++)
+        if (strcmp(d->disks[i].target, target) == 0)
+            return true;
+    return false;
+}
+
+/* The first free name of the bus; there are fewer disks than letters. */
+static void fill_target(const struct domain *d, struct domain_disk *disk)
+{
+    char name[sizeof disk->target];
+    for (char letter = 'a'; letter <= 'z' && !disk->target[0]; letter++) {
+        snprintf(name, sizeof name, "%s%c", target_prefix(disk->bus), letter);
+        if (!has_target(d, name))
+            strcpy(disk->target, name);
+    }
+}
+
+static int check_distinct(const struct domain *d, unsigned i, struct error *err)
+{
+    const struct domain_disk *disk = &d->disks[i];
+    for (unsigned j = 0; j < i; j++) {
+        const struct domain_disk *other = &d->disks[j];
+        if (strcmp(disk->target, other->target) == 0)
+            return error_set(err, 0, "disk '%s': target '%s' is taken by disk '%s'; give each disk its own target",
+                             disk->file ? disk->file : "", disk->target, other->file ? other->file : "");
+        if (disk->boot_order && disk->boot_order == other->boot_order)
+            return error_set(err, 0, "disk '%s': place %u of the boot order is that of disk '%s'; give each its own", disk->target,
+                             disk->boot_order, other->target);
+    }
+    return 0;
+}
+
 static int disk_check(struct domain *d, struct error *err)
 {
     for (unsigned i = 0; i < d->ndisks; i++) {
         struct domain_disk *disk = &d->disks[i];
-        if (!disk->file || !disk->file[0])
+        if (disk->cdrom)
+            disk->readonly = true;
+        else if (!disk->file || !disk->file[0])
             return error_set(err, 0, "disk %u: no file; name the image's file", i + 1);
+        if (disk->cdrom && disk->bus == DISK_VIRTIO)
+            return error_set(err, 0, "disk %u: the bus 'virtio' has no CD-ROM drives; give it the bus 'sata'", i + 1);
         if (!disk->target[0])
-            snprintf(disk->target, sizeof disk->target, "vd%c", 'a' + i);
-        for (unsigned j = 0; j < i; j++) {
-            if (strcmp(disk->target, d->disks[j].target) == 0)
-                return error_set(err, 0, "disk '%s': target '%s' is taken by disk '%s'; give each disk its own target", disk->file,
-                                 disk->target, d->disks[j].file);
-        }
+            fill_target(d, disk);
+        if (check_distinct(d, i, err) < 0)
+            return -1;
     }
     return 0;
 }
 
 static void write_disk(FILE *out, const struct domain_disk *disk)
 {
-    fprintf(out, "    <disk type='file' device='disk'>\n      <driver name='qemu' type='%s'/>\n", disk_format_names[disk->format]);
-    xml_put_attr(out, "      <source file='", disk->file, "'/>\n");
-    fprintf(out, "      <target dev='%s' bus='virtio'/>\n", disk->target);
+    fprintf(out, "    <disk type='file' device='%s'>\n      <driver name='qemu' type='%s'/>\n", disk->cdrom ? "cdrom" : "disk",
+            disk_format_names[disk->format]);
+    if (disk->file)
+        xml_put_attr(out, "      <source file='", disk->file, "'/>\n");
+    fprintf(out, "      <target dev='%s' bus='%s'/>\n", disk->target, disk_bus_names[disk->bus]);
     if (disk->readonly)
         fputs("      <readonly/>\n", out);
+    if (disk->boot_order)
+        fprintf(out, "      <boot order='%u'/>\n", disk->boot_order);
     fputs("    </disk>\n", out);
 }
 
@@ -106,8 +172,9 @@ static void disk_write(const struct domain *d, FILE *out)
 
 static const struct xml_element disk_children[] = {
     {"driver", 0, "name type", begin_driver, NULL, NULL},
-    {"source", XML_REQUIRED, "file!", begin_source, NULL, NULL},
+    {"source", 0, "file!", begin_source, NULL, NULL},
     {"target", XML_REQUIRED, "dev! bus", begin_target, NULL, NULL},
+    {"boot", 0, "order!", begin_boot, NULL, NULL},
     {"readonly", 0, NULL, begin_readonly, NULL, NULL},
     XML_END,
 };

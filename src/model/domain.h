@@ -13,7 +13,7 @@
  *
  * Invariants
  * - All strings and arrays are owned by the domain; domain_free() releases them.
- * - A domain that came out of domain_parse() or passed domain_check() is complete: it has a name, memory, CPUs and a kernel, and
+ * - A domain that came out of domain_parse() or passed domain_check() is complete: it has a name, memory, CPUs and something to boot, and
  * every count is within the limits below. It may still ask for what this host does not have; lodge-vm finds that out.
  */
 #ifndef LODGE_MODEL_DOMAIN_H
@@ -41,13 +41,25 @@
 #define DOMAIN_MAX_MEMORY  (4ull << 40) /* bytes */
 #define DOMAIN_MAX_CMDLINE 65536u       /* bytes; a kernel's own limit is checked when it is loaded */
 #define DOMAIN_DEBUG_EXIT  0xf4
+#define DOMAIN_MAX_MENU_MS 65535u
+#define LODGE_BIOS         "/usr/share/seabios/bios-256k.bin" /* the firmware, where none is named */
 
 enum domain_accel { DOMAIN_ACCEL_AUTO, DOMAIN_ACCEL_KVM, DOMAIN_ACCEL_SOFTKVM };
 
 /* What follows an event of the guest: the process ends, or the machine starts again. */
 enum domain_action { DOMAIN_DESTROY, DOMAIN_RESTART };
 
+/* A kind of device to boot from. */
+enum domain_boot { DOMAIN_BOOT_HD, DOMAIN_BOOT_CDROM, DOMAIN_BOOT_NETWORK, DOMAIN_BOOTS };
+
+/* With a kernel, that is started directly; without one, a firmware starts what it finds on the disks. */
 struct domain_os {
+    char *loader;     /* the firmware's image; NULL: LODGE_BIOS */
+    bool bios_serial; /* the first serial port shows the firmware's screen */
+    bool boot_menu;
+    unsigned boot_menu_ms; /* how long it is offered; 0: as the firmware likes */
+    enum domain_boot boot[DOMAIN_BOOTS];
+    unsigned nboot;
     char *kernel;  /* bzImage, ELF with a PVH note, or Multiboot */
     char *initrd;  /* NULL for none. For Multiboot, modules: "file arguments,file2 arguments", a comma in a name is written twice */
     char *cmdline; /* NULL for none */
@@ -81,6 +93,9 @@ void domain_init(struct domain *d);
 void domain_free(struct domain *d);
 /* Fills what was left open (a UUID, MAC addresses, disk targets) and refuses what cannot be. 0, or -1 with err. */
 int domain_check(struct domain *d, struct error *err);
+
+/* A device's place in the boot order: of two, the lower is tried first. `order` is its own, `kind` and `index` decide where it has none. */
+unsigned domain_boot_place(const struct domain *d, unsigned order, enum domain_boot kind, unsigned index);
 
 /* Appends a zeroed element and returns it, or NULL with err when the limit is reached. */
 struct domain_disk *domain_add_disk(struct domain *d, struct error *err);

@@ -6,6 +6,9 @@
 #include "base/util.h"
 #include "model/part.h"
 
+static const char *const boot_names[] = {"hd", "cdrom", "network", NULL}; /* enum domain_boot */
+static const char *const no_yes[] = {"no", "yes", NULL};
+
 static int begin_type(const struct xml_node *node, void *object, struct error *err)
 {
     (void)object;
@@ -32,8 +35,59 @@ static int begin_cmdline(const struct xml_node *node, void *object, struct error
     return xml_take_text(node, &((struct domain *)object)->os.cmdline, err);
 }
 
+static int begin_loader(const struct xml_node *node, void *object, struct error *err)
+{
+    if (xml_attr_only(node, "type", "rom", err) < 0 || xml_attr_only(node, "readonly", "yes", err) < 0)
+        return -1;
+    return xml_take_text(node, &((struct domain *)object)->os.loader, err);
+}
+
+static int begin_bios(const struct xml_node *node, void *object, struct error *err)
+{
+    int serial = xml_attr_word(node, "useserial", no_yes, 0, err);
+    ((struct domain *)object)->os.bios_serial = serial == 1;
+    return serial < 0 ? -1 : 0;
+}
+
+static int begin_boot(const struct xml_node *node, void *object, struct error *err)
+{
+    struct domain_os *os = &((struct domain *)object)->os;
+    int kind = xml_attr_word(node, "dev", boot_names, 0, err);
+    if (kind < 0)
+        return -1;
+    for (unsigned i = 0; i < os->nboot; i++)
+        if (os->boot[i] == (enum domain_boot)kind)
+            return xml_error(node, err, "dev '%s' is named twice; remove one", boot_names[kind]);
+    os->boot[os->nboot++] = (enum domain_boot)kind;
+    return 0;
+}
+
+static int begin_bootmenu(const struct xml_node *node, void *object, struct error *err)
+{
+    struct domain_os *os = &((struct domain *)object)->os;
+    uint64_t ms = 0;
+    int enable = xml_attr_word(node, "enable", no_yes, 0, err);
+    if (enable < 0 || (xml_attr(node, "timeout") && xml_attr_number(node, "timeout", DOMAIN_MAX_MENU_MS, &ms, err) < 0))
+        return -1;
+    os->boot_menu = enable == 1;
+    os->boot_menu_ms = (unsigned)ms;
+    return 0;
+}
+
+/* Behind the devices with a place of their own, those of each kind stand together, in the order of os.boot or of habit. */
+unsigned domain_boot_place(const struct domain *d, unsigned order, enum domain_boot kind, unsigned index)
+{
+    static const enum domain_boot habit[] = {DOMAIN_BOOT_HD, DOMAIN_BOOT_CDROM, DOMAIN_BOOT_NETWORK};
+    const enum domain_boot *kinds = d->os.nboot ? d->os.boot : habit;
+    unsigned n = d->os.nboot ? d->os.nboot : ARRAY_SIZE(habit), place = 0;
+    while (place < n && kinds[place] != kind)
+        place++;
+    return order ? order : 1000 * (place + 1) + index;
+}
+
 static void os_free(struct domain *d)
 {
+    free(d->os.loader);
     free(d->os.kernel);
     free(d->os.initrd);
     free(d->os.cmdline);
@@ -41,8 +95,15 @@ static void os_free(struct domain *d)
 
 static int os_check(struct domain *d, struct error *err)
 {
-    if (!d->os.kernel || !d->os.kernel[0])
-        return error_set(err, 0, "domain '%s': no kernel; name one with --kernel or <os><kernel>", d->name);
+    bool kernel = d->os.kernel && d->os.kernel[0];
+    if (kernel && d->os.loader)
+        return error_set(err, 0, "domain '%s': both a kernel and a firmware are named; leave one of them out", d->name);
+    if (!kernel && !d->os.loader && !d->ndisks)
+        return error_set(
+            err, 0, "domain '%s': no kernel and no disk; name one with --kernel or <os><kernel>, with --disk or <disk>", d->name);
+    if (!kernel && (d->os.initrd || d->os.cmdline))
+        return error_set(err, 0, "domain '%s': an initrd or a command line, but no kernel; name one with --kernel or <os><kernel>",
+                         d->name);
     if (d->os.cmdline && strlen(d->os.cmdline) >= DOMAIN_MAX_CMDLINE)
         return error_set(err, 0, "kernel command line: longer than %u bytes; shorten it", DOMAIN_MAX_CMDLINE - 1);
     return 0;
@@ -50,15 +111,30 @@ static int os_check(struct domain *d, struct error *err)
 
 static void os_write(const struct domain *d, FILE *out)
 {
+    const struct domain_os *os = &d->os;
     fputs("  <os>\n    <type arch='x86_64' machine='q35'>hvm</type>\n", out);
-    xml_put_element(out, 4, "kernel", d->os.kernel);
-    xml_put_element(out, 4, "initrd", d->os.initrd);
-    xml_put_element(out, 4, "cmdline", d->os.cmdline);
+    if (os->loader)
+        xml_put_attr(out, "    <loader readonly='yes' type='rom'>", os->loader, "</loader>\n");
+    xml_put_element(out, 4, "kernel", os->kernel);
+    xml_put_element(out, 4, "initrd", os->initrd);
+    xml_put_element(out, 4, "cmdline", os->cmdline);
+    for (unsigned i = 0; i < os->nboot; i++)
+        fprintf(out, "    <boot dev='%s'/>\n", boot_names[os->boot[i]]);
+    if (os->boot_menu && os->boot_menu_ms)
+        fprintf(out, "    <bootmenu enable='yes' timeout='%u'/>\n", os->boot_menu_ms);
+    else if (os->boot_menu)
+        fputs("    <bootmenu enable='yes'/>\n", out);
+    if (os->bios_serial)
+        fputs("    <bios useserial='yes'/>\n", out);
     fputs("  </os>\n", out);
 }
 
 static const struct xml_element os_children[] = {
     {"type", XML_TEXT | XML_REQUIRED, "arch machine", begin_type, NULL, NULL},
+    {"loader", XML_TEXT, "readonly type", begin_loader, NULL, NULL},
+    {"boot", XML_MANY, "dev!", begin_boot, NULL, NULL},
+    {"bootmenu", 0, "enable! timeout", begin_bootmenu, NULL, NULL},
+    {"bios", 0, "useserial", begin_bios, NULL, NULL},
     {"kernel", XML_TEXT, NULL, begin_kernel, NULL, NULL},
     {"initrd", XML_TEXT, NULL, begin_initrd, NULL, NULL},
     {"cmdline", XML_TEXT, NULL, begin_cmdline, NULL, NULL},

@@ -65,6 +65,7 @@ enum {
 #define CMOS_EXT_KIB2  0x30
 #define CMOS_ABOVE_16M 0x34 /* 2 bytes, units of 64 KiB */
 #define CMOS_ABOVE_4G  0x5b /* 3 bytes, units of 64 KiB */
+#define CMOS_CPUS      0x5f /* the number of CPUs, less one: SeaBIOS waits for as many */
 
 struct rtc {
     struct bus *bus;
@@ -373,6 +374,7 @@ static void describe_memory(struct rtc *r, const struct rtc_config *cfg)
     put16(r->cmos + CMOS_ABOVE_16M, low > 16 * MIB ? (low - 16 * MIB) / (64 * KIB) : 0);
     put16(r->cmos + CMOS_ABOVE_4G, high & 0xffff);
     r->cmos[CMOS_ABOVE_4G + 2] = (uint8_t)(high >> 16);
+    r->cmos[CMOS_CPUS] = (uint8_t)(cfg->cpus ? MIN(cfg->cpus, 256u) - 1 : 0);
 }
 
 /* The reset line ends interrupts and leaves the time and the RAM alone (data sheet, RESET pin). */

@@ -9,6 +9,7 @@ struct rtc_config {
     uint64_t ram_below_4g; /* bytes, for the CMOS memory size bytes */
     uint64_t ram_above_4g; /* bytes */
     unsigned gsi;          /* 8 */
+    unsigned cpus;         /* 0 when nobody is told */
 };
 
 struct rtc;

@@ -78,6 +78,24 @@ void pci_dev_pin(struct pci_dev *d)
     d->wmask[PCI_INT_LINE] = 0xff;
 }
 
+void pci_dev_multi(struct pci_dev *d)
+{
+    d->config[PCI_HEADER_TYPE] |= 0x80;
+}
+
+int pci_dev_add_function(struct pci_host *h, struct pci_dev *d, unsigned slot, unsigned function, struct error *err)
+{
+    unsigned devfn = PCI_DEVFN(slot, function);
+    if (h->devs[devfn])
+        return error_set(err, 0, "device '%s': PCI address %02x.%x is that of '%s' already; give another", d->name, slot, function,
+                         h->devs[devfn]->name);
+    d->host = h;
+    d->devfn = devfn;
+    memcpy(d->reset_config, d->config, sizeof d->config);
+    h->devs[devfn] = d;
+    return 0;
+}
+
 int pci_dev_add(struct pci_host *h, struct pci_dev *d, int slot, struct error *err)
 {
     if (slot == PCI_SLOT_AUTO) {
@@ -91,11 +109,7 @@ int pci_dev_add(struct pci_host *h, struct pci_dev *d, int slot, struct error *e
     if (h->devs[PCI_DEVFN(slot, 0)])
         return error_set(err, 0, "device '%s': PCI slot %d holds '%s' already; give another", d->name, slot,
                          h->devs[PCI_DEVFN(slot, 0)]->name);
-    d->host = h;
-    d->devfn = PCI_DEVFN(slot, 0);
-    memcpy(d->reset_config, d->config, sizeof d->config);
-    h->devs[d->devfn] = d;
-    return 0;
+    return pci_dev_add_function(h, d, (unsigned)slot, 0, err);
 }
 
 void pci_dev_remove(struct pci_dev *d)
@@ -195,8 +209,29 @@ void pci_update_intx(struct pci_dev *d)
     d->intx_out = out;
     unsigned gsi = pci_intx_gsi(PCI_SLOT(d->devfn), pin), *count = &h->intx_count[gsi - PCI_INTX_GSI_BASE];
     *count += out ? 1 : -1;
-    if (*count == (out ? 1 : 0))
+    if (*count == (out ? 1 : 0)) {
         h->bus->ops->set_gsi(h->bus->board, gsi, out);
+        pci_update_isa(h);
+    }
+}
+
+void pci_update_isa(struct pci_host *h)
+{
+    bool level[ARRAY_SIZE(h->isa_level)] = {false};
+    for (unsigned i = 0; i < PCI_INTX_GSIS; i++)
+        level[h->isa_route[i]] |= h->isa_route[i] && h->intx_count[i];
+    for (unsigned irq = 1; irq < ARRAY_SIZE(level); irq++) {
+        if (level[irq] == h->isa_level[irq])
+            continue;
+        h->isa_level[irq] = level[irq];
+        h->bus->ops->set_gsi(h->bus->board, irq, level[irq]);
+    }
+}
+
+void pci_host_route(struct pci_host *h, unsigned pirq, unsigned isa_irq)
+{
+    h->isa_route[pirq] = (uint8_t)(isa_irq & 15);
+    pci_update_isa(h);
 }
 
 void pci_intx_set(struct pci_dev *d, bool level)

@@ -18,6 +18,13 @@
 #define RESET_BITS     0x0e
 
 #define MCH_PCIEXBAR 0x60 /* 8 bytes: base of ECAM, code of its size, enable */
+#define MCH_PAM0     0x90
+#define MCH_SMRAM    0x9d
+
+#define PCIEXBAR_ENABLE 1u
+#define PCIEXBAR_SIZE   0x6u /* 256, 128, 64 buses */
+#define PAM_OPEN        0x33 /* reads and writes go to RAM */
+#define SMRAM_LOCKED    0x12 /* there is no SMRAM, and none can be opened */
 
 /* ---- configuration by address ---- */
 
@@ -89,11 +96,59 @@ static const struct field pci_host_fields[] = {
 };
 
 static const struct device_desc pci_host_desc = {.name = "pci-host", .fields = pci_host_fields};
-static const struct pci_ops bridge_ops = {.desc = &pci_host_desc};
+
+/* Puts the ECAM where PCIEXBAR says. One that would lie over something else is not there: RAM answers before the bus is asked. */
+static void update_ecam(struct pci_host *h)
+{
+    const uint8_t *c = h->bridge.config + MCH_PCIEXBAR;
+    uint32_t low = pci_get32(c), code = (low & PCIEXBAR_SIZE) >> 1;
+    uint64_t size = 256 * MIB >> code, base = (((uint64_t)pci_get32(c + 4) << 32) | low) & ~(size - 1);
+    bool wanted = (low & PCIEXBAR_ENABLE) && code < 3;
+    if (h->ecam_mapped && (!wanted || base != h->ecam_at)) {
+        bus_unmap(h->bus, BUS_MMIO, h->ecam_at);
+        h->ecam_mapped = false;
+    }
+    if (wanted && !h->ecam_mapped && bus_map(h->bus, BUS_MMIO, base, size, &ecam_io, h, "pci-ecam", NULL) == 0) {
+        h->ecam_mapped = true;
+        h->ecam_at = base;
+    }
+}
+
+static void bridge_written(struct pci_dev *d, unsigned off, unsigned size)
+{
+    struct pci_host *h = d->host;
+    if (off < MCH_PCIEXBAR + 8 && off + size > MCH_PCIEXBAR)
+        update_ecam(h);
+    if (h->cfg.pam && off < MCH_PAM0 + PCI_PAM_REGS && off + size > MCH_PAM0)
+        h->cfg.pam(h->cfg.opaque, d->config + MCH_PAM0);
+}
+
+static const struct pci_ops bridge_ops = {.desc = &pci_host_desc, .config_written = bridge_written};
+
+/* The bridge's own registers: as after reset for a firmware to set up, else as one left them. */
+static void init_bridge(struct pci_host *h)
+{
+    uint8_t *c = h->bridge.config, *w = h->bridge.wmask;
+    c[MCH_SMRAM] = SMRAM_LOCKED;
+    if (h->cfg.pam) {
+        pci_set32(w + MCH_PCIEXBAR, 0xf0000000 | PCIEXBAR_SIZE | PCIEXBAR_ENABLE | 0x0c000000);
+        pci_set32(w + MCH_PCIEXBAR + 4, 0xf);
+        w[MCH_PAM0] = PAM_OPEN & 0xf0;
+        memset(w + MCH_PAM0 + 1, PAM_OPEN, PCI_PAM_REGS - 1);
+        return;
+    }
+    uint32_t code = h->cfg.buses == 256 ? 0 : h->cfg.buses == 128 ? 1 : 2;
+    pci_set32(c + MCH_PCIEXBAR, (uint32_t)h->cfg.ecam_base | code << 1 | PCIEXBAR_ENABLE);
+    pci_set32(c + MCH_PCIEXBAR + 4, (uint32_t)(h->cfg.ecam_base >> 32));
+    c[MCH_PAM0] = PAM_OPEN & 0xf0;
+    memset(c + MCH_PAM0 + 1, PAM_OPEN, PCI_PAM_REGS - 1);
+}
 
 int pci_host_create(struct bus *b, const struct pci_host_config *cfg, struct pci_host **out, struct error *err)
 {
-    static const struct pci_id id = {.vendor = 0x8086, .device = 0x29c0, .class_code = 0x060000};
+    /* The subsystem is how SeaBIOS knows that fw_cfg is there. */
+    static const struct pci_id id = {
+        .vendor = 0x8086, .device = 0x29c0, .subsystem_vendor = 0x1af4, .subsystem = 0x1100, .class_code = 0x060000};
     if ((cfg->buses != 64 && cfg->buses != 128 && cfg->buses != 256) || cfg->ecam_base % (cfg->buses * MIB))
         return error_set(
             err, 0, "PCI: an ECAM of %u buses at 0x%llx is not possible; give 64, 128 or 256 buses at a multiple of their size",
@@ -104,14 +159,13 @@ int pci_host_create(struct bus *b, const struct pci_host_config *cfg, struct pci
     h->bus = b;
     h->cfg = *cfg;
     pci_dev_init(&h->bridge, pci_host_desc.name, &bridge_ops, &id);
-    uint32_t code = cfg->buses == 256 ? 0 : cfg->buses == 128 ? 1 : 2;
-    pci_set32(h->bridge.config + MCH_PCIEXBAR, (uint32_t)cfg->ecam_base | code << 1 | 1);
-    pci_set32(h->bridge.config + MCH_PCIEXBAR + 4, (uint32_t)(cfg->ecam_base >> 32));
+    init_bridge(h);
     if (pci_dev_add(h, &h->bridge, 0, err) < 0)
         goto fail;
-    if (bus_map(b, BUS_MMIO, cfg->ecam_base, cfg->buses * MIB, &ecam_io, h, "pci-ecam", err) < 0)
+    if (!cfg->pam && bus_map(b, BUS_MMIO, cfg->ecam_base, cfg->buses * MIB, &ecam_io, h, "pci-ecam", err) < 0)
         goto fail;
-    h->ecam_mapped = true;
+    h->ecam_mapped = !cfg->pam;
+    h->ecam_at = cfg->ecam_base;
     if (bus_map(b, BUS_PORT, PORT_CONFIG, CONFIG_PORTS, &ports_io, h, "pci-config", err) < 0)
         goto fail;
     h->ports_mapped = true;
@@ -129,7 +183,7 @@ void pci_host_destroy(struct pci_host *h)
     if (h->ports_mapped)
         bus_unmap(h->bus, BUS_PORT, PORT_CONFIG);
     if (h->ecam_mapped)
-        bus_unmap(h->bus, BUS_MMIO, h->cfg.ecam_base);
+        bus_unmap(h->bus, BUS_MMIO, h->ecam_at);
     free(h);
 }
 
@@ -150,6 +204,9 @@ void pci_host_reset(struct pci_host *h)
         pci_dev_reset(d);
         pthread_mutex_unlock(&h->bus->lock);
     }
+    pthread_mutex_lock(&h->bus->lock);
+    bridge_written(&h->bridge, 0, PCI_CONFIG_BYTES);
+    pthread_mutex_unlock(&h->bus->lock);
     h->address = 0;
     h->reset_control = 0;
 }

@@ -40,13 +40,19 @@ struct pci_host {
     struct pci_dev bridge;
     struct pci_dev *devs[PCI_SLOTS * 8]; /* by devfn */
     unsigned intx_count[PCI_INTX_GSIS];  /* asserted pins of each GSI */
+    uint8_t isa_route[PCI_INTX_GSIS];    /* the PICs' IRQ of each, 0: none */
+    bool isa_level[16];                  /* what the routed IRQs were last set to */
     uint32_t address;                    /* port 0xcf8 */
     uint8_t reset_control;               /* port 0xcf9 */
-    bool ecam_mapped, ports_mapped;      /* what pci_host_destroy() undoes */
+    bool ports_mapped;                   /* what pci_host_destroy() undoes */
+    bool ecam_mapped;
+    uint64_t ecam_at; /* while mapped */
 };
 
 /* Takes BARs off the bus that moved, and puts every one on it that may be there. */
 void pci_update_bars(struct pci_host *h);
+/* Sets the PICs' IRQs to what is routed to them. */
+void pci_update_isa(struct pci_host *h);
 /* Drives the pin to what the device, its command register and MSI-X say. */
 void pci_update_intx(struct pci_dev *d);
 void pci_dev_reset(struct pci_dev *d); /* the generic part */

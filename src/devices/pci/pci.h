@@ -21,15 +21,23 @@
 #define PCI_SLOTS             32
 #define PCI_CONFIG_BYTES      256 /* of 4096; a device without extended capabilities reads as zero behind */
 
-/* INTx of a device on bus 0: pin 1 is INTA#. The board's _PRT says the same. */
+/*
+ * INTx of a device on bus 0: pin 1 is INTA#. The eight GSIs are the ICH9's PIRQA to PIRQH. Slots from 25 on are those of the ICH9
+ * itself, whose pins A to D go to PIRQA to PIRQD (data sheet, 10.1.37: the default of their route registers). The board's _PRT says
+ * the same.
+ */
 #define PCI_INTX_GSI_BASE 16
 #define PCI_INTX_GSIS     8
+#define PCI_SLOT_ICH9     25
 static inline unsigned pci_intx_gsi(unsigned slot, unsigned pin)
 {
-    return PCI_INTX_GSI_BASE + ((slot + pin - 1) & (PCI_INTX_GSIS - 1));
+    unsigned first = slot < PCI_SLOT_ICH9 ? slot : 0;
+    return PCI_INTX_GSI_BASE + ((first + pin - 1) & (PCI_INTX_GSIS - 1));
 }
 
 /* ---- the host bridge ---- */
+
+#define PCI_PAM_REGS 7
 
 struct pci_window {
     uint64_t base, size; /* bytes; size 0: none */
@@ -40,6 +48,12 @@ struct pci_host_config {
     unsigned buses;     /* 64, 128 or 256; only bus 0 is populated */
     /* Where BARs may be. They must not contain RAM, the ECAM or the APICs; the board's _CRS says the same. */
     struct pci_window mmio32, mmio64, io;
+    /*
+     * With a firmware, which sets up the bridge itself: the ECAM appears where PCIEXBAR puts it, and `pam` is told of each change
+     * of the PAM registers (PAM0 to PAM6). Without one (NULL), both are as a firmware left them, and read-only.
+     */
+    void (*pam)(void *opaque, const uint8_t regs[PCI_PAM_REGS]);
+    void *opaque;
 };
 
 struct pci_host;
@@ -55,10 +69,24 @@ void pci_host_reset(struct pci_host *h);
 int pci_host_assign(struct pci_host *h, struct error *err);
 struct bus *pci_host_bus(struct pci_host *h);
 
-/* The ISA bridge, 8086:2918 at 00:1f.0. `pmbase` is the port of the ACPI registers that its configuration space reports, or 0. */
+/* Where the ISA interrupt of a PIRQ (0 to 7, GSI PCI_INTX_GSI_BASE + n) goes besides: an IRQ of the PICs, or 0 for none. */
+void pci_host_route(struct pci_host *h, unsigned pirq, unsigned isa_irq);
+
+/* The ISA bridge, 8086:2918 at 00:1f.0, function 0 of a device with several. */
 struct lpc;
-int lpc_create(struct pci_host *h, uint16_t pmbase, struct lpc **out, struct error *err);
+struct lpc_config {
+    uint16_t pmbase; /* port of the ACPI registers */
+    /* With a firmware, which chooses their place: called with the port, or 0 for nowhere. NULL: they stay at pmbase. */
+    void (*pm_moved)(void *opaque, uint16_t port);
+    void *opaque;
+};
+int lpc_create(struct pci_host *h, const struct lpc_config *cfg, struct lpc **out, struct error *err);
 void lpc_destroy(struct lpc *l);
+
+/* The SMBus controller, 8086:2930 at 00:1f.3; nobody is on its bus. */
+struct smbus;
+int smbus_create(struct pci_host *h, struct smbus **out, struct error *err);
+void smbus_destroy(struct smbus *s);
 
 /* ---- a device ---- */
 
@@ -121,7 +149,8 @@ struct pci_dev {
 
 /*
  * Order: pci_dev_init, then BARs and capabilities, then pci_dev_add, which puts it into function 0 of `slot` (or the first free
- * one) and takes its present configuration as the one after reset. 0, or -1 with err.
+ * one) and takes its present configuration as the one after reset. 0, or -1 with err. pci_dev_add_function() is for the others of a
+ * device with several functions, of which function 0 must have called pci_dev_multi().
  */
 void pci_dev_init(struct pci_dev *d, const char *name, const struct pci_ops *ops, const struct pci_id *id);
 void pci_dev_bar(struct pci_dev *d, unsigned bar, enum pci_bar_kind kind, uint64_t size, const struct io_ops *ops, void *opaque);
@@ -130,7 +159,9 @@ unsigned pci_dev_cap(struct pci_dev *d, uint8_t id, unsigned len);
 int pci_dev_msix(struct pci_dev *d, unsigned bar, unsigned vectors, struct error *err);
 void pci_dev_express(struct pci_dev *d); /* the PCI Express capability of an integrated endpoint */
 void pci_dev_pin(struct pci_dev *d);     /* has INTA# */
+void pci_dev_multi(struct pci_dev *d);   /* is function 0 of several */
 int pci_dev_add(struct pci_host *h, struct pci_dev *d, int slot, struct error *err);
+int pci_dev_add_function(struct pci_host *h, struct pci_dev *d, unsigned slot, unsigned function, struct error *err);
 void pci_dev_remove(struct pci_dev *d); /* also frees what a device holds that was never added */
 
 /* Interrupts. */

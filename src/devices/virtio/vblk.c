@@ -307,6 +307,11 @@ int vblk_create(struct pci_host *h, const struct vblk_config *cfg, struct vblk *
     return 0;
 }
 
+unsigned vblk_slot(const struct vblk *d)
+{
+    return PCI_SLOT(d->virtio.pci.devfn);
+}
+
 void vblk_destroy(struct vblk *d)
 {
     if (!d)

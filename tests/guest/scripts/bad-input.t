@@ -45,3 +45,13 @@ sh "sleep 2"
 lodge 1 run --accel softkvm --kernel $KERNEL --disk file=$TMP/disk.img,format=raw
 lines 1
 output "disk.img"
+lodge 1 run --accel softkvm --firmware $TMP/none
+output "cannot open"
+lodge 1 run --accel softkvm --firmware $TMP/noise
+output "64 KiB"
+lodge 1 run --accel softkvm --kernel $KERNEL --firmware bios
+output "leave out one"
+lodge 1 run --accel softkvm --disk $TMP/disk.img,format=raw,bootindex=0
+output "boot order"
+lodge 1 run --accel softkvm --disk $TMP/disk.img,format=raw,bus=scsy
+output "bus 'scsy'"

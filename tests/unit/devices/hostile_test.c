@@ -69,7 +69,7 @@ static void machine_init(struct machine *m)
     CHECK(vconsole_create(r->pci, &(struct vconsole_config){SLOT_CONSOLE, chr}, &m->console, &err) == 0);
     CHECK(vblk_create(r->pci, &(struct vblk_config){SLOT_DISK, m->block, "x"}, &m->disk, &err) == 0);
     CHECK(vnet_create(r->pci, &(struct vnet_config){.slot = SLOT_NET, .net = m->user, .mac = {2}}, &m->net, &err) == 0);
-    CHECK(lpc_create(r->pci, 0x600, &m->lpc, &err) == 0);
+    CHECK(lpc_create(r->pci, &(struct lpc_config){.pmbase = 0x600}, &m->lpc, &err) == 0);
     CHECK(serial_create(&r->bus, &(struct serial_config){0x3f8, 4, chr}, &m->serial, &err) == 0);
     CHECK(rtc_create(&r->bus, &(struct rtc_config){.gsi = 8}, &m->rtc, &err) == 0);
     CHECK(i8042_create(&r->bus, 1, &m->i8042, &err) == 0);

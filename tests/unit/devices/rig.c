@@ -65,12 +65,19 @@ static const struct board_ops rig_ops = {.set_gsi = set_gsi, .send_msi = send_ms
 
 void rig_init(struct rig *r)
 {
-    static const struct pci_host_config pci = {
+    rig_init_firmware(r, NULL, NULL);
+}
+
+void rig_init_firmware(struct rig *r, void (*pam)(void *, const uint8_t *), void *opaque)
+{
+    const struct pci_host_config pci = {
         .ecam_base = RIG_ECAM,
         .buses = 256,
         .mmio32 = {RIG_MMIO32, 64 * MIB},
         .mmio64 = {RIG_MMIO64, GIB},
         .io = {RIG_IO, 0x1000},
+        .pam = pam,
+        .opaque = opaque,
     };
     ERROR_SCOPED(err);
     memset(r, 0, sizeof *r);

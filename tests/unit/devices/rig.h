@@ -40,6 +40,8 @@ struct rig {
 };
 
 void rig_init(struct rig *r);
+/* The same with a host bridge as a reset leaves it, which tells `pam` of its PAM registers. */
+void rig_init_firmware(struct rig *r, void (*pam)(void *opaque, const uint8_t *regs), void *opaque);
 void rig_free(struct rig *r);
 
 /* Guest memory; `at` gives its host address. */

@@ -90,10 +90,10 @@ static void test_refusals(void)
 {
     refuse(HEAD OS "\n<gpu/>" TAIL, "line 2", "<gpu>");
     refuse(HEAD OS "<devices>\n\n<disk type='file' device='disk' cache='none'/></devices>" TAIL, "line 3", "'cache'");
-    refuse(HEAD OS "<devices><disk type='file' device='disk'><target dev='vda'/></disk></devices>" TAIL, "<source>", "missing");
+    refuse(HEAD OS "<devices><disk type='file' device='disk'><target dev='vda'/></disk></devices>" TAIL, "disk 1", "no file");
     refuse(HEAD OS "<devices><disk type='file'><driver type='vmdk'/><source file='/d'/><target dev='vda'/></disk></devices>" TAIL,
            "vmdk", "raw");
-    refuse(HEAD OS "<devices><disk type='file'><source file='/d'/><target dev='sda'/></disk></devices>" TAIL, "sda", "vda");
+    refuse(HEAD OS "<devices><disk type='file'><source file='/d'/><target dev='hda'/></disk></devices>" TAIL, "hda", "vda");
     refuse(HEAD OS "<devices><interface type='bridge'/></devices>" TAIL, "bridge", "user");
     refuse(HEAD OS "<devices><interface type='user'><mac address='01:02:03:04:05:06'/></interface></devices>" TAIL, "multicast",
            "mac");
