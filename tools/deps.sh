@@ -6,7 +6,7 @@ set -eu
 
 packages() {
     case $1 in
-    build) echo gcc libc6-dev make meson ninja-build pkg-config libslirp-dev liburing-dev zlib1g-dev libzstd-dev ;;
+    build) echo gcc libc6-dev make meson ninja-build pkg-config libslirp-dev liburing-dev libxml2-dev zlib1g-dev libzstd-dev ;;
     image) echo mmdebstrap grub-pc-bin grub-common fdisk e2fsprogs seabios ;;
     demo) echo busybox-static cpio gzip xz-utils kmod ;;
     test) echo seabios libzydis-dev libzycore-dev clang acpica-tools qemu-system-x86 qemu-utils binutils python3 wget ;;

@@ -3,9 +3,8 @@
  * Reading XML by tables: a document is accepted exactly as far as a table of its elements says.
  *
  * Each element names its attributes and its children; whatever the table does not name is refused by name and line, so nothing that
- * a document says is ever ignored. The parser reads the XML 1.0 that documents of this kind are written in: UTF-8, elements,
- * namespaces, character references and the five entities, CDATA, comments. A document type declaration is refused, hence there are
- * no entities of a document's own, no external files and no network. Hostile documents are bounded: see the limits below.
+ * a document says is ever ignored. libxml2 parses. A document type declaration is refused, hence there are no entities of a document's
+ * own, no external files and no network. Hostile documents are bounded: see the limits below.
  */
 #ifndef LODGE_MODEL_XML_H
 #define LODGE_MODEL_XML_H
@@ -17,7 +16,7 @@
 
 #include "base/error.h"
 
-#define XML_MAX_BYTES 0x7fffffffu
+#define XML_MAX_BYTES (16u << 20)
 #define XML_MAX_DEPTH 64u
 #define XML_MAX_ATTRS 128u   /* of one element, namespace declarations included */
 #define XML_MAX_NODES 65536u /* elements and attributes of a document */
@@ -33,19 +32,19 @@ struct xml_node {
     const char *ns;   /* the namespace's URI, NULL for none */
     const char *text; /* its own character data, not that of children; never NULL */
     unsigned line;
-    struct xml_attribute *attrs, *declarations; /* declarations: xmlns, whose names are the prefixes, "" for the default */
+    struct xml_attribute *attrs; /* without namespace declarations */
     struct xml_node *parent, *children, *next;
-    const char *source; /* the element as it stands in the document, both tags included */
-    size_t source_len;
-    bool outer_prefix; /* it or a child uses a prefix that is declared outside of it */
+    const void *element; /* libxml2's */
 };
 
 struct xml_doc;
 
-/* Parses a document; `xml` must stay until xml_doc_free(). NULL with err. */
+/* Parses a document. NULL with err. */
 struct xml_doc *xml_doc_parse(const char *xml, size_t len, struct error *err);
 struct xml_node *xml_doc_root(const struct xml_doc *doc);
 void xml_doc_free(struct xml_doc *doc);
+/* The element as XML that can stand alone, to be freed: what is only kept is given back by it. NULL when memory is out. */
+char *xml_node_text(const struct xml_node *node);
 
 enum xml_flags {
     XML_TEXT = 1,     /* has text content; without it, only white space is allowed between children */
