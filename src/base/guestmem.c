@@ -2,6 +2,7 @@
 #include "base/guestmem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -76,4 +77,21 @@ int guestmem_write(const struct guestmem *m, uint64_t gpa, const void *buf, uint
         return -1;
     memcpy(p, buf, len);
     return 0;
+}
+
+/* A hole in the memfd takes the pages away from every mapping of it, other processes' too. */
+int guestmem_discard(const struct guestmem *m, void *host, uint64_t len)
+{
+    const uint8_t *p = host;
+    for (unsigned i = 0; i < m->count; i++) {
+        const struct guestmem_region *r = &m->regions[i];
+        if (p < r->host || p >= r->host + r->size)
+            continue;
+        uint64_t start = (uint64_t)(p - r->host) + r->fd_offset, end = ALIGN_DOWN(start + len, PAGE_SIZE);
+        start = ALIGN_UP(start, PAGE_SIZE);
+        if (start >= end)
+            return 0;
+        return fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)start, (off_t)(end - start)) < 0 ? -errno : 0;
+    }
+    return -EFAULT;
 }

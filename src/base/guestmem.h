@@ -37,4 +37,10 @@ void *guestmem_ptr(const struct guestmem *m, uint64_t gpa, uint64_t len);
 int guestmem_read(const struct guestmem *m, uint64_t gpa, void *buf, uint64_t len);
 int guestmem_write(const struct guestmem *m, uint64_t gpa, const void *buf, uint64_t len);
 
+/*
+ * Gives memory back to the host: whole pages of [host, host+len) read as zeroes from now on and take no room. The range is one that guestmem_ptr()
+ * returned. 0 or -errno.
+ */
+int guestmem_discard(const struct guestmem *m, void *host, uint64_t len);
+
 #endif

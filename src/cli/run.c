@@ -10,61 +10,32 @@
 #include <sys/mman.h>
 
 #include "base/util.h"
-#include "cli/options.h"
+#include "cli/run.h"
 #include "cli/verbs.h"
-#include "model/domain.h"
-
-struct run {
-    struct domain d;
-    bool print_xml, help, no_net, stats;
-    bool firmware; /* --firmware was given */
-    enum domain_char_kind console;
-};
-
-/* Replaces *to by a copy; a path becomes absolute, as libvirt's XML has them. */
-static int set_text(char **to, const char *text, struct error *err)
-{
-    free(*to);
-    *to = strdup(text);
-    return *to ? 0 : error_set(err, ENOMEM, "command line: out of memory");
-}
-
-static int set_path(char **to, const char *path, struct error *err)
-{
-    char cwd[PATH_MAX];
-    if (!path[0])
-        return error_set(err, 0, "command line: an empty file name; give the path of a file");
-    if (path[0] == '/' || !getcwd(cwd, sizeof cwd))
-        return set_text(to, path, err);
-    free(*to);
-    if (asprintf(to, "%s/%s", cwd, path) < 0)
-        *to = NULL;
-    return *to ? 0 : error_set(err, ENOMEM, "command line: out of memory");
-}
 
 /* ---- options ---- */
 
 static int set_name(void *o, const char *value, struct error *err)
 {
-    return set_text(&((struct run *)o)->d.name, value, err);
+    return run_set_text(&((struct run *)o)->d.name, value, err);
 }
 
 static int set_kernel(void *o, const char *value, struct error *err)
 {
-    return set_path(&((struct run *)o)->d.os.kernel, value, err);
+    return run_set_path(&((struct run *)o)->d.os.kernel, value, err);
 }
 
 /* With modules ("file arguments,file2"), only a list of one file is made absolute. */
 static int set_initrd(void *o, const char *value, struct error *err)
 {
     struct run *r = o;
-    return strpbrk(value, ", ") && access(value, F_OK) < 0 ? set_text(&r->d.os.initrd, value, err)
-                                                           : set_path(&r->d.os.initrd, value, err);
+    return strpbrk(value, ", ") && access(value, F_OK) < 0 ? run_set_text(&r->d.os.initrd, value, err)
+                                                           : run_set_path(&r->d.os.initrd, value, err);
 }
 
 static int set_append(void *o, const char *value, struct error *err)
 {
-    return set_text(&((struct run *)o)->d.os.cmdline, value, err);
+    return run_set_text(&((struct run *)o)->d.os.cmdline, value, err);
 }
 
 static int set_cpus(void *o, const char *value, struct error *err)
@@ -75,15 +46,6 @@ static int set_cpus(void *o, const char *value, struct error *err)
     if (value[0] < '0' || value[0] > '9' || *end || errno || n < 1 || n > DOMAIN_MAX_VCPUS)
         return error_set(err, 0, "option '--cpus': '%s' is not a number of CPUs; give 1 to %u", value, DOMAIN_MAX_VCPUS);
     ((struct run *)o)->d.vcpus = (unsigned)n;
-    return 0;
-}
-
-static int set_memory(void *o, const char *value, struct error *err)
-{
-    uint64_t bytes;
-    if (domain_parse_size(value, MIB, &bytes) < 0 || bytes < DOMAIN_MIN_MEMORY || bytes > DOMAIN_MAX_MEMORY)
-        return error_set(err, 0, "option '--memory': '%s' is not an amount of memory; give 4M to 4T, such as 512M or 2G", value);
-    ((struct run *)o)->d.memory = bytes;
     return 0;
 }
 
@@ -99,138 +61,11 @@ static int set_accel(void *o, const char *value, struct error *err)
     return error_set(err, 0, "option '--accel': '%s' is no accelerator; give auto, kvm or softkvm", value);
 }
 
-#define DISK_SYNTAX "[file=]PATH[,format=raw|qcow2][,bus=virtio|sata][,bootindex=N][,readonly]"
-
-static int set_disk_bus(struct domain_disk *disk, const char *name, struct error *err)
-{
-    for (unsigned b = 0; b < DISK_BUSES; b++)
-        if (strcmp(name, disk_bus_names[b]) == 0) {
-            disk->bus = (enum disk_bus)b;
-            return 0;
-        }
-    return error_set(err, 0, "option '--disk': there is no bus '%s'; give virtio or sata", name);
-}
-
-static int set_boot_order(unsigned *order, const char *text, struct error *err)
-{
-    char *end;
-    unsigned long n = strtoul(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end || n < 1 || n > DISK_MAX_BOOT)
-        return error_set(err, 0, "bootindex '%s': not a place in the boot order; give 1 to %u", text, DISK_MAX_BOOT);
-    *order = (unsigned)n;
-    return 0;
-}
-
-static int set_disk_field(struct domain_disk *disk, const char *field, struct error *err)
-{
-    if (strncmp(field, "file=", 5) == 0)
-        return set_path(&disk->file, field + 5, err);
-    if (strncmp(field, "bus=", 4) == 0)
-        return set_disk_bus(disk, field + 4, err);
-    if (strncmp(field, "bootindex=", 10) == 0)
-        return set_boot_order(&disk->boot_order, field + 10, err);
-    if (strcmp(field, "readonly") == 0) {
-        disk->readonly = true;
-        return 0;
-    }
-    if (strncmp(field, "format=", 7) == 0) {
-        for (unsigned f = 0; f < DISK_FORMATS; f++)
-            if (strcmp(field + 7, disk_format_names[f]) == 0) {
-                disk->format = (enum disk_format)f;
-                return 0;
-            }
-        return error_set(err, 0, "option '--disk': format '%s' is not supported; convert the image to raw or qcow2", field + 7);
-    }
-    if (!disk->file && !strchr(field, '='))
-        return set_path(&disk->file, field, err);
-    return error_set(err, 0, "option '--disk': '%s' is not understood; write " DISK_SYNTAX, field);
-}
-
-/* What the file's name says of its format; its contents are never asked, because a guest may have written them. */
-static bool format_by_name(struct domain_disk *disk)
-{
-    static const struct {
-        const char *suffix;
-        enum disk_format format;
-    } names[] = {{".qcow2", DISK_QCOW2}, {".raw", DISK_RAW}, {".iso", DISK_RAW}};
-    size_t len = strlen(disk->file);
-    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
-        size_t n = strlen(names[i].suffix);
-        if (len > n && strcmp(disk->file + len - n, names[i].suffix) == 0) {
-            disk->format = names[i].format;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* DISK_SYNTAX; a comma in the path is written twice. */
-static int set_disk(void *o, const char *value, struct error *err)
-{
-    struct domain_disk *disk = domain_add_disk(&((struct run *)o)->d, err);
-    AUTO_FREE char *field = malloc(strlen(value) + 1);
-    bool has_format = false;
-    if (!disk || !field)
-        return error_set(err, ENOMEM, "option '--disk': out of memory");
-    for (const char *p = value; *p;) {
-        size_t len = 0;
-        while (*p && (*p != ',' || p[1] == ',')) {
-            p += *p == ',';
-            field[len++] = *p++;
-        }
-        field[len] = 0;
-        p += *p == ',';
-        has_format |= strncmp(field, "format=", 7) == 0;
-        if (set_disk_field(disk, field, err) < 0)
-            return -1;
-    }
-    if (!disk->file)
-        return error_set(err, 0, "option '--disk': names no file; write " DISK_SYNTAX);
-    if (!has_format && !format_by_name(disk))
-        return error_set(err, 0, "disk '%s': no format, and it is never guessed; add format=raw or format=qcow2", disk->file);
-    return 0;
-}
-
-/* DIR:TAG[,readonly][,access=…]; the last colon before the options ends the folder. */
-static int set_share(void *o, const char *value, struct error *err)
-{
-    const char *const *modes = domain_share_access_names;
-    static const char usage[] = "write DIR:TAG[,readonly][,access=passthrough|squash|mapped]";
-    struct domain_share *share = domain_add_share(&((struct run *)o)->d, err);
-    AUTO_FREE char *text = strdup(value);
-    if (!share || !text)
-        return error_set(err, ENOMEM, "option '--share': out of memory");
-    char *options = strchr(text, ',');
-    if (options)
-        *options++ = 0;
-    char *colon = strrchr(text, ':');
-    if (!colon || colon == text || !colon[1])
-        return error_set(err, 0, "option '--share': '%s' is not a folder and a tag; %s", value, usage);
-    *colon = 0;
-    share->access = DOMAIN_SHARE_SQUASH;
-    for (char *word = options; word; word = options) {
-        options = strchr(word, ',');
-        if (options)
-            *options++ = 0;
-        unsigned mode = 0;
-        if (strcmp(word, "readonly") == 0) {
-            share->readonly = true;
-            continue;
-        }
-        while (modes[mode] && (strncmp(word, "access=", 7) != 0 || strcmp(word + 7, modes[mode]) != 0))
-            mode++;
-        if (!modes[mode])
-            return error_set(err, 0, "option '--share': '%s' is not understood; %s", word, usage);
-        share->access = (enum domain_share_access)mode;
-    }
-    return set_text(&share->tag, colon + 1, err) < 0 ? -1 : set_path(&share->path, text, err);
-}
-
 static int set_firmware(void *o, const char *value, struct error *err)
 {
     struct run *r = o;
     r->firmware = true;
-    return strcmp(value, "bios") == 0 ? 0 : set_path(&r->d.os.loader, value, err);
+    return strcmp(value, "bios") == 0 ? 0 : run_set_path(&r->d.os.loader, value, err);
 }
 
 static int set_firmware_log(void *o, const char *value, struct error *err)
@@ -241,7 +76,7 @@ static int set_firmware_log(void *o, const char *value, struct error *err)
     c->kind = DOMAIN_CHAR_DEBUGCON;
     c->iobase = DOMAIN_FIRMWARE_LOG;
     c->backend = DOMAIN_CHAR_FILE;
-    return set_path(&c->path, value, err);
+    return run_set_path(&c->path, value, err);
 }
 
 static int set_boot_menu(void *o, const char *value, struct error *err)
@@ -249,15 +84,6 @@ static int set_boot_menu(void *o, const char *value, struct error *err)
     (void)value;
     (void)err;
     ((struct run *)o)->d.os.boot_menu = true;
-    return 0;
-}
-
-static int set_net(void *o, const char *value, struct error *err)
-{
-    struct run *r = o;
-    if (strcmp(value, "user") != 0 && strcmp(value, "none") != 0)
-        return error_set(err, 0, "option '--net': '%s' is no network; give user or none", value);
-    r->no_net = value[0] == 'n';
     return 0;
 }
 
@@ -294,7 +120,7 @@ static int set_debugcon(void *o, const char *value, struct error *err)
     c->kind = DOMAIN_CHAR_DEBUGCON;
     c->iobase = DOMAIN_DEBUGCON_PORT;
     c->backend = strcmp(value, "-") == 0 ? DOMAIN_CHAR_STDIO : DOMAIN_CHAR_FILE;
-    return c->backend == DOMAIN_CHAR_FILE ? set_path(&c->path, value, err) : 0;
+    return c->backend == DOMAIN_CHAR_FILE ? run_set_path(&c->path, value, err) : 0;
 }
 
 static int set_stats(void *o, const char *value, struct error *err)
@@ -326,14 +152,14 @@ static const struct option_row rows[] = {
     {"initrd", "FILE", "initial RAM disk, or Multiboot modules \"FILE ARGS,FILE2\"", set_initrd},
     {"append", "TEXT", "the kernel's command line", set_append},
     {"cpus", "N", "virtual CPUs (1)", set_cpus},
-    {"memory", "SIZE", "guest memory, such as 512M or 2G (512M)", set_memory},
+    {"memory", "SIZE[,current=SIZE]", "guest memory, such as 512M or 2G (512M)", run_set_memory},
     {"accel", "auto|kvm|softkvm", "who runs the guest's CPUs (auto)", set_accel},
-    {"disk", "PATH[,format=raw|qcow2][,…]", "a disk; may be given several times", set_disk},
+    {"disk", "PATH[,format=raw|qcow2][,…]", "a disk; may be given several times", run_set_disk},
     {"firmware", "bios|FILE", "boot by SeaBIOS, or another BIOS (bios, when there is a disk and no kernel)", set_firmware},
     {"boot-menu", NULL, "offer the firmware's boot menu", set_boot_menu},
     {"firmware-log", "FILE", "what the firmware tells its developers goes to this file", set_firmware_log},
-    {"share", "DIR:TAG[,readonly]", "a folder that the guest mounts: mount -t 9p TAG /mnt", set_share},
-    {"net", "user|none", "the network (user)", set_net},
+    {"share", "DIR:TAG[,readonly]", "a folder that the guest mounts: mount -t 9p TAG /mnt", run_set_share},
+    {"net", "user|none", "the network (user)", run_set_net},
     {"console", "serial|virtio", "which console the terminal is (serial)", set_console},
     {"name", "NAME", "the guest's name (the kernel's file name)", set_name},
     {"no-reboot", NULL, "a reboot ends the guest, with status 3", set_no_reboot},
@@ -375,7 +201,7 @@ static int use_demo(struct run *r, struct error *err)
             err, 0, "lodge run: no kernel is named, and the demo's files are not there; give --kernel FILE, or run 'make demo'");
     if (asprintf(&r->d.os.kernel, "%s/vmlinuz", dir) < 0 || asprintf(&r->d.os.initrd, "%s/initrd.gz", dir) < 0)
         return error_set(err, ENOMEM, "command line: out of memory");
-    return r->d.os.cmdline ? 0 : set_text(&r->d.os.cmdline, "console=ttyS0 quiet", err);
+    return r->d.os.cmdline ? 0 : run_set_text(&r->d.os.cmdline, "console=ttyS0 quiet", err);
 }
 
 /* ---- becoming lodge-vm ---- */
@@ -431,14 +257,14 @@ static int complete(struct run *r, struct error *err)
     struct domain *d = &r->d;
     if (r->firmware && d->os.kernel)
         return error_set(err, 0, "lodge run: both --kernel and --firmware; leave out one of them");
-    if (r->firmware && !d->os.loader && set_text(&d->os.loader, LODGE_BIOS, err) < 0)
+    if (r->firmware && !d->os.loader && run_set_text(&d->os.loader, LODGE_BIOS, err) < 0)
         return -1;
     if (!d->os.kernel && !r->firmware && !d->ndisks && use_demo(r, err) < 0)
         return -1;
     if (!d->name) {
         const char *from = d->os.kernel ? d->os.kernel : d->ndisks && d->disks[0].file ? d->disks[0].file : "firmware";
         const char *slash = strrchr(from, '/');
-        if (set_text(&d->name, slash ? slash + 1 : from, err) < 0)
+        if (run_set_text(&d->name, slash ? slash + 1 : from, err) < 0)
             return -1;
     }
     d->os.bios_serial = !d->os.kernel && r->console == DOMAIN_CHAR_SERIAL;
@@ -447,7 +273,7 @@ static int complete(struct run *r, struct error *err)
         return -1;
     c->kind = r->console;
     c->backend = DOMAIN_CHAR_STDIO;
-    d->rng = d->pvpanic = true;
+    d->rng = d->pvpanic = d->balloon.present = true;
     if (!r->no_net && !domain_add_iface(d, err))
         return -1;
     return domain_check(d, err);

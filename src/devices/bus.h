@@ -69,12 +69,18 @@ struct field {
     const char *name;
     enum field_type type;
     uint32_t offset, size, count; /* in the struct; bytes of one element; elements */
+    uint32_t stride;              /* bytes from one element to the next; 0: size */
 };
 #define FIELD(type_, struct_, member_)                                                                                                     \
-    {#member_, type_, offsetof(struct_, member_), sizeof(((struct_ *)0)->member_), 1}
+    {#member_, type_, offsetof(struct_, member_), sizeof(((struct_ *)0)->member_), 1, 0}
 #define FIELD_ARRAY(type_, struct_, member_)                                                                                               \
     {#member_, type_, offsetof(struct_, member_), sizeof(((struct_ *)0)->member_[0]),                                                      \
-     sizeof(((struct_ *)0)->member_) / sizeof(((struct_ *)0)->member_[0])}
+     sizeof(((struct_ *)0)->member_) / sizeof(((struct_ *)0)->member_[0]), 0}
+
+/* A member of each struct of an array. */
+#define FIELD_EACH(type_, struct_, array_, member_)                                                                                        \
+    {#array_ "." #member_, type_, offsetof(struct_, array_[0].member_), sizeof(((struct_ *)0)->array_[0].member_),                         \
+     sizeof(((struct_ *)0)->array_) / sizeof(((struct_ *)0)->array_[0]), sizeof(((struct_ *)0)->array_[0])}
 
 /* Names a kind of device. */
 struct device_desc {

@@ -437,6 +437,11 @@ enum machine_reset machine_reset(const struct machine *m)
     return m->reset;
 }
 
+struct vballoon *machine_balloon(const struct machine *m)
+{
+    return virtio_devices_balloon(m->virtio);
+}
+
 enum domain_accel machine_accel(const struct machine *m)
 {
     return m->board.vm.accel->kind;

@@ -12,6 +12,7 @@
 #include "model/domain.h"
 
 struct machine;
+struct vballoon;
 
 /* `d` and `t` outlive the machine; `t` has been given nobody. 0, or -1 with err; then nothing is left. */
 int machine_create(const struct domain *d, enum domain_accel accel, struct terminal *t, struct machine **out, struct error *err);
@@ -36,6 +37,8 @@ enum machine_reset {
 enum machine_reset machine_reset(const struct machine *m);
 /* What the accelerator has counted, after machine_run(). */
 void machine_print_stats(const struct machine *m, FILE *out);
+/* The guest's balloon, for the monitor; NULL: it has none. */
+struct vballoon *machine_balloon(const struct machine *m);
 /* Which accelerator it runs on. */
 enum domain_accel machine_accel(const struct machine *m);
 

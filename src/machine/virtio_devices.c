@@ -7,6 +7,7 @@
 #include "base/util.h"
 #include "block/block.h"
 #include "devices/virtio/v9p.h"
+#include "devices/virtio/vballoon.h"
 #include "devices/virtio/vblk.h"
 #include "devices/virtio/vnet.h"
 #include "devices/virtio/vrng.h"
@@ -15,6 +16,7 @@
 
 struct virtio_devices {
     struct vrng *rng;
+    struct vballoon *balloon;
     struct block *blocks[DOMAIN_MAX_DISKS];
     struct vblk *vblks[DOMAIN_MAX_DISKS];
     struct netdev *nets[DOMAIN_MAX_IFACES];
@@ -58,6 +60,20 @@ static int make_share(struct virtio_devices *v, const struct domain *d, struct p
     return v9p_create(pci, &(struct v9p_config){.slot = PCI_SLOT_AUTO, .share = v->shares[i], .tag = s->tag}, &v->v9ps[i], err);
 }
 
+static int make_balloon(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, struct error *err)
+{
+    struct vballoon_config cfg = {.slot = PCI_SLOT_AUTO,
+                                  .deflate_on_oom = !d->balloon.no_deflate,
+                                  .reporting = !d->balloon.no_reporting,
+                                  .inflated = d->memory - d->current_memory};
+    return vballoon_create(pci, &cfg, &v->balloon, err);
+}
+
+struct vballoon *virtio_devices_balloon(const struct virtio_devices *v)
+{
+    return v->balloon;
+}
+
 int virtio_devices_create(const struct domain *d, struct pci_host *pci, struct boot_order *order, struct virtio_devices **out,
                           struct error *err)
 {
@@ -73,6 +89,8 @@ int virtio_devices_create(const struct domain *d, struct pci_host *pci, struct b
     for (unsigned i = 0; i < d->nshares; i++)
         if (make_share(v, d, pci, i, err) < 0)
             return -1;
+    if (d->balloon.present && make_balloon(v, d, pci, err) < 0)
+        return -1;
     return d->rng ? vrng_create(pci, &(struct vrng_config){PCI_SLOT_AUTO}, &v->rng, err) : 0;
 }
 
@@ -81,6 +99,7 @@ void virtio_devices_destroy(struct virtio_devices *v)
     if (!v)
         return;
     vrng_destroy(v->rng);
+    vballoon_destroy(v->balloon);
     for (unsigned i = 0; i < DOMAIN_MAX_SHARES; i++) {
         v9p_destroy(v->v9ps[i]);
         share_close(v->shares[i]);

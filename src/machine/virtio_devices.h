@@ -8,10 +8,14 @@
 #include "model/domain.h"
 
 struct virtio_devices;
+struct vballoon;
 /* 0, or -1 with err; then what was made is in *out all the same, for virtio_devices_destroy(). Disks are added to
  * the boot order. */
 int virtio_devices_create(const struct domain *d, struct pci_host *pci, struct boot_order *order, struct virtio_devices **out,
                           struct error *err);
 void virtio_devices_destroy(struct virtio_devices *v); /* no vCPU runs; NULL is allowed */
+
+/* For the monitor. NULL: the guest has none. */
+struct vballoon *virtio_devices_balloon(const struct virtio_devices *v);
 
 #endif

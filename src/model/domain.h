@@ -65,12 +65,18 @@ struct domain_os {
     char *cmdline; /* NULL for none */
 };
 
+/* <memballoon>: virtio's memory balloon. */
+struct domain_balloon {
+    bool present, no_deflate, no_reporting; /* no_deflate: not even when the guest runs out of memory */
+    unsigned stats_period;                  /* seconds, 0: when they are asked for */
+};
+
 struct domain {
     char *name, *title, *description;
     uint8_t uuid[16];
     bool has_uuid;
     uint64_t memory;         /* bytes, whole pages */
-    uint64_t current_memory; /* bytes; 0 when not given */
+    uint64_t current_memory; /* bytes; the balloon takes the rest */
     unsigned vcpus;
     enum domain_accel accel;
     struct domain_os os;
@@ -83,6 +89,7 @@ struct domain {
     unsigned nchars;
     struct domain_share *shares;
     unsigned nshares;
+    struct domain_balloon balloon;
     bool rng;            /* virtio-rng, fed from the host's random device */
     bool pvpanic;        /* the ISA panic device: a guest with its driver tells of its panics */
     uint16_t debug_exit; /* port of isa-debug-exit, 0 for none */

@@ -37,17 +37,18 @@ static int memory_check(struct domain *d, struct error *err)
     if (d->memory < DOMAIN_MIN_MEMORY || d->memory > DOMAIN_MAX_MEMORY)
         return error_set(err, 0, "domain '%s': %llu KiB of memory; give it 4 MiB to 4 TiB", d->name,
                          (unsigned long long)(d->memory / KIB));
-    if (d->current_memory && d->current_memory != d->memory)
-        return error_set(err, 0, "domain '%s': <currentMemory> differs from <memory>; a balloon is not supported, make them equal",
-                         d->name);
     d->memory = ALIGN_UP(d->memory, PAGE_SIZE);
-    d->current_memory = d->memory;
+    d->current_memory = ALIGN_UP(d->current_memory ? d->current_memory : d->memory, PAGE_SIZE);
+    if (d->current_memory > d->memory)
+        return error_set(err, 0, "domain '%s': <currentMemory> is more than <memory>; a guest begins with at most its whole memory", d->name);
     return 0;
 }
 
 static void memory_write(const struct domain *d, FILE *out)
 {
     fprintf(out, "  <memory unit='KiB'>%llu</memory>\n", (unsigned long long)(d->memory / KIB));
+    if (d->current_memory && d->current_memory != d->memory)
+        fprintf(out, "  <currentMemory unit='KiB'>%llu</currentMemory>\n", (unsigned long long)(d->current_memory / KIB));
 }
 
 static const struct xml_element memory_elements[] = {

@@ -43,13 +43,13 @@ struct vq {
     unsigned in_flight; /* descriptors of the ring handed out and not returned */
 };
 
-/* Saved state of the queue `n` of a struct with `qcfg` and `queues`. */
-#define VQ_FIELDS(s, n)                                                                                              \
-    FIELD(FIELD_U16, s, qcfg[n].size), FIELD(FIELD_U16, s, qcfg[n].vector), FIELD(FIELD_U8, s, qcfg[n].enabled),     \
-        FIELD(FIELD_U64, s, qcfg[n].desc), FIELD(FIELD_U64, s, qcfg[n].driver), FIELD(FIELD_U64, s, qcfg[n].device), \
-        FIELD(FIELD_U16, s, queues[n].last_avail), FIELD(FIELD_U16, s, queues[n].used_idx),                          \
-        FIELD(FIELD_U8, s, queues[n].avail_wrap), FIELD(FIELD_U8, s, queues[n].used_wrap),                           \
-        FIELD(FIELD_U32, s, queues[n].unsignalled), FIELD(FIELD_U8, s, queues[n].kicks_wanted)
+/* Saved state of all queues of a struct with `qcfg` and `queues`. */
+#define VQ_FIELDS(s)                                                                                                                   \
+    FIELD_EACH(FIELD_U16, s, qcfg, size), FIELD_EACH(FIELD_U16, s, qcfg, vector), FIELD_EACH(FIELD_U8, s, qcfg, enabled),              \
+        FIELD_EACH(FIELD_U64, s, qcfg, desc), FIELD_EACH(FIELD_U64, s, qcfg, driver), FIELD_EACH(FIELD_U64, s, qcfg, device),          \
+        FIELD_EACH(FIELD_U16, s, queues, last_avail), FIELD_EACH(FIELD_U16, s, queues, used_idx),                                      \
+        FIELD_EACH(FIELD_U8, s, queues, avail_wrap), FIELD_EACH(FIELD_U8, s, queues, used_wrap),                                       \
+        FIELD_EACH(FIELD_U32, s, queues, unsignalled), FIELD_EACH(FIELD_U8, s, queues, kicks_wanted)
 
 /* One request: device-readable buffers first, then device-writable ones. Free it with vq_push() or vq_discard(). */
 struct vq_elem {

@@ -37,7 +37,6 @@ static const struct virtio_class v9p_class = {
     .name = "virtio-9p",
     .type = 9,
     .pci_class = 0x018000,
-    .nqueues = 1,
     .queue_size = V9P_QUEUE_SIZE,
     .config_len = CONFIG_BYTES,
     .queue_ready = v9p_queue_ready,
@@ -56,7 +55,7 @@ int v9p_create(struct pci_host *h, const struct v9p_config *cfg, struct v9p **ou
     d->share = cfg->share;
     pci_set16(config + CONFIG_TAG_LEN, (uint16_t)len);
     memcpy(config + CONFIG_TAG, cfg->tag, len);
-    if (virtio_create(&d->virtio, &v9p_class, h, cfg->slot, V9P_F_MOUNT_TAG, config, err) < 0) {
+    if (virtio_create(&d->virtio, &v9p_class, 1, h, cfg->slot, V9P_F_MOUNT_TAG, config, err) < 0) {
         free(d);
         return -1;
     }

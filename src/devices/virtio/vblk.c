@@ -266,7 +266,6 @@ static const struct virtio_class vblk_class = {
     .name = "virtio-blk",
     .type = 2,
     .pci_class = 0x010000,
-    .nqueues = 1,
     .queue_size = VBLK_QUEUE_SIZE,
     .config_len = sizeof(struct vblk_space),
     .queue_ready = vblk_queue_ready,
@@ -299,7 +298,7 @@ int vblk_create(struct pci_host *h, const struct vblk_config *cfg, struct vblk *
     };
     uint64_t features = VBLK_F_SEG_MAX | VBLK_F_BLK_SIZE | VBLK_F_FLUSH | VBLK_F_TOPOLOGY;
     features |= block_readonly(cfg->block) ? VBLK_F_RO : VBLK_F_DISCARD | VBLK_F_WRITE_ZEROES;
-    if (virtio_create(&d->virtio, &vblk_class, h, cfg->slot, features, &space, err) < 0) {
+    if (virtio_create(&d->virtio, &vblk_class, 1, h, cfg->slot, features, &space, err) < 0) {
         free(d);
         return -1;
     }

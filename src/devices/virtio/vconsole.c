@@ -114,7 +114,6 @@ static const struct virtio_class vconsole_class = {
     .name = "virtio-console",
     .type = 3,
     .pci_class = 0x078000,
-    .nqueues = 2,
     .queue_size = 64,
     .config_len = CONFIG_BYTES,
     .config_wmask = {[CONFIG_EMERG] = 0xff, 0xff, 0xff, 0xff},
@@ -161,7 +160,7 @@ int vconsole_create(struct pci_host *h, const struct vconsole_config *cfg, struc
     if (!c)
         return error_set(err, 0, "device 'virtio-console': out of memory; close other programs");
     c->chr = cfg->chr;
-    if (virtio_create(&c->virtio, &vconsole_class, h, cfg->slot, VCONSOLE_F_SIZE | VCONSOLE_F_EMERG_WRITE, config, err) < 0) {
+    if (virtio_create(&c->virtio, &vconsole_class, 2, h, cfg->slot, VCONSOLE_F_SIZE | VCONSOLE_F_EMERG_WRITE, config, err) < 0) {
         free(c);
         return -1;
     }

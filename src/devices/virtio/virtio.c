@@ -25,8 +25,7 @@ static const struct field virtio_fields[] = {
     FIELD(FIELD_U8, struct virtio_dev, isr),
     FIELD(FIELD_U8, struct virtio_dev, generation),
     FIELD_ARRAY(FIELD_BYTES, struct virtio_dev, config),
-    VQ_FIELDS(struct virtio_dev, 0),
-    VQ_FIELDS(struct virtio_dev, 1),
+    VQ_FIELDS(struct virtio_dev),
     {0},
 };
 
@@ -57,7 +56,7 @@ void virtio_wake(struct virtio_dev *v)
 
 void virtio_kick(struct virtio_dev *v, unsigned q)
 {
-    if (q < v->cls->nqueues)
+    if (q < v->nqueues)
         signal_fd(v->kick_fds[q]);
 }
 
@@ -73,7 +72,7 @@ static void reset_registers(struct virtio_dev *v)
     v->generation++;
     memcpy(v->config, v->config_reset, sizeof v->config);
     for (unsigned q = 0; q < VIRTIO_QUEUES_MAX; q++)
-        v->qcfg[q] = (struct vq_config){.size = q < v->cls->nqueues ? v->cls->queue_size : 0, .vector = VIRTIO_NO_VECTOR};
+        v->qcfg[q] = (struct vq_config){.size = q < v->nqueues ? v->cls->queue_size : 0, .vector = VIRTIO_NO_VECTOR};
     pci_intx_set(&v->pci, false);
 }
 
@@ -135,14 +134,14 @@ void virtio_config_changed(struct virtio_dev *v)
 void virtio_ioeventfds(struct virtio_dev *v, uint64_t base)
 {
     const struct board_ops *ops = v->bus->ops;
-    for (unsigned q = 0; ops->ioeventfd && q < v->cls->nqueues; q++) {
+    for (unsigned q = 0; ops->ioeventfd && q < v->nqueues; q++) {
         uint64_t off = VIRTIO_NOTIFY_STRIDE * q;
-        if (v->ioeventfds & BIT(q))
+        if (v->ioeventfds & BIT64(q))
             ops->ioeventfd(v->bus->board, v->kick_fds[q], BUS_MMIO, v->notify_base + off, 2, false, 0, false);
-        v->ioeventfds &= ~BIT(q);
+        v->ioeventfds &= ~BIT64(q);
         /* When the board refuses, kicks arrive as writes to the BAR. */
         if (base && ops->ioeventfd(v->bus->board, v->kick_fds[q], BUS_MMIO, base + off, 2, false, 0, true) == 0)
-            v->ioeventfds |= BIT(q);
+            v->ioeventfds |= BIT64(q);
     }
     v->notify_base = base;
 }
@@ -224,7 +223,7 @@ static void run_queue(struct virtio_dev *v, unsigned q)
 
 static void run_all(struct virtio_dev *v)
 {
-    for (unsigned q = 0; q < v->cls->nqueues; q++)
+    for (unsigned q = 0; q < v->nqueues; q++)
         run_queue(v, q);
 }
 
@@ -234,7 +233,7 @@ static void start_queues(struct virtio_dev *v, const struct vq_config *cfg)
     v->broken = false;
     bool packed = virtio_has(v, VIRTIO_F_RING_PACKED), event = virtio_has(v, VIRTIO_F_EVENT_IDX),
          indirect = virtio_has(v, VIRTIO_F_INDIRECT_DESC);
-    for (unsigned q = 0; q < v->cls->nqueues; q++) {
+    for (unsigned q = 0; q < v->nqueues; q++) {
         if (cfg[q].enabled && vq_start(&v->queues[q], v->bus->mem, &cfg[q], packed, event, indirect) < 0)
             virtio_break(v, v->queues[q].broken);
     }
@@ -247,7 +246,7 @@ static void stop_queues(struct virtio_dev *v)
 {
     if (v->running && v->cls->stop)
         v->cls->stop(v);
-    for (unsigned q = 0; q < v->cls->nqueues; q++)
+    for (unsigned q = 0; q < v->nqueues; q++)
         vq_stop(&v->queues[q]);
     v->running = v->broken = false;
 }
@@ -288,7 +287,7 @@ static void *virtio_thread(void *arg)
         struct pollset *p = &v->poll;
         pollset_clear(p);
         int control = pollset_add(p, v->control_fd, POLLIN);
-        for (unsigned q = 0; q < cls->nqueues; q++)
+        for (unsigned q = 0; q < v->nqueues; q++)
             kick[q] = pollset_add(p, v->kick_fds[q], POLLIN);
         if (cls->prepare)
             cls->prepare(v, p);
@@ -302,7 +301,7 @@ static void *virtio_thread(void *arg)
         v->budget = TURN_REQUESTS;
         if (cls->dispatch)
             cls->dispatch(v, p);
-        for (unsigned q = 0; q < cls->nqueues; q++) {
+        for (unsigned q = 0; q < v->nqueues; q++) {
             if ((pollset_revents(p, kick[q]) & POLLIN) && clear_fd(v->kick_fds[q]))
                 run_queue(v, q);
         }
@@ -315,7 +314,7 @@ static int open_fds(struct virtio_dev *v, struct error *err)
 {
     v->control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     bool ok = v->control_fd >= 0;
-    for (unsigned q = 0; q < v->cls->nqueues; q++) {
+    for (unsigned q = 0; q < v->nqueues; q++) {
         v->kick_fds[q] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         ok = ok && v->kick_fds[q] >= 0;
     }
@@ -325,10 +324,10 @@ static int open_fds(struct virtio_dev *v, struct error *err)
     return 0;
 }
 
-int virtio_create(struct virtio_dev *v, const struct virtio_class *cls, struct pci_host *h, int slot, uint64_t features,
-                  const void *config, struct error *err)
+int virtio_create(struct virtio_dev *v, const struct virtio_class *cls, unsigned nqueues, struct pci_host *h, int slot,
+                  uint64_t features, const void *config, struct error *err)
 {
-    *v = (struct virtio_dev){.cls = cls, .bus = pci_host_bus(h), .control_fd = -1};
+    *v = (struct virtio_dev){.cls = cls, .nqueues = nqueues, .bus = pci_host_bus(h), .control_fd = -1};
     memset(v->kick_fds, -1, sizeof v->kick_fds);
     pthread_cond_init(&v->stopped, NULL);
     v->offered = features | VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_RING_PACKED;
@@ -363,7 +362,7 @@ void virtio_destroy(struct virtio_dev *v)
     pci_dev_remove(&v->pci);
     if (v->control_fd >= 0)
         close(v->control_fd);
-    for (unsigned q = 0; q < v->cls->nqueues; q++) {
+    for (unsigned q = 0; q < v->nqueues; q++) {
         if (v->kick_fds[q] >= 0)
             close(v->kick_fds[q]);
     }

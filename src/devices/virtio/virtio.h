@@ -16,7 +16,7 @@
 #include "devices/pci/pci.h"
 #include "devices/virtio/queue.h"
 
-#define VIRTIO_QUEUES_MAX 8
+#define VIRTIO_QUEUES_MAX 64
 #define VIRTIO_CONFIG_MAX 96 /* bytes of device configuration */
 #define VIRTIO_NO_VECTOR  0xffff
 
@@ -46,8 +46,8 @@ struct virtio_class {
     const char *name;   /* "virtio-blk" */
     uint16_t type;      /* device type (5) */
     uint32_t pci_class; /* 24 bits */
-    unsigned nqueues;
-    uint16_t queue_size; /* largest, descriptors */
+    const struct field *fields; /* saved state of the device itself, from the start of its struct; may be NULL */
+    uint16_t queue_size;        /* largest, descriptors */
     unsigned config_len; /* bytes */
     uint8_t config_wmask[VIRTIO_CONFIG_MAX];
     /* [lock] After the guest changed configuration bytes; may be NULL. */
@@ -65,6 +65,7 @@ enum virtio_io { VIRTIO_IO_STOPPED, VIRTIO_IO_RUNNING, VIRTIO_IO_STOPPING };
 struct virtio_dev {
     struct pci_dev pci; /* first */
     const struct virtio_class *cls;
+    unsigned nqueues;
     struct bus *bus;
     struct log_limit limit;
 
@@ -78,7 +79,7 @@ struct virtio_dev {
     struct vq_config qcfg[VIRTIO_QUEUES_MAX];
     unsigned window_cap;  /* offset of the PCI configuration access capability */
     uint64_t notify_base; /* where the notification area is on the bus; 0: nowhere */
-    unsigned ioeventfds;  /* bit per queue: the board watches for its kicks */
+    uint64_t ioeventfds;  /* bit per queue: the board watches for its kicks */
 
     /* [lock] what the registers ask of the I/O thread */
     enum virtio_io io;
@@ -100,8 +101,8 @@ struct virtio_dev {
  * Fills *v, adds it to PCI and starts its thread; `features` are the device's own bits, `config` its initial configuration. 0, or
  * -1 with err and nothing left behind.
  */
-int virtio_create(struct virtio_dev *v, const struct virtio_class *cls, struct pci_host *h, int slot, uint64_t features,
-                  const void *config, struct error *err);
+int virtio_create(struct virtio_dev *v, const struct virtio_class *cls, unsigned nqueues, struct pci_host *h, int slot,
+                  uint64_t features, const void *config, struct error *err);
 /* Stops the thread (after the class's stop) and removes the device. No vCPU runs; lock not held. */
 void virtio_destroy(struct virtio_dev *v);
 

@@ -53,7 +53,7 @@ _Static_assert(sizeof(struct common) == 64, "the common configuration is 64 byte
 
 static struct vq_config *selected(struct virtio_dev *v)
 {
-    return v->queue_select < v->cls->nqueues ? &v->qcfg[v->queue_select] : NULL;
+    return v->queue_select < v->nqueues ? &v->qcfg[v->queue_select] : NULL;
 }
 
 static uint32_t word(uint64_t bits, uint32_t select)
@@ -72,7 +72,7 @@ static uint64_t common_read(struct virtio_dev *v, unsigned off, unsigned size)
         .features_select = v->features_select,
         .features = word(v->features, v->features_select),
         .config_vector = v->config_vector,
-        .num_queues = (uint16_t)v->cls->nqueues,
+        .num_queues = (uint16_t)v->nqueues,
         .status = v->status,
         .generation = v->generation,
         .queue_select = v->queue_select,
@@ -321,13 +321,13 @@ int virtio_pci_init(struct virtio_dev *v, struct error *err)
     pci_dev_init(d, cls->name, &transport_ops, &id);
     pci_dev_pin(d);
     pci_dev_bar(d, BAR_VIRTIO, PCI_BAR_MEM64_PREF, BAR_BYTES, &bar_io, v);
-    if (pci_dev_msix(d, BAR_MSIX, cls->nqueues + 1, err) < 0)
+    if (pci_dev_msix(d, BAR_MSIX, v->nqueues + 1, err) < 0)
         return -1;
     add_cap(v, CAP_COMMON, AREA_COMMON, sizeof(struct common), CAP_BYTES);
     add_cap(v, CAP_ISR, AREA_ISR, 1, CAP_BYTES);
     if (cls->config_len)
         add_cap(v, CAP_DEVICE, AREA_DEVICE, cls->config_len, CAP_BYTES);
-    unsigned notify = add_cap(v, CAP_NOTIFY, AREA_NOTIFY, VIRTIO_NOTIFY_STRIDE * cls->nqueues, CAP_BYTES + 4);
+    unsigned notify = add_cap(v, CAP_NOTIFY, AREA_NOTIFY, VIRTIO_NOTIFY_STRIDE * v->nqueues, CAP_BYTES + 4);
     pci_set32(d->config + notify + CAP_EXTRA, VIRTIO_NOTIFY_STRIDE);
     v->window_cap = add_cap(v, CAP_PCI, 0, 0, CAP_BYTES + 4);
     d->wmask[v->window_cap + CAP_BAR] = 0xff;

@@ -211,7 +211,6 @@ static const struct virtio_class vnet_class = {
     .name = "virtio-net",
     .type = 1,
     .pci_class = 0x020000,
-    .nqueues = 2,
     .queue_size = 256,
     .config_len = CONFIG_BYTES,
     .queue_ready = vnet_queue_ready,
@@ -234,7 +233,7 @@ int vnet_create(struct pci_host *h, const struct vnet_config *cfg, struct vnet *
     n->backlog_tail = &n->backlog;
     uint64_t features =
         VNET_F_CSUM | VNET_F_GUEST_CSUM | VNET_F_MAC | VNET_F_HOST_TSO4 | VNET_F_HOST_TSO6 | VNET_F_MRG_RXBUF | VNET_F_STATUS;
-    if (virtio_create(&n->virtio, &vnet_class, h, cfg->slot, features, config, err) < 0) {
+    if (virtio_create(&n->virtio, &vnet_class, 2, h, cfg->slot, features, config, err) < 0) {
         n->net->receive = NULL;
         free(n);
         return -1;

@@ -41,7 +41,6 @@ static const struct virtio_class vrng_class = {
     .name = "virtio-rng",
     .type = 4,
     .pci_class = 0x00ff00,
-    .nqueues = 1,
     .queue_size = 64,
     .queue_ready = vrng_queue_ready,
 };
@@ -51,7 +50,7 @@ int vrng_create(struct pci_host *h, const struct vrng_config *cfg, struct vrng *
     struct vrng *r = calloc(1, sizeof *r);
     if (!r)
         return error_set(err, 0, "device 'virtio-rng': out of memory; close other programs");
-    if (virtio_create(&r->virtio, &vrng_class, h, cfg->slot, 0, NULL, err) < 0) {
+    if (virtio_create(&r->virtio, &vrng_class, 1, h, cfg->slot, 0, NULL, err) < 0) {
         free(r);
         return -1;
     }

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Between the files of `lodge run`: the options that describe devices. */
+#ifndef LODGE_CLI_RUN_H
+#define LODGE_CLI_RUN_H
+
+#include "cli/options.h"
+#include "model/domain.h"
+
+struct run {
+    struct domain d;
+    bool print_xml, help, no_net, stats;
+    bool firmware; /* --firmware was given */
+    enum domain_char_kind console;
+};
+
+/* Replaces *to by a copy; a path becomes absolute, as libvirt's XML has them. */
+int run_set_text(char **to, const char *text, struct error *err);
+int run_set_path(char **to, const char *path, struct error *err);
+
+/* Values of options; `o` is the struct run. */
+int run_set_memory(void *o, const char *value, struct error *err);
+int run_set_disk(void *o, const char *value, struct error *err);
+int run_set_share(void *o, const char *value, struct error *err);
+int run_set_net(void *o, const char *value, struct error *err);
+
+#endif

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The options of `lodge run` that describe devices: lists of words and of NAME=VALUE, separated by commas. */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "cli/run.h"
+
+int run_set_text(char **to, const char *text, struct error *err)
+{
+    free(*to);
+    *to = strdup(text);
+    return *to ? 0 : error_set(err, ENOMEM, "command line: out of memory");
+}
+
+int run_set_path(char **to, const char *path, struct error *err)
+{
+    char cwd[PATH_MAX];
+    if (!path[0])
+        return error_set(err, 0, "command line: an empty file name; give the path of a file");
+    if (path[0] == '/' || !getcwd(cwd, sizeof cwd))
+        return run_set_text(to, path, err);
+    free(*to);
+    if (asprintf(to, "%s/%s", cwd, path) < 0)
+        *to = NULL;
+    return *to ? 0 : error_set(err, ENOMEM, "command line: out of memory");
+}
+
+/* ---- lists ---- */
+
+/* A field of an option's list. */
+struct field_row {
+    const char *name;
+    bool has_value;
+    int (*set)(void *object, const char *value, struct error *err); /* value: NULL without one */
+};
+
+/* The next field of a list, without its comma, in `field`; a comma that is written twice is part of it. False at the end. */
+static bool next_field(const char **list, char *field)
+{
+    const char *p = *list;
+    size_t len = 0;
+    if (!*p)
+        return false;
+    while (*p && (*p != ',' || p[1] == ',')) {
+        p += *p == ',';
+        field[len++] = *p++;
+    }
+    field[len] = 0;
+    *list = p + (*p == ',');
+    return true;
+}
+
+/* Gives each field to its row. `usage` is the remedy. */
+static int set_fields(const char *option, const char *list, const struct field_row *rows, const char *usage, void *object, struct error *err)
+{
+    AUTO_FREE char *field = malloc(strlen(list) + 1);
+    if (!field)
+        return error_set(err, ENOMEM, "option '--%s': out of memory", option);
+    while (next_field(&list, field)) {
+        char *value = strchr(field, '=');
+        if (value)
+            *value++ = 0;
+        const struct field_row *row = rows;
+        while (row->name && (strcmp(row->name, field) != 0 || row->has_value != (value != NULL)))
+            row++;
+        if (!row->name)
+            return error_set(err, 0, "option '--%s': '%s%s%s' is not understood; write %s", option, field, value ? "=" : "", value ? value : "", usage);
+        if (row->set(object, value, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- memory ---- */
+
+static int parse_amount(const char *value, uint64_t *bytes, struct error *err)
+{
+    if (domain_parse_size(value, MIB, bytes) < 0 || *bytes < DOMAIN_MIN_MEMORY || *bytes > DOMAIN_MAX_MEMORY)
+        return error_set(err, 0, "option '--memory': '%s' is not an amount of memory; give 4M to 4T, such as 512M or 2G", value);
+    return 0;
+}
+
+static int memory_current(void *object, const char *value, struct error *err)
+{
+    return parse_amount(value, &((struct domain *)object)->current_memory, err);
+}
+
+static const struct field_row memory_fields[] = {
+    {"current", true, memory_current},
+    {NULL, false, NULL},
+};
+
+int run_set_memory(void *o, const char *value, struct error *err)
+{
+    struct domain *d = &((struct run *)o)->d;
+    AUTO_FREE char *amount = malloc(strlen(value) + 1);
+    if (!amount)
+        return error_set(err, ENOMEM, "option '--memory': out of memory");
+    amount[0] = 0;
+    next_field(&value, amount);
+    if (parse_amount(amount, &d->memory, err) < 0)
+        return -1;
+    return set_fields("memory", value, memory_fields, "SIZE[,current=SIZE]", d, err);
+}
+
+/* ---- disks ---- */
+
+static int disk_file(void *object, const char *value, struct error *err)
+{
+    return run_set_path(&((struct domain_disk *)object)->file, value, err);
+}
+
+static int disk_readonly(void *object, const char *value, struct error *err)
+{
+    (void)value;
+    (void)err;
+    ((struct domain_disk *)object)->readonly = true;
+    return 0;
+}
+
+static int disk_format(void *object, const char *value, struct error *err)
+{
+    unsigned f = 0;
+    while (f < DISK_FORMATS && strcmp(value, disk_format_names[f]) != 0)
+        f++;
+    if (f == DISK_FORMATS)
+        return error_set(err, 0, "option '--disk': format '%s' is not supported; convert the image to raw or qcow2", value);
+    ((struct domain_disk *)object)->format = (enum disk_format)f;
+    return 0;
+}
+
+static int disk_bus(void *object, const char *value, struct error *err)
+{
+    unsigned b = 0;
+    while (b < DISK_BUSES && strcmp(value, disk_bus_names[b]) != 0)
+        b++;
+    if (b == DISK_BUSES)
+        return error_set(err, 0, "option '--disk': there is no bus '%s'; give virtio or sata", value);
+    ((struct domain_disk *)object)->bus = (enum disk_bus)b;
+    return 0;
+}
+
+static int disk_boot_order(void *object, const char *value, struct error *err)
+{
+    char *end;
+    unsigned long n = strtoul(value, &end, 10);
+    if (value[0] < '0' || value[0] > '9' || *end || n < 1 || n > DISK_MAX_BOOT)
+        return error_set(err, 0, "bootindex '%s': not a place in the boot order; give 1 to %u", value, DISK_MAX_BOOT);
+    ((struct domain_disk *)object)->boot_order = (unsigned)n;
+    return 0;
+}
+
+/* What the file's name says of its format; its contents are never asked, because a guest may have written them. */
+static bool format_by_name(struct domain_disk *disk)
+{
+    static const struct {
+        const char *suffix;
+        enum disk_format format;
+    } names[] = {{".qcow2", DISK_QCOW2}, {".raw", DISK_RAW}, {".iso", DISK_RAW}};
+    size_t len = strlen(disk->file);
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        size_t n = strlen(names[i].suffix);
+        if (len > n && strcmp(disk->file + len - n, names[i].suffix) == 0) {
+            disk->format = names[i].format;
+            return true;
+        }
+    }
+    return false;
+}
+
+static const struct field_row disk_fields[] = {
+    {"file", true, disk_file},
+    {"format", true, disk_format},
+    {"bus", true, disk_bus},
+    {"bootindex", true, disk_boot_order},
+    {"readonly", false, disk_readonly},
+    {NULL, false, NULL},
+};
+
+/* A first word that is no field is the path. */
+int run_set_disk(void *o, const char *value, struct error *err)
+{
+    static const char usage[] = "[file=]PATH[,format=raw|qcow2][,bus=virtio|sata][,bootindex=N][,readonly]";
+    struct domain_disk *disk = domain_add_disk(&((struct run *)o)->d, err);
+    AUTO_FREE char *first = malloc(strlen(value) + 1);
+    if (!disk || !first)
+        return error_set(err, ENOMEM, "option '--disk': out of memory");
+    disk->format = DISK_FORMATS;
+    const char *rest = value;
+    if (next_field(&rest, first) && !strchr(first, '=') && strcmp(first, "readonly") != 0) {
+        if (run_set_path(&disk->file, first, err) < 0)
+            return -1;
+        value = rest;
+    }
+    if (set_fields("disk", value, disk_fields, usage, disk, err) < 0)
+        return -1;
+    if (!disk->file)
+        return error_set(err, 0, "option '--disk': names no file; write %s", usage);
+    if (disk->format == DISK_FORMATS && !format_by_name(disk))
+        return error_set(err, 0, "disk '%s': no format, and it is never guessed; add format=raw or format=qcow2", disk->file);
+    return 0;
+}
+
+/* ---- folders ---- */
+
+static int share_readonly(void *object, const char *value, struct error *err)
+{
+    (void)value;
+    (void)err;
+    ((struct domain_share *)object)->readonly = true;
+    return 0;
+}
+
+static int share_access(void *object, const char *value, struct error *err)
+{
+    for (unsigned i = 0; domain_share_access_names[i]; i++) {
+        if (strcmp(value, domain_share_access_names[i]) == 0) {
+            ((struct domain_share *)object)->access = (enum domain_share_access)i;
+            return 0;
+        }
+    }
+    return error_set(err, 0, "option '--share': '%s' is no way of access; give passthrough, squash or mapped", value);
+}
+
+static const struct field_row share_fields[] = {
+    {"readonly", false, share_readonly},
+    {"access", true, share_access},
+    {NULL, false, NULL},
+};
+
+/* The last colon before the fields ends the folder. */
+int run_set_share(void *o, const char *value, struct error *err)
+{
+    static const char usage[] = "DIR:TAG[,readonly][,access=passthrough|squash|mapped]";
+    struct domain_share *share = domain_add_share(&((struct run *)o)->d, err);
+    AUTO_FREE char *folder = malloc(strlen(value) + 1);
+    if (!share || !folder)
+        return error_set(err, ENOMEM, "option '--share': out of memory");
+    folder[0] = 0;
+    next_field(&value, folder);
+    char *colon = strrchr(folder, ':');
+    if (!colon || colon == folder || !colon[1])
+        return error_set(err, 0, "option '--share': '%s' is not a folder and a tag; write %s", folder, usage);
+    *colon = 0;
+    share->access = DOMAIN_SHARE_SQUASH;
+    if (run_set_text(&share->tag, colon + 1, err) < 0 || run_set_path(&share->path, folder, err) < 0)
+        return -1;
+    return set_fields("share", value, share_fields, usage, share, err);
+}
+
+/* ---- networks ---- */
+
+int run_set_net(void *o, const char *value, struct error *err)
+{
+    struct run *r = o;
+    if (strcmp(value, "user") != 0 && strcmp(value, "none") != 0)
+        return error_set(err, 0, "option '--net': '%s' is no network; give user or none", value);
+    r->no_net = value[0] == 'n';
+    return 0;
+}
