@@ -6,20 +6,43 @@ set -eu
 package=$1
 cache=${LODGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/lodge}
 mkdir -p "$cache"
-case $package in
-linux-image-cloud-amd64 | linux-image-amd64)
-    real=$(apt-cache depends "$package" 2>/dev/null | sed -n 's/^ *Depends: *\(linux-image-[0-9].*\)/\1/p' | head -n 1)
-    ;;
-*) real=$package ;;
-esac
-[ -n "$real" ] || { echo "fetch.sh: package '$package': not known to apt; run 'apt-get update' and try again" >&2; exit 1; }
-dir=$cache/$real
-if [ ! -d "$dir" ]; then
-    work=$(mktemp -d "$cache/fetch.XXXXXX")
-    trap 'rm -rf "$work"' EXIT
-    (cd "$work" && apt-get download -qq "$real" >/dev/null 2>"$work/log") || { cat "$work/log" >&2; echo "fetch.sh: package '$real': download failed; check the network and /etc/apt/sources.list" >&2; exit 1; }
-    mkdir "$work/tree"
-    dpkg -x "$work"/*.deb "$work/tree"
-    mv "$work/tree" "$dir" 2>/dev/null || [ -d "$dir" ]
-fi
-echo "$dir"
+lists=
+
+# The package, or the image package that a metapackage of the kernel depends on; nothing when apt does not know it.
+resolve() {
+    case $package in
+    linux-image-cloud-amd64 | linux-image-amd64)
+        # shellcheck disable=SC2086
+        apt-cache $lists depends "$package" 2>/dev/null | sed -n 's/^ *Depends: *\(linux-image-[0-9].*\)/\1/p' | head -n 1
+        ;;
+    *) echo "$package" ;;
+    esac
+}
+
+# Prints the folder of the unpacked package; what went wrong is in $cache/log.
+fetch() {
+    real=$(resolve)
+    [ -n "$real" ] || { echo "$package is not known to apt" >"$cache/log"; return 1; }
+    dir=$cache/$real
+    if [ ! -d "$dir" ]; then
+        work=$(mktemp -d "$cache/fetch.XXXXXX")
+        # shellcheck disable=SC2086
+        if (cd "$work" && apt-get $lists download -qq "$real") >/dev/null 2>"$cache/log" && dpkg -x "$work"/*.deb "$work/tree"; then
+            mv "$work/tree" "$dir" 2>/dev/null || [ -d "$dir" ]
+        fi
+        rm -rf "$work"
+    fi
+    [ -d "$dir" ] && echo "$dir"
+}
+
+# Where apt's lists are missing (images of Debian come without) or old, a set of one's own serves; it takes no root.
+fetch && exit 0
+lists="-o Dir::State::lists=$cache/lists -o Dir::Cache=$cache/apt"
+fetch && exit 0
+mkdir -p "$cache/lists/partial" "$cache/apt/archives/partial"
+# shellcheck disable=SC2086
+apt-get $lists update -qq >/dev/null 2>&1 || true
+fetch && exit 0
+cat "$cache/log" >&2
+echo "fetch.sh: package '$package': download failed; check the network and /etc/apt/sources.list" >&2
+exit 1

@@ -206,7 +206,8 @@ static int use_demo(struct run *r, struct error *err)
 
 /* ---- becoming lodge-vm ---- */
 
-/* lodge-vm lies beside this program, in the build tree's folder, or in libexecdir. */
+/* lodge-vm lies beside this program, in the build tree's folder, in libexec of the tree that this program is installed in, wherever that was moved, or
+ * in libexecdir. */
 static int exec_vm(int domain_fd, bool stats, struct error *err)
 {
     char self[PATH_MAX], path[PATH_MAX + 32], fd_text[16];
@@ -215,15 +216,12 @@ static int exec_vm(int domain_fd, bool stats, struct error *err)
     if (slash)
         *slash = 0;
     snprintf(fd_text, sizeof fd_text, "%d", domain_fd);
-    const char *const places[] = {slash ? "%s/lodge-vm" : NULL, slash ? "%s/../machine/lodge-vm" : NULL,
-                                  LODGE_LIBEXECDIR "/lodge-vm"};
+    static const char *const places[] = {"/lodge-vm", "/../machine/lodge-vm", "/../libexec/lodge-vm", LODGE_LIBEXECDIR "/lodge-vm"};
     for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
-        if (!places[i])
+        bool beside = i + 1 < ARRAY_SIZE(places);
+        if (beside && !slash)
             continue;
-        if (i < 2)
-            snprintf(path, sizeof path, "%s%s", self, places[i] + 2);
-        else
-            snprintf(path, sizeof path, "%s", places[i]);
+        snprintf(path, sizeof path, "%s%s", beside ? self : "", places[i]);
         char *argv[] = {"lodge-vm", "--domain-fd", fd_text, NULL},
              *with_stats[] = {"lodge-vm", "--stats", "--domain-fd", fd_text, NULL};
         execv(path, stats ? with_stats : argv);

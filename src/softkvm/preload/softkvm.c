@@ -33,17 +33,16 @@ static const char help[] =
 
 /* ---- the library ---- */
 
-/* It lies beside this program in the build tree, else in libdir. */
+/* It lies beside this program in the build tree, in libdir of the tree that this program is installed in, wherever that was moved, or in libdir. */
 static int find_library(char path[PATH_MAX], struct error *err)
 {
+    static const char *const places[] = {"", "/../" SOFTKVM_LIBDIR_NAME};
     char self[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n > 0) {
-        self[n] = 0;
-        char *slash = strrchr(self, '/');
-        if (slash && (size_t)snprintf(path, PATH_MAX, "%.*s/" LIBRARY, (int)(slash - self), self) < PATH_MAX && access(path, R_OK) == 0)
+    char *slash = n > 0 ? (self[n] = 0, strrchr(self, '/')) : NULL;
+    for (unsigned i = 0; slash && i < ARRAY_SIZE(places); i++)
+        if ((size_t)snprintf(path, PATH_MAX, "%.*s%s/" LIBRARY, (int)(slash - self), self, places[i]) < PATH_MAX && access(path, R_OK) == 0)
             return 0;
-    }
     snprintf(path, PATH_MAX, "%s/" LIBRARY, SOFTKVM_LIBDIR);
     if (access(path, R_OK) == 0)
         return 0;
