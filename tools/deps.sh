@@ -6,10 +6,12 @@ set -eu
 
 packages() {
     case $1 in
-    build) echo gcc libc6-dev make meson ninja-build pkg-config libslirp-dev liburing-dev libxml2-dev zlib1g-dev libzstd-dev ;;
+    build) echo gcc libc6-dev make meson ninja-build pkg-config libslirp-dev liburing-dev libxml2-dev zlib1g-dev libzstd-dev libbz2-dev nettle-dev \
+        libgnutls28-dev libnbd-dev libiscsi-dev libcurl4-gnutls-dev ;;
     image) echo mmdebstrap grub-pc-bin grub-common fdisk e2fsprogs seabios ;;
     demo) echo busybox-static cpio gzip xz-utils kmod ;;
-    test) echo seabios libzydis-dev libzycore-dev clang acpica-tools qemu-system-x86 qemu-utils binutils python3 wget ;;
+    test) echo seabios libzydis-dev libzycore-dev clang acpica-tools qemu-system-x86 qemu-utils binutils python3 wget \
+        libnbd-bin gnutls-bin tgt ;;
     bench) echo lua5.4 sqlite3 ;;
     kvm) echo qemu-system-x86 cpio gzip xz-utils kmod ;;
     fuzz) echo clang libclang-rt-14-dev ;;

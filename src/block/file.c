@@ -97,6 +97,37 @@ int file_open(struct io_loop *l, const char *what, const char *path, bool readon
     return open_with(l, what, path, readonly ? O_RDONLY : O_RDWR, out, err);
 }
 
+static const struct file_protocol *protocol_of(const char *name)
+{
+    static const struct file_protocol *const all[] = {&protocol_nbd, &protocol_iscsi, &protocol_http};
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
+        for (const char *const *p = all[i]->prefixes; *p; p++)
+            if (strncmp(name, *p, strlen(*p)) == 0)
+                return all[i];
+    return NULL;
+}
+
+int file_open_named(struct io_loop *l, const char *what, const char *path, bool readonly, struct file **out, struct error *err)
+{
+    const struct file_protocol *protocol = protocol_of(path);
+    if (!protocol)
+        return file_open(l, what, path, readonly, out, err);
+    struct file *f = file_new(l, path);
+    if (!f)
+        return error_set(err, 0, "%s '%s': out of memory; close other programs", what, path);
+    f->readonly = readonly;
+    f->protocol = protocol;
+    f->physical = BLOCK_SECTOR;
+    if (protocol->open(f, what, err) == 0 && f->readonly && !readonly)
+        error_set(err, EROFS, "%s '%s': its server lets nobody write to it; add 'readonly', or ask its owner", what, path);
+    else if (f->remote) {
+        *out = f;
+        return 0;
+    }
+    file_close(f);
+    return -1;
+}
+
 int file_create(struct io_loop *l, const char *what, const char *path, bool replace, struct file **out, struct error *err)
 {
     if (open_with(l, what, path, O_RDWR | O_CREAT | (replace ? 0 : O_EXCL), out, err) < 0)
@@ -112,6 +143,8 @@ void file_close(struct file *f)
 {
     if (!f)
         return;
+    if (f->remote)
+        f->protocol->close(f);
     if (f->fd >= 0)
         close(f->fd);
     free(f->path);
@@ -120,9 +153,33 @@ void file_close(struct file *f)
 
 /* ---- transfers ---- */
 
+struct remote_step {
+    struct file *f;
+    const struct io_step *s;
+    uint64_t *len;
+    bool *zero;
+};
+
+static ssize_t call_run(void *arg)
+{
+    const struct remote_step *r = arg;
+    return r->f->protocol->run(r->f, r->s);
+}
+
+static ssize_t remote_step(struct file *f, const struct io_step *s)
+{
+    struct remote_step r = {.f = f, .s = s};
+    fiber_lock(&f->turn);
+    ssize_t ret = io_call(f->loop, call_run, &r);
+    fiber_unlock(f->loop, &f->turn);
+    return ret;
+}
+
 static ssize_t step(struct file *f, struct io_step *s)
 {
     ssize_t ret;
+    if (f->protocol)
+        return remote_step(f, s);
     s->fd = f->fd;
     bool observed = f->observe && s->kind != IO_READ;
     if (observed)
@@ -251,6 +308,8 @@ int file_zero(struct file *f, uint64_t offset, uint64_t len, bool may_unmap)
 
 int file_truncate(struct file *f, uint64_t size)
 {
+    if (f->protocol)
+        return -EOPNOTSUPP;
     if (ftruncate(f->fd, (off_t)size) < 0)
         return -errno;
     f->size = size;
@@ -261,11 +320,42 @@ int file_length(struct file *f, uint64_t *size)
 {
     struct stat st;
     *size = f->size;
-    if (f->device)
+    if (f->device || f->protocol)
         return 0;
     if (fstat(f->fd, &st) < 0)
         return -errno;
     *size = (uint64_t)st.st_size;
+    return 0;
+}
+
+static ssize_t call_is_zero(void *arg)
+{
+    const struct remote_step *r = arg;
+    return r->f->protocol->is_zero(r->f, r->s->offset, r->len, r->zero);
+}
+
+int file_is_hole(struct file *f, uint64_t offset, uint64_t *len, bool *hole)
+{
+    *hole = false;
+    if (f->protocol && f->protocol->is_zero) {
+        struct io_step s = {.offset = offset};
+        struct remote_step r = {.f = f, .s = &s, .len = len, .zero = hole};
+        fiber_lock(&f->turn);
+        int ret = (int)io_call(f->loop, call_is_zero, &r);
+        fiber_unlock(f->loop, &f->turn);
+        return ret;
+    }
+    off_t data = lseek(f->fd, (off_t)offset, SEEK_DATA);
+    if (data < 0) {
+        *hole = errno == ENXIO; /* up to the end */
+    } else if ((uint64_t)data > offset) {
+        *hole = true;
+        *len = MIN(*len, (uint64_t)data - offset);
+    } else {
+        off_t end = lseek(f->fd, (off_t)offset, SEEK_HOLE);
+        if (end > data)
+            *len = MIN(*len, (uint64_t)end - offset);
+    }
     return 0;
 }
 

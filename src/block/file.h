@@ -8,6 +8,23 @@
 
 #include "block/loop.h"
 
+struct file;
+/*
+ * Where the bytes are when they are not in a file of this host: a server. One file each (protocol_*.c). A name has the protocol's prefix, and only names
+ * that a user gives are looked at so (file_open_named()): what stands in an image never makes Lodge talk to a server.
+ */
+struct file_protocol {
+    const char *const *prefixes; /* of names; NULL ends them */
+    /* Sets size, remote and, if need be, readonly. `what` begins the errors. 0, or -1 with err. */
+    int (*open)(struct file *f, const char *what, struct error *err);
+    void (*close)(struct file *f);
+    /* Performs a step: IO_READ, IO_WRITE, IO_SYNC, or IO_ALLOCATE with FALLOC_FL_PUNCH_HOLE or FALLOC_FL_ZERO_RANGE. In a worker thread, one at a
+     * time for a file. -EOPNOTSUPP: not there. */
+    ssize_t (*run)(struct file *f, const struct io_step *s);
+    /* What [offset, offset + *len) begins with; *len is cut to it. In a worker thread. NULL: all is data. 0 or -errno. */
+    int (*is_zero)(struct file *f, uint64_t offset, uint64_t *len, bool *zero);
+};
+
 struct file {
     struct io_loop *loop;
     char *path;
@@ -16,6 +33,9 @@ struct file {
     uint64_t size;         /* when it was opened, or as file_truncate() made it */
     unsigned physical;     /* the write that needs no read-modify-write */
     bool no_punch, no_zero_range; /* the file system refused that way before */
+    const struct file_protocol *protocol; /* NULL: a file or device of this host */
+    void *remote;                         /* the protocol's */
+    struct fiber_lock turn;               /* its steps are made one after another */
     /* Tests look at each change when it begins and when it has ended; NULL: nobody does. */
     void (*observe)(void *opaque, const struct io_step *s, bool ended);
     void *observer;
@@ -23,6 +43,8 @@ struct file {
 
 /* Opens and locks (lock.c). `what` begins the errors: "disk", "backing file". 0, or -1 with err. */
 int file_open(struct io_loop *l, const char *what, const char *path, bool readonly, struct file **out, struct error *err);
+/* The same for a name that a user gave: it may also begin with a protocol's prefix. */
+int file_open_named(struct io_loop *l, const char *what, const char *path, bool readonly, struct file **out, struct error *err);
 /* Creates a file that must not exist, or, with `replace`, empties one that nobody uses. */
 int file_create(struct io_loop *l, const char *what, const char *path, bool replace, struct file **out, struct error *err);
 void file_close(struct file *f);
@@ -39,6 +61,10 @@ int file_zero(struct file *f, uint64_t offset, uint64_t len, bool may_unmap);
 int file_fill(struct file *f, uint64_t offset, uint64_t len); /* writes zeroes, whatever else there is */
 int file_truncate(struct file *f, uint64_t size);
 int file_length(struct file *f, uint64_t *size); /* now */
+/* Is the range a hole at its begin? *len is cut to what is alike. Files that cannot tell are data. */
+int file_is_hole(struct file *f, uint64_t offset, uint64_t *len, bool *hole);
+
+extern const struct file_protocol protocol_nbd, protocol_iscsi, protocol_http;
 
 /* dst gets the part [offset, offset + len) of src; returns its number of entries, at most niov. */
 int iov_slice(struct iovec *dst, const struct iovec *src, int niov, uint64_t offset, uint64_t len);

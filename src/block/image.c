@@ -20,6 +20,47 @@ const struct image_driver *image_driver(const char *format)
     return NULL;
 }
 
+/* "raw, qcow2, …" */
+static const char *formats(char *out, size_t n)
+{
+    size_t at = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(drivers) && at < n; i++)
+        at += (size_t)snprintf(out + at, n - at, "%s%s", i ? ", " : "", drivers[i]->name);
+    return out;
+}
+
+static int unknown_format(const char *what, const char *path, const char *format, struct error *err)
+{
+    char list[200];
+    return error_set(err, 0, "%s '%s': format '%s' is not known; there are %s", what, path, format, formats(list, sizeof list));
+}
+
+/* ---- making, and another size ---- */
+
+int image_bad_option(const struct image_option *o, const char *known, struct error *err)
+{
+    return error_set(err, 0, "option '%s=%s': is not known for this format; is %s", o->name, o->value, known);
+}
+
+int image_create_new(struct io_loop *l, const char *format, const struct image_new *n, struct error *err)
+{
+    const struct image_driver *driver = image_driver(format);
+    if (!driver)
+        return unknown_format("image", n->path, format, err);
+    if (!driver->create)
+        return error_set(err, 0, "image '%s': format %s can only be read; use qcow2", n->path, format);
+    return driver->create(l, n, err);
+}
+
+int image_resize_to(struct image *im, uint64_t size, bool shrink, struct error *err)
+{
+    if (!im->driver->resize)
+        return error_set(err, 0, "image '%s': an image of format %s keeps its size; convert it to qcow2", im->file->path, im->driver->name);
+    if (size < im->size && !shrink)
+        return error_set(err, 0, "image '%s': is larger than that, and what lies behind the new end would be lost; say --shrink to want that", im->file->path);
+    return im->driver->resize(im, size, shrink, err);
+}
+
 /* ---- opening ---- */
 
 char *image_backing_path(const char *path, const char *name)
@@ -49,7 +90,7 @@ static int open_backing(struct image *im, unsigned depth, struct error *err)
     AUTO_FREE char *name = image_backing_path(path, im->backing_name);
     if (!name)
         return error_set(err, 0, "image '%s': out of memory; close other programs", path);
-    struct image_options o = {.path = name, .format = im->backing_format, .readonly = true, .what = "backing file"};
+    struct image_options o = {.path = name, .format = im->backing_format, .readonly = true, .what = "backing file", .secret_file = im->secret_file};
     if (open_chain(im->loop, &o, depth + 1, &im->backing, err) == 0)
         return 0;
     return error_prefix(err, "image '%s': ", path);
@@ -59,14 +100,15 @@ static int open_chain(struct io_loop *l, const struct image_options *o, unsigned
 {
     const struct image_driver *driver = image_driver(o->format);
     if (!driver)
-        return error_set(err, 0, "%s '%s': format '%s' is not known; use raw or qcow2", o->what, o->path, o->format);
+        return unknown_format(o->what, o->path, o->format, err);
     struct image *im = calloc(1, sizeof *im);
     if (!im)
         return error_set(err, 0, "%s '%s': out of memory; close other programs", o->what, o->path);
     im->loop = l;
     im->readonly = o->readonly;
     im->for_repair = o->for_repair;
-    if (file_open(l, o->what, o->path, o->readonly, &im->file, err) == 0 && driver->open(im, err) == 0) {
+    im->secret_file = o->secret_file;
+    if ((depth ? file_open : file_open_named)(l, o->what, o->path, o->readonly, &im->file, err) == 0 && driver->open(im, err) == 0) {
         im->driver = driver;
         if (!im->backing_name || o->no_backing || open_backing(im, depth, err) == 0) {
             *out = im;
@@ -172,7 +214,7 @@ int image_is_zero(struct image *im, uint64_t offset, uint64_t *len, bool *zero)
         if (ret < 0)
             return ret;
         *len = MIN(*len, e.len);
-        *zero = e.kind == EXTENT_ZERO || e.kind == EXTENT_NONE;
+        *zero = e.kind == EXTENT_ZERO || e.kind == EXTENT_NONE || e.zero;
         if (e.kind != EXTENT_NONE)
             break;
     }

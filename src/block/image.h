@@ -20,6 +20,22 @@ struct extent {
     uint64_t len;  /* bytes from the offset that was asked for */
     uint64_t host; /* EXTENT_DATA: offset in the file */
     bool has_host;
+    bool zero; /* EXTENT_DATA that is known to be zeroes: its place is a hole in the file */
+};
+
+/* A new image, as a user describes it. */
+#define IMAGE_OPTIONS_MAX 32
+struct image_option {
+    const char *name, *value;
+};
+struct image_new {
+    const char *path;
+    uint64_t size; /* bytes */
+    bool replace;  /* an existing file is emptied */
+    const char *backing, *backing_format; /* NULL: none */
+    const char *secret_file;              /* what an encrypted image is to be opened with; NULL: none */
+    unsigned noptions;
+    struct image_option options[IMAGE_OPTIONS_MAX];
 };
 
 struct image_driver {
@@ -34,6 +50,8 @@ struct image_driver {
     int (*discard)(struct image *im, uint64_t offset, uint64_t len);
     int (*flush)(struct image *im);
     int (*extent)(struct image *im, uint64_t offset, uint64_t len, struct extent *out);
+    int (*create)(struct io_loop *l, const struct image_new *n, struct error *err); /* NULL: reads only */
+    int (*resize)(struct image *im, uint64_t size, bool shrink, struct error *err); /* NULL: keeps its size. A smaller size comes with shrink only */
 };
 
 struct image {
@@ -45,6 +63,7 @@ struct image {
     char *backing_name, *backing_format; /* as the header has them; NULL: none */
     uint64_t size;         /* of the disk */
     bool readonly, for_repair;
+    const char *secret_file; /* while it is opened */
 };
 
 struct image_options {
@@ -53,12 +72,17 @@ struct image_options {
     bool no_backing; /* leave the backing image closed: reading what is not there fails */
     bool for_repair; /* what forbids writing does not: the caller will mend it */
     const char *what; /* begins the errors: "disk", "image" */
+    const char *secret_file; /* its bytes open what is encrypted; NULL: none */
 };
 
 /* 0, or -1 with err. */
 int image_open(struct io_loop *l, const struct image_options *o, struct image **out, struct error *err);
 /* 0 or -errno: what could not be written back. */
 int image_close(struct image *im);
+int image_create_new(struct io_loop *l, const char *format, const struct image_new *n, struct error *err);
+int image_resize_to(struct image *im, uint64_t size, bool shrink, struct error *err);
+/* -1 with the error that a driver does not know an option; `known` lists those that it knows. */
+int image_bad_option(const struct image_option *o, const char *known, struct error *err);
 const struct image_driver *image_driver(const char *format); /* NULL: unknown */
 /* The path of a backing file as an image at `path` names it. Malloced, NULL without memory. */
 char *image_backing_path(const char *path, const char *name);

@@ -20,6 +20,7 @@ ssize_t io_perform(const struct io_step *s)
     case IO_WRITE: ret = pwritev(s->fd, s->iov, s->niov, (off_t)s->offset); break;
     case IO_SYNC: ret = fdatasync(s->fd); break;
     case IO_ALLOCATE: ret = fallocate(s->fd, s->mode, (off_t)s->offset, (off_t)s->len); break;
+    case IO_CALL: return s->call(s->arg);
     }
     return ret < 0 ? -errno : ret;
 }
@@ -34,6 +35,12 @@ ssize_t io_run(struct io_loop *l, struct io_step *s)
     l->tail = &s->next;
     fiber_yield();
     return s->ret;
+}
+
+ssize_t io_call(struct io_loop *l, ssize_t (*call)(void *arg), void *arg)
+{
+    struct io_step s = {.kind = IO_CALL, .call = call, .arg = arg};
+    return io_run(l, &s);
 }
 
 void io_step_done(struct io_loop *l, struct io_step *s, ssize_t ret)
@@ -51,7 +58,12 @@ static void start_waiting(struct io_loop *l)
         if (!l->waiting)
             l->tail = &l->waiting;
         l->in_engine++;
-        l->engine->start(l, s);
+        if (s->kind != IO_CALL)
+            l->engine->start(l, s);
+        else if (l->workers || (l->workers = io_workers_create(l)))
+            io_workers_give(l->workers, s);
+        else
+            io_step_done(l, s, io_perform(s));
     }
 }
 
@@ -121,12 +133,18 @@ static bool run_ready(struct io_loop *l)
     return any;
 }
 
+static bool reap(struct io_loop *l)
+{
+    bool any = l->engine->reap(l);
+    return (l->workers && io_workers_reap(l->workers)) || any;
+}
+
 static void pump(struct io_loop *l)
 {
     do {
         run_ready(l);
         start_waiting(l);
-    } while (l->engine->reap(l) || l->ready.first || (l->waiting && l->in_engine < LOOP_DEPTH));
+    } while (reap(l) || l->ready.first || (l->waiting && l->in_engine < LOOP_DEPTH));
 }
 
 /* What completes at once has signalled the eventfd too; clearing it behind that, and looking once more, saves the owner a useless turn. */
@@ -196,6 +214,7 @@ void io_loop_free(struct io_loop *l)
 {
     if (!l)
         return;
+    io_workers_free(l->workers);
     if (l->engine)
         l->engine->close(l);
     if (l->event_fd >= 0)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Where a disk's fibers wait for system calls. A step is one system call on one descriptor; io_run() performs it and returns what it gives. In a fiber
- * other fibers run meanwhile; outside of fibers (opening, closing, tools) the call is simply made.
+ * other fibers run meanwhile; outside of fibers (opening, closing, tools) the call is simply made. IO_CALL is for what takes long and is no system call:
+ * compression, encryption of much, libraries that talk to a server. It runs in a worker thread, and many at a time.
  *
  * A loop belongs to one thread at a time, as a struct block does (block.h).
  */
@@ -19,7 +20,7 @@
 
 #define LOOP_DEPTH 128 /* steps that an engine has at a time */
 
-enum io_kind { IO_READ, IO_WRITE, IO_SYNC, IO_ALLOCATE };
+enum io_kind { IO_READ, IO_WRITE, IO_SYNC, IO_ALLOCATE, IO_CALL /* call(arg), in another thread */ };
 
 struct io_step {
     enum io_kind kind;
@@ -27,6 +28,8 @@ struct io_step {
     uint64_t offset, len; /* bytes */
     const struct iovec *iov;
     int niov;
+    ssize_t (*call)(void *arg);
+    void *arg;
     ssize_t ret; /* bytes, 0, or -errno */
     struct fiber *waiter;
     struct io_step *next;
@@ -44,10 +47,12 @@ struct io_engine {
 };
 extern const struct io_engine io_uring_engine, io_threads_engine;
 
+struct io_workers;
 struct io_loop {
     int event_fd;
     const struct io_engine *engine;
     void *engine_data;
+    struct io_workers *workers; /* for IO_CALL; NULL until the first one */
     unsigned in_engine;
     struct io_step *waiting, **tail; /* steps that the engine has no room for */
     struct fiber_queue ready;
@@ -69,8 +74,16 @@ void io_loop_drain(struct io_loop *l);
 void io_loop_turn(struct io_loop *l);
 
 ssize_t io_run(struct io_loop *l, struct io_step *s);
+ssize_t io_call(struct io_loop *l, ssize_t (*call)(void *arg), void *arg); /* its result */
 ssize_t io_perform(const struct io_step *s); /* at once, in this thread */
 void io_step_done(struct io_loop *l, struct io_step *s, ssize_t ret);
+
+/* ---- threads.c: a few threads that perform steps ---- */
+/* Threads start when there is work. NULL without memory. */
+struct io_workers *io_workers_create(struct io_loop *l);
+void io_workers_free(struct io_workers *w); /* nothing is under way */
+void io_workers_give(struct io_workers *w, struct io_step *s);
+bool io_workers_reap(struct io_workers *w); /* as io_engine's */
 
 /* A lock between fibers of one loop; held across waits. Outside of fibers nobody else runs, and it is free. */
 struct fiber_lock {

@@ -98,6 +98,20 @@ struct qcow2_range {
     uint64_t offset, len; /* bytes, whole clusters */
 };
 
+enum { QCOW2_BITMAP_IN_USE = 1, QCOW2_BITMAP_AUTO = 2 /* it records */ };
+#define QCOW2_BITMAP_NAME_MAX 1023u
+struct qcow2_bitmap {
+    char *name;
+    uint32_t flags;
+    uint8_t type, granularity; /* log2 of the bytes that a bit is about */
+    uint64_t table_offset;
+    uint64_t *table; /* host byte order */
+    uint32_t table_size; /* entries */
+    uint64_t flags_at; /* place of the flags in the file's directory; 0: not stored yet */
+    uint8_t *bits;   /* bit n is byte n / 8, bit n % 8; NULL: not loaded */
+    bool foreign;    /* not valid, or with parts that are not known: kept as it is */
+};
+
 struct qcow2 {
     struct image *im;
     struct file *file, *data; /* data: the external data file, or `file` */
@@ -123,7 +137,11 @@ struct qcow2 {
     uint64_t search;    /* cluster number below which nothing is free, as far as known */
     uint64_t fresh;     /* from this file offset on, nothing was ever written: it reads as zeroes */
     uint64_t packed_at; /* where the next compressed cluster goes within its host cluster; 0: nowhere */
-    bool read_only_metadata; /* opened for reading */
+    struct qcow2_bitmap *bitmaps;
+    unsigned nbitmaps;
+    bool bitmaps_in_use;  /* those that record are marked so in the file */
+    bool bitmaps_changed; /* other than by recording */
+    struct fiber_lock bitmaps_lock;
     bool broken;        /* a metadata write failed, or tables contradict themselves: no more writes */
     struct { /* the cluster that was decompressed last */
         uint64_t entry;
@@ -250,6 +268,23 @@ size_t qcow2_pack(const struct qcow2 *q, const void *in, uint8_t *out);
 /* Gives a guest cluster that has none yet the compressed content `packed`, or, with len 0, the plain content `data`. */
 int qcow2_write_packed(struct image *im, uint64_t offset, const void *data, const void *packed, size_t len);
 
+/* ---- qcow2_bitmap.c: persistent dirty bitmaps; 0 or -errno, or -1 with err ---- */
+void qcow2_bitmaps_open(struct qcow2 *q); /* what cannot be used is logged, and not used */
+void qcow2_bitmaps_free(struct qcow2 *q);
+int qcow2_bitmaps_touch(struct qcow2 *q, uint64_t offset, uint64_t len); /* before the range changes */
+int qcow2_bitmaps_before_resize(struct qcow2 *q);
+int qcow2_bitmaps_after_resize(struct qcow2 *q, uint64_t old_size);
+int qcow2_bitmaps_store(struct qcow2 *q); /* those that recorded or changed */
+/* Changes are stored when the image is closed. `granularity` is log2 of bytes. */
+int qcow2_bitmap_add(struct image *im, const char *name, unsigned granularity, bool enabled, struct error *err);
+int qcow2_bitmap_remove(struct image *im, const char *name, struct error *err);
+int qcow2_bitmap_clear(struct image *im, const char *name, struct error *err);
+int qcow2_bitmap_enable(struct image *im, const char *name, bool enabled, struct error *err);
+int qcow2_bitmap_merge(struct image *im, const char *name, struct image *from_image, const char *from, struct error *err);
+/* Is the range dirty at its begin? *len is cut to what is alike. */
+int qcow2_bitmap_at(struct image *im, const char *name, uint64_t offset, uint64_t *len, bool *dirty);
+int qcow2_bitmap_check(struct image *im, const char *name, struct error *err); /* is it there, and valid? */
+
 /* ---- qcow2_commit.c: new tables, and the switch to them (invariant 3) ---- */
 struct qcow2_commit {
     uint64_t *refs; /* refcount of each cluster of the file, as it is to be, without those of the tables that a switch replaces; owned */
@@ -309,6 +344,17 @@ struct qcow2_create {
     enum { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL } prealloc;
 };
 int qcow2_create(struct io_loop *l, const struct qcow2_create *o, struct error *err);
+
+/* ---- qcow2_options.c: what users write ---- */
+int qcow2_set_option(struct qcow2_create *c, const char *name, const char *value, struct error *err);
+int qcow2_describe(struct qcow2_create *c, const struct image_new *n, struct error *err);
+int qcow2_new(struct io_loop *l, const struct image_new *n, struct error *err);
+
+/* ---- qcow2_amend.c ---- */
+int qcow2_amend(struct image *im, const struct image_new *options, struct error *err);
+uint64_t qcow2_full_size(const struct qcow2_create *o); /* bytes of a file with every cluster allocated */
+uint64_t qcow2_bitmaps_size(struct image *im, unsigned cluster_bits); /* bytes that the image's bitmaps take in another one */
+
 static inline struct qcow2 *qcow2_of(struct image *im)
 {
     return im->state;

@@ -296,7 +296,7 @@ static uint64_t used_end(const struct qcow2_commit *c)
  * is to grow. */
 static int place_refcounts(struct qcow2 *q, struct qcow2_commit *c, uint64_t *nblocks)
 {
-    uint64_t per_block = (uint64_t)q->cluster_size * 8 >> q->h.refcount_order, total = 0, at = 0;
+    uint64_t per_block = (uint64_t)q->cluster_size * 8 >> c->h.refcount_order, total = 0, at = 0;
     for (*nblocks = 1;; ++*nblocks) {
         uint64_t entries = MAX(*nblocks + *nblocks / 2, c->min_rct_entries);
         c->h.rct_clusters = (uint32_t)qcow2_clusters(q, entries * 8);
@@ -318,8 +318,8 @@ static int place_refcounts(struct qcow2 *q, struct qcow2_commit *c, uint64_t *nb
 
 static int write_refcounts(struct qcow2 *q, struct qcow2_commit *c)
 {
-    uint64_t nblocks, per_block = (uint64_t)q->cluster_size * 8 >> q->h.refcount_order;
-    uint64_t max = q->h.refcount_order == 6 ? INT64_MAX : (1ull << (1u << q->h.refcount_order)) - 1;
+    uint64_t nblocks, per_block = (uint64_t)q->cluster_size * 8 >> c->h.refcount_order;
+    uint64_t max = c->h.refcount_order == 6 ? INT64_MAX : (1ull << (1u << c->h.refcount_order)) - 1;
     int ret = place_refcounts(q, c, &nblocks);
     if (ret < 0)
         return ret;
@@ -335,7 +335,7 @@ static int write_refcounts(struct qcow2 *q, struct qcow2_commit *c)
         for (uint64_t n = 0; n < per_block && b * per_block + n < c->nrefs; n++) {
             if (c->refs[b * per_block + n] > max)
                 return -EMLINK;
-            qcow2_put_refcount(block, n, q->h.refcount_order, c->refs[b * per_block + n]);
+            qcow2_put_refcount(block, n, c->h.refcount_order, c->refs[b * per_block + n]);
         }
         ret = file_write(q->file, rct[b], block, q->cluster_size);
     }

@@ -116,12 +116,15 @@ int qcow2_write_packed(struct image *im, uint64_t offset, const void *data, cons
 {
     struct qcow2 *q = im->state;
     uint64_t at;
+    int ret = qcow2_bitmaps_touch(q, offset, MIN(q->cluster_size, im->size - offset));
+    if (ret < 0)
+        return ret;
     if (!len || q->data != q->file) {
         struct iovec iov = {(void *)(uintptr_t)data, MIN(q->cluster_size, im->size - offset)};
         return image_write(im, offset, iov.iov_len, &iov, 1);
     }
     fiber_lock(&q->meta);
-    int ret = q->broken ? -EIO : reserve(q, len, &at);
+    ret = q->broken ? -EIO : reserve(q, len, &at);
     fiber_unlock(im->loop, &q->meta);
     if (ret < 0 || (ret = file_write(q->file, at, packed, len)) < 0)
         return ret;

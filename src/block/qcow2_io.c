@@ -264,7 +264,9 @@ static int qcow2_write(struct image *im, uint64_t offset, uint64_t len, const st
 {
     struct qcow2 *q = im->state;
     struct part p;
-    int ret = part_init(&p, niov);
+    int ret = qcow2_bitmaps_touch(q, offset, len);
+    if (ret < 0 || (ret = part_init(&p, niov)) < 0)
+        return ret;
     for (uint64_t done = 0, n; ret == 0 && done < len; done += n) {
         struct qcow2_run r;
         unsigned token = qcow2_transfer_begin(q);
@@ -358,7 +360,9 @@ static int qcow2_zero(struct image *im, uint64_t offset, uint64_t len, bool may_
     if ((q->h.version < 3 && im->backing_name) || q->data != q->file)
         return write_zeroes(im, offset, len);
     whole_clusters(im, offset, len, &from, &to);
-    int ret = zero_edge(im, offset, MIN(from, offset + len) - offset);
+    int ret = qcow2_bitmaps_touch(q, offset, len);
+    if (ret == 0)
+        ret = zero_edge(im, offset, MIN(from, offset + len) - offset);
     if (ret == 0 && to > from)
         ret = unlink_clusters(im, from, to - from, q->h.version < 3 ? QCOW2_TO_NONE : may_unmap ? QCOW2_TO_ZERO : QCOW2_TO_ZERO_KEEP);
     if (ret == 0 && to < offset + len)
@@ -373,7 +377,8 @@ static int qcow2_discard(struct image *im, uint64_t offset, uint64_t len)
     whole_clusters(im, offset, len, &from, &to);
     if (to <= from || (q->h.version < 3 && im->backing_name) || q->data != q->file)
         return 0;
-    return unlink_clusters(im, from, to - from, q->h.version < 3 ? QCOW2_TO_NONE : QCOW2_TO_ZERO);
+    int ret = qcow2_bitmaps_touch(q, from, MIN(to, im->size) - from);
+    return ret < 0 ? ret : unlink_clusters(im, from, to - from, q->h.version < 3 ? QCOW2_TO_NONE : QCOW2_TO_ZERO);
 }
 
 int qcow2_forget(struct image *im, uint64_t offset, uint64_t len)
@@ -404,6 +409,8 @@ static int qcow2_extent(struct image *im, uint64_t offset, uint64_t len, struct 
     int ret = qcow2_lookup(im->state, offset, len, &r);
     if (ret == 0)
         *out = (struct extent){.kind = kinds[r.kind], .len = r.len, .host = r.host, .has_host = r.has_host};
+    if (ret == 0 && r.kind == QCOW2_NORMAL)
+        ret = file_is_hole(qcow2_of(im)->data, r.host, &out->len, &out->zero);
     return ret;
 }
 
@@ -459,7 +466,7 @@ static int prepare_to_write(struct qcow2 *q, struct error *err)
         if (qcow2_check(q->im, REPAIR_ALL, &check, err) < 0)
             return -1;
     }
-    uint64_t keep = q->h.autoclear & QCOW2_AUTOCLEAR_RAW_DATA;
+    uint64_t keep = q->h.autoclear & (QCOW2_AUTOCLEAR_RAW_DATA | (q->nbitmaps ? QCOW2_AUTOCLEAR_BITMAPS : 0u));
     if (q->h.autoclear != keep) {
         q->h.autoclear = keep;
         ret = qcow2_write_header(q);
@@ -474,6 +481,7 @@ static void qcow2_release(struct qcow2 *q)
     qcow2_cache_free(&q->l2);
     qcow2_cache_free(&q->refs);
     qcow2_free_snapshots(q->snapshots, q->h.nsnapshots);
+    qcow2_bitmaps_free(q);
     if (q->data != q->file)
         file_close(q->data);
     free(q->l1);
@@ -493,9 +501,11 @@ static int qcow2_open(struct image *im, struct error *err)
     q->im = im;
     q->file = q->data = im->file;
     im->state = q;
-    if (qcow2_read_header(q, err) == 0 && qcow2_read_snapshots(q, err) == 0 && open_data_file(q, err) == 0 && load_tables(q, err) == 0 &&
-        prepare_to_write(q, err) == 0)
-        return 0;
+    if (qcow2_read_header(q, err) == 0 && qcow2_read_snapshots(q, err) == 0 && open_data_file(q, err) == 0 && load_tables(q, err) == 0) {
+        qcow2_bitmaps_open(q);
+        if (prepare_to_write(q, err) == 0)
+            return 0;
+    }
     qcow2_release(q);
     im->state = NULL;
     return -1;
@@ -505,12 +515,21 @@ static int qcow2_close(struct image *im)
 {
     struct qcow2 *q = im->state;
     int ret = 0;
-    if (!im->readonly && !q->broken)
-        ret = qcow2_settle(q);
+    if (!im->readonly && !q->broken && (ret = qcow2_settle(q)) == 0)
+        ret = qcow2_bitmaps_store(q);
     qcow2_release(q);
     im->state = NULL;
     return ret;
 }
 
-const struct image_driver qcow2_driver = {"qcow2",    qcow2_open,    qcow2_close, qcow2_read,  qcow2_write,
-                                          qcow2_zero, qcow2_discard, qcow2_flush, qcow2_extent};
+const struct image_driver qcow2_driver = {.name = "qcow2",
+                                          .open = qcow2_open,
+                                          .close = qcow2_close,
+                                          .read = qcow2_read,
+                                          .write = qcow2_write,
+                                          .zero = qcow2_zero,
+                                          .discard = qcow2_discard,
+                                          .flush = qcow2_flush,
+                                          .extent = qcow2_extent,
+                                          .create = qcow2_new,
+                                          .resize = qcow2_resize};

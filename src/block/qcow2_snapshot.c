@@ -117,7 +117,13 @@ int qcow2_snapshot_apply(struct image *im, const char *name, struct error *err)
         return absent(im, name, err);
     if (s->disk_size % BLOCK_SECTOR || s->l1_size < qcow2_l1_entries(q, s->disk_size))
         return failed(im, "apply a snapshot", -EIO, err);
-    int ret = qcow2_commit_begin(q, &c);
+    uint64_t old = q->h.size;
+    int ret = s->disk_size != old ? qcow2_bitmaps_before_resize(q) : 0;
+    if (ret == 0) /* who asks a bitmap wants to know what to read again: all */
+        ret = qcow2_bitmaps_touch(q, 0, old);
+    if (ret < 0)
+        return failed(im, "apply a snapshot", ret, err);
+    ret = qcow2_commit_begin(q, &c);
     if (ret == 0)
         ret = qcow2_read_l1(q, s->l1_offset, s->l1_size, &l1);
     if (ret == 0)
@@ -133,6 +139,8 @@ int qcow2_snapshot_apply(struct image *im, const char *name, struct error *err)
     }
     free(l1);
     qcow2_commit_end(q, &c);
+    if (ret == 0 && q->h.size != old)
+        ret = qcow2_bitmaps_after_resize(q, old);
     return ret < 0 ? failed(im, "apply a snapshot", ret, err) : 0;
 }
 
@@ -231,7 +239,9 @@ int qcow2_resize(struct image *im, uint64_t size, bool shrink, struct error *err
     if (size < q->h.size && !shrink)
         return error_set(err, 0, "image '%s': is larger than that, and what lies behind the new end would be lost; say --shrink to want that", im->file->path);
     uint64_t old = q->h.size;
-    int ret = size < old ? cut(q, size) : 0;
+    int ret = qcow2_bitmaps_before_resize(q);
+    if (ret == 0 && size < old)
+        ret = cut(q, size);
     if (ret < 0)
         return failed(im, "be resized", ret, err);
     ret = qcow2_commit_begin(q, &c);
@@ -249,6 +259,8 @@ int qcow2_resize(struct image *im, uint64_t size, bool shrink, struct error *err
         ret = -ENOMEM;
     }
     qcow2_commit_end(q, &c);
+    if (ret == 0)
+        ret = qcow2_bitmaps_after_resize(q, old);
     if (ret == 0 && size > old) /* what another program may have left behind the old end */
         ret = zero_tail(im, old, size);
     return ret < 0 ? failed(im, "be resized", ret, err) : 0;

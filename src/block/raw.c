@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Raw images: byte n of the disk is byte n of the file or block device. */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/util.h"
 #include "block/image.h"
@@ -70,19 +70,59 @@ static int raw_flush(struct image *im)
 
 static int raw_extent(struct image *im, uint64_t offset, uint64_t len, struct extent *out)
 {
-    off_t data = lseek(im->file->fd, (off_t)offset, SEEK_DATA);
-    *out = (struct extent){.kind = EXTENT_DATA, .len = len, .host = offset, .has_host = true};
-    if (data < 0 && errno == ENXIO) {
-        out->kind = EXTENT_ZERO; /* a hole up to the end */
-    } else if (data >= 0 && (uint64_t)data > offset) {
-        out->kind = EXTENT_ZERO;
-        out->len = MIN(len, (uint64_t)data - offset);
-    } else if (data >= 0) {
-        off_t hole = lseek(im->file->fd, (off_t)offset, SEEK_HOLE);
-        if (hole > data)
-            out->len = MIN(len, (uint64_t)hole - offset);
-    }
+    bool hole;
+    int ret = file_is_hole(im->file, offset, &len, &hole);
+    *out = (struct extent){.kind = hole ? EXTENT_ZERO : EXTENT_DATA, .len = len, .host = offset, .has_host = true};
+    return ret;
+}
+
+static int raw_resize(struct image *im, uint64_t size, bool shrink, struct error *err)
+{
+    (void)shrink;
+    int ret = file_truncate(im->file, size);
+    if (ret < 0)
+        return error_set(err, -ret, "image '%s': cannot be resized: %s; check the disk that holds it", im->file->path, strerror(-ret));
+    im->size = size;
     return 0;
 }
 
-const struct image_driver raw_driver = {"raw", raw_open, raw_close, raw_read, raw_write, raw_zero, raw_discard, raw_flush, raw_extent};
+static int allocate(struct file *f, const char *how, uint64_t size)
+{
+    if (strcmp(how, "full") == 0)
+        return file_fill(f, 0, size);
+    return size ? -posix_fallocate(f->fd, 0, (off_t)size) : 0;
+}
+
+static int raw_create(struct io_loop *l, const struct image_new *n, struct error *err)
+{
+    const char *how = "off";
+    struct file *f;
+    for (unsigned i = 0; i < n->noptions; i++) {
+        if (strcmp(n->options[i].name, "preallocation") != 0)
+            return image_bad_option(&n->options[i], "preallocation", err);
+        how = n->options[i].value;
+    }
+    if (strcmp(how, "off") != 0 && strcmp(how, "falloc") != 0 && strcmp(how, "full") != 0)
+        return error_set(err, 0, "option 'preallocation': '%s' is none; give off, falloc or full", how);
+    if (n->backing)
+        return error_set(err, 0, "image '%s': raw images have no backing file; use qcow2", n->path);
+    if (file_create(l, "image", n->path, n->replace, &f, err) < 0)
+        return -1;
+    int ret = f->device ? 0 : file_truncate(f, n->size);
+    if (ret == 0 && strcmp(how, "off") != 0)
+        ret = allocate(f, how, n->size);
+    file_close(f);
+    return ret < 0 ? error_set(err, -ret, "image '%s': cannot be made: %s; check the disk that is to hold it", n->path, strerror(-ret)) : 0;
+}
+
+const struct image_driver raw_driver = {.name = "raw",
+                                        .open = raw_open,
+                                        .close = raw_close,
+                                        .read = raw_read,
+                                        .write = raw_write,
+                                        .zero = raw_zero,
+                                        .discard = raw_discard,
+                                        .flush = raw_flush,
+                                        .extent = raw_extent,
+                                        .create = raw_create,
+                                        .resize = raw_resize};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* The engine for kernels that do not permit io_uring: a few threads that make the system calls, started when the first request
- * comes. */
+/*
+ * A few threads that perform steps, started as work comes: the engine for kernels that do not permit io_uring, and for every engine the place of calls
+ * that take long.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -10,17 +12,18 @@
 #include "base/util.h"
 #include "block/loop.h"
 
-#define WORKERS 4
+#define WORKERS_MIN 4
+#define WORKERS_MAX 16
 
-struct pool {
+struct io_workers {
     struct io_loop *loop;
     pthread_mutex_t lock;
     pthread_cond_t work;
     struct io_step *todo, **todo_tail;
     struct io_step *done, **done_tail;
     bool quit;
-    pthread_t workers[WORKERS];
-    unsigned nworkers;
+    pthread_t threads[WORKERS_MAX];
+    unsigned nthreads, max, idle;
 };
 
 static void append(struct io_step ***tail, struct io_step *s)
@@ -32,11 +35,13 @@ static void append(struct io_step ***tail, struct io_step *s)
 
 static void *worker(void *arg)
 {
-    struct pool *p = arg;
+    struct io_workers *p = arg;
     pthread_mutex_lock(&p->lock);
     for (;;) {
+        p->idle++;
         while (!p->todo && !p->quit)
             pthread_cond_wait(&p->work, &p->lock);
+        p->idle--;
         if (!p->todo)
             break;
         struct io_step *s = p->todo;
@@ -55,51 +60,53 @@ static void *worker(void *arg)
     return NULL;
 }
 
-static int pool_open(struct io_loop *l, struct error *err)
+struct io_workers *io_workers_create(struct io_loop *l)
 {
-    struct pool *p = calloc(1, sizeof *p);
+    struct io_workers *p = calloc(1, sizeof *p);
     if (!p)
-        return error_set(err, 0, "block layer: out of memory; close other programs");
+        return NULL;
     p->loop = l;
+    p->max = (unsigned)MIN(MAX(sysconf(_SC_NPROCESSORS_ONLN), WORKERS_MIN), WORKERS_MAX);
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->work, NULL);
     p->todo_tail = &p->todo;
     p->done_tail = &p->done;
-    l->engine_data = p;
-    return 0;
+    return p;
 }
 
-static void pool_close(struct io_loop *l)
+void io_workers_free(struct io_workers *p)
 {
-    struct pool *p = l->engine_data;
+    if (!p)
+        return;
     pthread_mutex_lock(&p->lock);
     p->quit = true;
     pthread_cond_broadcast(&p->work);
     pthread_mutex_unlock(&p->lock);
-    for (unsigned i = 0; i < p->nworkers; i++)
-        pthread_join(p->workers[i], NULL);
+    for (unsigned i = 0; i < p->nthreads; i++)
+        pthread_join(p->threads[i], NULL);
     pthread_cond_destroy(&p->work);
     pthread_mutex_destroy(&p->lock);
     free(p);
 }
 
-/* Without any worker the step runs at once. */
-static void pool_start(struct io_loop *l, struct io_step *s)
+/* Without any thread the step runs at once. */
+void io_workers_give(struct io_workers *p, struct io_step *s)
 {
-    struct pool *p = l->engine_data;
-    if (p->nworkers < WORKERS && pthread_create(&p->workers[p->nworkers], NULL, worker, p) == 0)
-        pthread_setname_np(p->workers[p->nworkers++], "block");
-    if (p->nworkers == 0)
+    pthread_mutex_lock(&p->lock);
+    bool wanted = p->idle == 0 && p->nthreads < p->max;
+    pthread_mutex_unlock(&p->lock);
+    if (wanted && pthread_create(&p->threads[p->nthreads], NULL, worker, p) == 0)
+        pthread_setname_np(p->threads[p->nthreads++], "block");
+    if (p->nthreads == 0)
         s->ret = io_perform(s);
     pthread_mutex_lock(&p->lock);
-    append(p->nworkers ? &p->todo_tail : &p->done_tail, s);
+    append(p->nthreads ? &p->todo_tail : &p->done_tail, s);
     pthread_cond_signal(&p->work);
     pthread_mutex_unlock(&p->lock);
 }
 
-static bool pool_reap(struct io_loop *l)
+bool io_workers_reap(struct io_workers *p)
 {
-    struct pool *p = l->engine_data;
     pthread_mutex_lock(&p->lock);
     struct io_step *done = p->done;
     p->done = NULL;
@@ -109,9 +116,32 @@ static bool pool_reap(struct io_loop *l)
     while (done) {
         struct io_step *s = done;
         done = s->next;
-        io_step_done(l, s, s->ret);
+        io_step_done(p->loop, s, s->ret);
     }
     return any;
 }
 
-const struct io_engine io_threads_engine = {"threads", pool_open, pool_close, pool_start, pool_reap};
+/* ---- the engine ---- */
+
+static int threads_open(struct io_loop *l, struct error *err)
+{
+    l->engine_data = io_workers_create(l);
+    return l->engine_data ? 0 : error_set(err, 0, "block layer: out of memory; close other programs");
+}
+
+static void threads_close(struct io_loop *l)
+{
+    io_workers_free(l->engine_data);
+}
+
+static void threads_start(struct io_loop *l, struct io_step *s)
+{
+    io_workers_give(l->engine_data, s);
+}
+
+static bool threads_reap(struct io_loop *l)
+{
+    return io_workers_reap(l->engine_data);
+}
+
+const struct io_engine io_threads_engine = {"threads", threads_open, threads_close, threads_start, threads_reap};

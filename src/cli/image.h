@@ -3,7 +3,13 @@
 #ifndef LODGE_CLI_IMAGE_H
 #define LODGE_CLI_IMAGE_H
 
+#include "base/size.h"
 #include "block/qcow2.h"
+
+struct image_action {
+    char what;
+    const char *value; /* of --merge */
+};
 
 struct image_args {
     struct io_loop *loop;
@@ -14,11 +20,25 @@ struct image_args {
     bool compress, unsafe, json, progress, shrink, quiet;
     unsigned jobs;   /* -m: transfers at a time */
     uint64_t rate;   /* --rate: bytes a second; 0 none */
+    const char *secret_file, *new_secret_file; /* --secret-file; --new-secret-file: of what is made */
+    uint64_t size;   /* --size, if has_size */
+    bool has_size, bitmaps /* --bitmaps: takes them along */;
+    struct image_action actions[8]; /* of `bitmap` */
+    unsigned nactions;
+    uint64_t granularity; /* -g, bytes; 0: as usual */
+    char *tcp;            /* what `serve` is told */
+    const char *socket, *export, *bitmap, *tls_certificates, *tls_psk;
+    bool readonly, once;
     int argc;        /* what is left: files, sizes */
     char **argv;
 };
 
 /* Status: 0, 1 with err, or what `compare` and `check` say by it. */
+int image_measure(struct image_args *a, struct error *err);
+int image_amend(struct image_args *a, struct error *err);
+int image_bitmap(struct image_args *a, struct error *err);
+int image_dd(struct image_args *a, struct error *err);
+int image_serve(struct image_args *a, struct error *err);
 int image_create(struct image_args *a, struct error *err);
 int image_info(struct image_args *a, struct error *err);
 int image_check(struct image_args *a, struct error *err);
@@ -32,10 +52,10 @@ int image_compare(struct image_args *a, struct error *err);
 
 /* Opens with the format of -f; it is never guessed. */
 int image_args_open(const struct image_args *a, const char *path, const char *format, bool readonly, struct image **im, struct error *err);
-/* "10G", "512", "1.5T": bytes. 0, or -1 with err. */
-int parse_size(const char *text, uint64_t *bytes, struct error *err);
-void print_size(char *out, size_t n, uint64_t bytes); /* "1.5 GiB" */
+int image_need_qcow2(const struct image *im, const char *what, struct error *err);
 void print_json_string(const char *text);             /* with quotes; "null" for NULL */
+/* Options from `text`, which they stay in. 0, or -1 with err. */
+int image_parse_options(char *text, struct image_new *n, struct error *err);
 /* Creates an image of `size` bytes as -o and the backing say. */
 int image_make(const struct image_args *a, const char *path, const char *format, uint64_t size, bool replace, struct error *err);
 

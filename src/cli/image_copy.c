@@ -16,7 +16,7 @@
 struct walk {
     struct io_loop *loop;
     struct image *from, *to;
-    uint64_t size, next;
+    uint64_t size, next, skip; /* skip: `from` begins that much further on */
     int (*chunk)(struct walk *w, uint64_t offset, uint64_t len, uint8_t *buf);
     int ret;
     bool compress, progress, differs;
@@ -129,46 +129,123 @@ static int convert_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t 
     bool data = false, zero;
     for (uint64_t at = 0, n; at < len && !data; at += n) {
         n = len - at;
-        int ret = image_is_zero(w->from, offset + at, &n, &zero);
+        int ret = image_is_zero(w->from, w->skip + offset + at, &n, &zero);
         if (ret < 0)
             return ret;
         data = !zero;
     }
     if (!data)
         return 0;
-    int ret = read_into(w->from, offset, len, buf);
+    int ret = read_into(w->from, w->skip + offset, len, buf);
     if (ret < 0)
         return ret;
     return w->compress ? write_compressed(w->to, offset, len, buf) : write_sparse(w->to, offset, len, buf);
 }
 
-int image_convert(struct image_args *a, struct error *err)
+/* The new image gets the bitmaps of the old one, those that can be trusted. What recorded does so again when all is copied. */
+static int copy_bitmaps(struct image *from, struct image *to, struct error *err)
 {
-    struct image *from, *to;
-    if (!a->out_format)
-        return error_set(err, 0, "image '%s': no format; add -O raw or -O qcow2", a->argv[1]);
-    if (a->compress && strcmp(a->out_format, "qcow2") != 0)
-        return error_set(err, 0, "image '%s': format %s has no compression; leave -c out, or use -O qcow2", a->argv[1], a->out_format);
-    if (image_args_open(a, a->argv[0], a->format, true, &from, err) < 0)
+    if (image_need_qcow2(from, "bitmaps", err) < 0 || image_need_qcow2(to, "bitmaps", err) < 0)
         return -1;
-    int ret = image_make(a, a->argv[1], a->out_format, from->size, true, err);
+    const struct qcow2 *q = qcow2_of(from);
+    for (unsigned i = 0; i < q->nbitmaps; i++) {
+        const struct qcow2_bitmap *b = &q->bitmaps[i];
+        if (b->foreign)
+            return error_set(err, 0, "image '%s': bitmap '%s' is not valid; remove it, or leave --bitmaps out", from->file->path, b->name);
+        if (qcow2_bitmap_add(to, b->name, b->granularity, false, err) < 0 || qcow2_bitmap_merge(to, b->name, from, b->name, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Makes `path` and copies `size` bytes of `from` into it. Closes `from`. */
+static int copy_to_new(const struct image_args *a, struct image *from, uint64_t skip, uint64_t size, const char *path, struct error *err)
+{
+    struct image *to = NULL;
+    struct image_args out = *a;
+    out.secret_file = a->new_secret_file ? a->new_secret_file : a->secret_file;
+    int ret = image_make(a, path, a->out_format, size, true, err);
     if (ret == 0)
-        ret = image_args_open(a, a->argv[1], a->out_format, false, &to, err);
+        ret = image_args_open(&out, path, a->out_format, false, &to, err);
+    if (ret == 0 && a->bitmaps)
+        ret = copy_bitmaps(from, to, err);
     if (ret < 0) {
+        image_close(to);
         image_close(from);
         return -1;
     }
-    struct walk w = {.loop = a->loop, .from = from, .to = to, .size = from->size, .chunk = convert_chunk, .compress = a->compress, .progress = a->progress, .rate = a->rate};
+    struct walk w = {.loop = a->loop, .from = from, .to = to, .size = size, .skip = skip, .chunk = convert_chunk, .compress = a->compress, .progress = a->progress, .rate = a->rate};
     ret = walk(&w, a->jobs);
     if (ret == 0)
         ret = image_flush(to);
+    for (unsigned i = 0; ret == 0 && a->bitmaps && i < qcow2_of(from)->nbitmaps; i++)
+        if (qcow2_of(from)->bitmaps[i].flags & QCOW2_BITMAP_AUTO)
+            ret = qcow2_bitmap_enable(to, qcow2_of(from)->bitmaps[i].name, true, err);
     int closed = image_close(to);
     ret = ret < 0 ? ret : closed;
     image_close(from);
     if (ret < 0)
-        return error_set(err, -ret, "image '%s': cannot be converted to '%s': %s; %s", a->argv[0], a->argv[1], strerror(-ret),
+        return error_set(err, -ret, "image '%s': cannot be copied to '%s': %s; %s", a->argv[0], path, strerror(-ret),
                          ret == -ENOSPC ? "free space for the new one" : "try 'lodge image check' on the old one");
     return 0;
+}
+
+int image_convert(struct image_args *a, struct error *err)
+{
+    struct image *from;
+    if (!a->out_format)
+        return error_set(err, 0, "image '%s': no format; add -O FORMAT, for instance -O qcow2", a->argv[1]);
+    if (a->compress && strcmp(a->out_format, "qcow2") != 0)
+        return error_set(err, 0, "image '%s': format %s has no compression; leave -c out, or use -O qcow2", a->argv[1], a->out_format);
+    if (image_args_open(a, a->argv[0], a->format, true, &from, err) < 0)
+        return -1;
+    return copy_to_new(a, from, 0, from->size, a->argv[1], err);
+}
+
+/* ---- dd ---- */
+
+struct dd {
+    const char *in, *out;
+    uint64_t block, count, skip;
+};
+
+static int dd_operand(struct dd *d, const char *word, struct error *err)
+{
+    if (strncmp(word, "if=", 3) == 0)
+        d->in = word + 3;
+    else if (strncmp(word, "of=", 3) == 0)
+        d->out = word + 3;
+    else if (strncmp(word, "bs=", 3) == 0)
+        return parse_size(word + 3, &d->block, err);
+    else if (strncmp(word, "count=", 6) == 0)
+        return parse_size(word + 6, &d->count, err);
+    else if (strncmp(word, "skip=", 5) == 0)
+        return parse_size(word + 5, &d->skip, err);
+    else
+        return error_set(err, 0, "operand '%s': is not known; there are if=, of=, bs=, count=, skip=", word);
+    return 0;
+}
+
+int image_dd(struct image_args *a, struct error *err)
+{
+    struct dd d = {.block = BLOCK_SECTOR, .count = UINT64_MAX};
+    struct image *from;
+    for (int i = 0; i < a->argc; i++)
+        if (dd_operand(&d, a->argv[i], err) < 0)
+            return -1;
+    if (!d.in || !d.out || !d.block)
+        return error_set(err, 0, "image verb 'dd': wants if=FILE, of=FILE, and a bs= above 0");
+    a->out_format = a->out_format ? a->out_format : "raw";
+    a->argv[0] = (char *)(uintptr_t)d.in;
+    if (image_args_open(a, d.in, a->format, true, &from, err) < 0)
+        return -1;
+    uint64_t skip = d.skip > from->size / d.block ? from->size : d.skip * d.block, left = from->size - skip;
+    uint64_t size = d.count > left / d.block ? left : d.count * d.block;
+    if (skip % BLOCK_SECTOR || !size) {
+        image_close(from);
+        return error_set(err, 0, "image '%s': has nothing to copy there, or not at a multiple of 512 bytes; give another skip", d.in);
+    }
+    return copy_to_new(a, from, skip, ALIGN_UP(size, (uint64_t)BLOCK_SECTOR), d.out, err);
 }
 
 /* ---- commit ---- */
@@ -195,13 +272,7 @@ static int commit_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t *
 
 static int grow_to(struct image *im, uint64_t size, struct error *err)
 {
-    if (im->size >= size)
-        return 0;
-    if (im->driver == &qcow2_driver)
-        return qcow2_resize(im, size, false, err);
-    int ret = file_truncate(im->file, size);
-    im->size = ret < 0 ? im->size : size;
-    return ret < 0 ? error_set(err, -ret, "image '%s': cannot grow: %s; free space on its disk", im->file->path, strerror(-ret)) : 0;
+    return im->size >= size ? 0 : image_resize_to(im, size, false, err);
 }
 
 /* The data are in the backing image, which is flushed: the overlay's own are not needed any more. */

@@ -43,6 +43,11 @@ static void info_text(const struct image *im)
            q->h.compression ? "zstd" : "zlib", yes(q->h.compatible & QCOW2_COMPAT_LAZY), 1u << q->h.refcount_order);
     if (q->data_name)
         printf("    data file: %s\n    data file raw: %s\n", q->data_name, yes(q->h.autoclear & QCOW2_AUTOCLEAR_RAW_DATA));
+    for (unsigned i = 0; i < q->nbitmaps; i++) {
+        const struct qcow2_bitmap *b = &q->bitmaps[i];
+        printf("    bitmap: %s, granularity %" PRIu64 "%s\n", b->name, b->granularity < 64 ? (uint64_t)1 << b->granularity : 0,
+               b->foreign ? ", not valid (in use)" : b->flags & QCOW2_BITMAP_AUTO ? ", records" : ", disabled");
+    }
     printf("    corrupt: %s\n    extended l2: %s\n", yes(q->h.incompatible & QCOW2_INCOMPAT_CORRUPT), yes(q->granules > 1));
 }
 
@@ -61,6 +66,21 @@ static void json_snapshots(const struct qcow2 *q)
                s->date_sec, s->date_ns, (uint64_t)(s->vm_clock_ns / NS_PER_S), (uint64_t)(s->vm_clock_ns % NS_PER_S), i + 1 < q->h.nsnapshots ? "," : "");
     }
     puts("    ],");
+}
+
+static void json_bitmaps(const struct qcow2 *q)
+{
+    if (!q->nbitmaps)
+        return;
+    fputs("\"bitmaps\": [", stdout);
+    for (unsigned i = 0; i < q->nbitmaps; i++) {
+        const struct qcow2_bitmap *b = &q->bitmaps[i];
+        bool in_use = b->flags & QCOW2_BITMAP_IN_USE, automatic = b->flags & QCOW2_BITMAP_AUTO;
+        printf("%s{\"flags\": [%s%s%s], \"name\": ", i ? ", " : "", in_use ? "\"in-use\"" : "", in_use && automatic ? ", " : "", automatic ? "\"auto\"" : "");
+        print_json_string(b->name);
+        printf(", \"granularity\": %" PRIu64 "}", b->granularity < 64 ? (uint64_t)1 << b->granularity : 0);
+    }
+    fputs("], ", stdout);
 }
 
 static void json_qcow2(const struct image *im)
@@ -88,6 +108,7 @@ static void json_qcow2(const struct image *im)
         print_json_string(q->data_name);
         printf(", \"data-file-raw\": %s, ", yes(q->h.autoclear & QCOW2_AUTOCLEAR_RAW_DATA));
     }
+    json_bitmaps(q);
     printf("\"corrupt\": %s, \"extended-l2\": %s}},\n", yes(q->h.incompatible & QCOW2_INCOMPAT_CORRUPT), yes(q->granules > 1));
 }
 
@@ -180,7 +201,7 @@ struct piece {
     uint64_t start, len, host;
     unsigned depth;
     enum extent_kind kind;
-    bool has_host;
+    bool has_host, zero;
     const struct image *im;
 };
 
@@ -199,6 +220,7 @@ static int find_piece(struct image *top, uint64_t at, struct piece *p)
         p->kind = e.kind;
         p->host = e.host;
         p->has_host = e.has_host;
+        p->zero = e.zero;
         if (e.kind != EXTENT_NONE || !im->backing)
             break;
     }
@@ -208,19 +230,19 @@ static int find_piece(struct image *top, uint64_t at, struct piece *p)
 
 static bool joins(const struct piece *a, const struct piece *b)
 {
-    return a->im == b->im && a->kind == b->kind && a->has_host == b->has_host && (!a->has_host || a->host + a->len == b->host);
+    return a->im == b->im && a->kind == b->kind && a->has_host == b->has_host && a->zero == b->zero && (!a->has_host || a->host + a->len == b->host);
 }
 
 static void print_piece(const struct piece *p, bool json, bool first)
 {
-    bool zero = p->kind == EXTENT_ZERO || p->kind == EXTENT_NONE, data = !zero;
+    bool data = p->kind == EXTENT_DATA || p->kind == EXTENT_COMPRESSED, zero = !data || p->zero;
     if (json) {
         printf("%s{ \"start\": %" PRIu64 ", \"length\": %" PRIu64 ", \"depth\": %u, \"present\": %s, \"zero\": %s, \"data\": %s, \"compressed\": %s", first ? "[" : ",\n", p->start,
                p->len, p->depth, yes(p->kind != EXTENT_NONE), yes(zero), yes(data), yes(p->kind == EXTENT_COMPRESSED));
         if (p->has_host)
             printf(", \"offset\": %" PRIu64, p->host);
         printf("}");
-    } else if (p->kind == EXTENT_DATA) {
+    } else if (p->kind == EXTENT_DATA && !p->zero) {
         printf("%#-16" PRIx64 " %#-16" PRIx64 " %#-16" PRIx64 " %s\n", p->start, p->len, p->host, p->im->file->path);
     } else if (p->kind == EXTENT_COMPRESSED) {
         printf("%#-16" PRIx64 " %#-16" PRIx64 " %-16s %s\n", p->start, p->len, "compressed", p->im->file->path);

@@ -100,7 +100,7 @@ def json_fields():
     lodge_image("create", "-f", "qcow2", "j", "10M")
     ours, theirs = json.loads(lodge_image("info", "--json", "-f", "qcow2", "j")), json.loads(run("qemu-img", "info", "--output=json", "-f", "qcow2", "j"))
     assert ours == theirs, (ours, theirs)
-    run("qemu-io", "-f", "qcow2", "-c", "write 1M 100k", "j")
+    run("qemu-io", "-f", "qcow2", "-c", "write 1M 128k", "j")
     key = lambda m: [(e["start"], e["length"], e["depth"], e["zero"], e["data"], e.get("offset")) for e in m]
     ours, theirs = json.loads(lodge_image("map", "--json", "-f", "qcow2", "j")), json.loads(run("qemu-img", "map", "--output=json", "-f", "qcow2", "j"))
     assert key(ours) == key(theirs), (ours, theirs)

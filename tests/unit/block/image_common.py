@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the tests of `lodge image` share: commands that must succeed, random data, servers that end with the test."""
+import contextlib
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+lodge = [os.path.abspath(sys.argv[1]), "image"]
+
+
+def run(*cmd, status=0, **kw):
+    p = subprocess.run(cmd, capture_output=True, text=True, **kw)
+    if p.returncode != status:
+        raise AssertionError(f"{' '.join(cmd)}: status {p.returncode}: {p.stdout}{p.stderr}")
+    return p.stdout
+
+
+def image(*args, status=0):
+    return run(*lodge, *args, status=status)
+
+
+def refused(words, *args):
+    """The command fails with one line that has these words."""
+    p = subprocess.run([*lodge, *args], capture_output=True, text=True, timeout=60)
+    assert p.returncode == 1 and words in p.stderr and p.stderr.count("\n") == 1, (args, words, p)
+
+
+def fill(path, size, seed=1):
+    """Pieces of random and of repeated bytes, holes between them."""
+    r = random.Random(seed)
+    with open(path, "wb") as f:
+        f.truncate(size)
+        for _ in range(14):
+            f.seek(r.randrange(size // 512) * 512)
+            n = min(r.choice((512, 4096, 70000, 400000)), size - f.tell())
+            f.write(r.randbytes(n) if r.random() < 0.5 else bytes([r.randrange(256)]) * n)
+
+
+def same(name, fmt, raw="raw", qemu=True, secret=()):
+    """Both tools read the image as the raw file."""
+    image("compare", "-q", *secret, "-f", fmt, "-F", "raw", name, raw)
+    if qemu:
+        run("qemu-img", "compare", "-q", "-f", {"vhd": "vpc"}.get(fmt, fmt), "-F", "raw", name, raw)
+
+
+@contextlib.contextmanager
+def server(*cmd, ready=None):
+    """Runs a command until the block ends; `ready` is a socket or a function that says so."""
+    p = subprocess.Popen(cmd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        for _ in range(600):
+            if callable(ready) and ready() or isinstance(ready, str) and os.path.exists(ready):
+                break
+            if p.poll() is not None:
+                raise AssertionError(f"{cmd}: ended with {p.returncode}: {p.stderr.read()}")
+            time.sleep(0.05)
+        yield p
+    finally:
+        p.terminate()
+        try:
+            p.wait(5)
+        except subprocess.TimeoutExpired:
+            p.kill()
+            p.wait(60)
+        p.stderr.close()
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        return s.getsockname()[1]
+
+
+def main(*tests):
+    """Runs the tests in a folder of their own; arguments behind the program's choose some by name."""
+    for need in ("qemu-img", "qemu-io"):
+        if subprocess.run(["which", need], capture_output=True).returncode:
+            print(f"skipped: {need} is not installed")
+            sys.exit(77)
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        for test in tests:
+            if sys.argv[2:] and test.__name__ not in sys.argv[2:]:
+                continue
+            try:
+                test()
+                print(f"ok {test.__name__}")
+            except Exception:
+                failed += 1
+                print(f"FAILED {test.__name__}: {traceback.format_exc()}")
+        os.chdir("/")
+    sys.exit(1 if failed else 0)
