@@ -67,7 +67,7 @@ static void divide(struct bt *bt, uint64_t bytes)
 {
     bt->npieces = (uint32_t)MIN(MAX(bytes / (2 * MIB), 8u), (uint64_t)BT_REGIONS);
     bt->piece = (uint32_t)ALIGN_DOWN(bytes / bt->npieces, PAGE_SIZE);
-    bt->live = bt->npieces / 4;
+    bt->live = bt->allowed = bt->npieces / 4;
 }
 
 int bt_create(struct softkvm_vm *vm)

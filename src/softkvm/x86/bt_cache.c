@@ -7,8 +7,9 @@
  * while the block is dropped, and does not go back into it. When a piece is emptied, only the jumps of that piece's blocks and the known
  * targets of branches go: the others are held for a millisecond or two.
  *
- * Not all pieces are used from the start. What a guest runs once, as it starts, need not stay: another piece is taken only when much of what is translated
- * had been emptied away before.
+ * Not all pieces are used from the start. What a guest runs once, as it starts, need not stay: more pieces are taken only when much of what is translated
+ * had been emptied away before. When that is so with all of them in use, what runs has no room, and a block has to run more often before it is
+ * translated; what is emptied away begins its warm-up anew, so that the seldom used stays out.
  */
 #include "softkvm/x86/bt_priv.h"
 #include "softkvm/x86/mem.h"
@@ -236,13 +237,19 @@ struct bt_usage bt_usage(struct softkvm_vm *vm)
     return u;
 }
 
+#define PRESSURE_MAX 2
+
 static void choose_piece(struct bt *bt)
 {
     note_end(bt);
-    if (bt->live < bt->npieces && bt->remade > bt->made / 4)
-        bt->current = bt->live++;
-    else
-        bt->current = (bt->current + 1) % bt->live;
+    bool again = bt->remade > bt->made / 4;
+    if (again && bt->allowed < bt->npieces)
+        bt->allowed = MIN(bt->allowed + bt->allowed / 2, bt->npieces);
+    else if (again && bt->live == bt->npieces)
+        bt->pressure = MIN(bt->pressure + 1, (uint32_t)PRESSURE_MAX);
+    else if (bt->remade < bt->made / 8 && bt->pressure)
+        bt->pressure--;
+    bt->current = bt->live < bt->allowed ? bt->live++ : (bt->current + 1) % bt->live;
     bt->made = bt->remade = 0;
     if (bt->nevicted > ARRAY_SIZE(bt->evicted) * 64 / 8) {
         bytes_fill(bt->evicted, 0, sizeof bt->evicted);
@@ -263,6 +270,7 @@ void bt_evict(struct vcpu *v)
         if (b->dead)
             continue;
         forget(bt, b);
+        *bt_warmth(bt, b->gpa, b->key) = 0;
         bt->nevicted += !(*word & bit);
         *word |= bit;
     }

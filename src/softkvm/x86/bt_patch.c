@@ -10,16 +10,18 @@
  * beginning of another use of the page.
  *
  * Most code of a boot or of a large program runs once or twice, and a translation costs as much as interpreting it some hundred times; so code
- * is interpreted a few times first. What has been written over begins anew, and each time that a page loses blocks to a store its code has to run
- * twice as often: code that is generated, run once and written over stays with the interpreter, in a page that is written at full speed.
+ * is interpreted a few times first. What has been written over begins anew, and the more often a page loses blocks to stores, the more often its code
+ * has to run: code that is generated, run once and written over stays with the interpreter, in a page that is written at full speed.
  */
 #include "softkvm/x86/bt_priv.h"
 #include "softkvm/x86/mem.h"
+#include "softkvm/x86/native.h"
 
 #define STORES_PER_BLOCK 4u /* slow stores that are worth a translation */
 #define KERNEL_STORES    8u /* what one by the kernel counts for */
 #define PATIENCE_MAX     10
-#define CHURN_MAX        5
+#define CHURN_STEP       16 /* losses that double what code has to run */
+#define CHURN_MAX        (5 * CHURN_STEP)
 #define WARMTH_MAX       255u
 
 bool bt_is_code(const struct vcpu *v, uint64_t gpa)
@@ -79,7 +81,7 @@ static void unprotect(struct bt *bt, struct bt_page *p)
     atomic_fetch_and(&bt->code_pages[page / 64], ~BIT64(page % 64));
 }
 
-static uint8_t *warmth_of(struct bt *bt, uint64_t gpa, uint32_t key)
+uint8_t *bt_warmth(struct bt *bt, uint64_t gpa, uint32_t key)
 {
     return &bt->warmth[(gpa * 0x9e3779b97f4a7c15ull + (key & ~(uint32_t)BT_KEY_SINGLE)) >> 40 & (BT_WARMTH - 1)];
 }
@@ -91,9 +93,9 @@ static uint8_t *churn_of(struct bt *bt, uint64_t gpa)
 
 bool bt_is_cold(struct bt *bt, uint64_t gpa, uint32_t key)
 {
-    uint8_t *n = warmth_of(bt, gpa, key);
+    uint8_t *n = bt_warmth(bt, gpa, key);
     unsigned times = __atomic_load_n(n, __ATOMIC_RELAXED), churn = __atomic_load_n(churn_of(bt, gpa), __ATOMIC_RELAXED);
-    if (times >= MIN(bt->warm_up << churn, WARMTH_MAX))
+    if (times >= MIN(bt->warm_up << (churn / CHURN_STEP + bt->pressure), WARMTH_MAX))
         return false;
     __atomic_store_n(n, (uint8_t)(times + 1), __ATOMIC_RELAXED);
     return true;
@@ -125,6 +127,48 @@ static const uint8_t *page_host(struct vcpu *v, uint64_t gpa)
 static bool changed(const struct bt_block *b, const uint8_t *host)
 {
     return !host || !same_bytes(host + (b->gpa & (PAGE_SIZE - 1)), b->bytes, b->nbytes);
+}
+
+/* ---- a page's blocks against its bytes ---- */
+
+/*
+ * A first fetch behind a TLB flush finds most pages as they were. To compare each block is to touch what each of them keeps; so a page that
+ * was found unchanged has a sum of those of its 64-byte pieces that hold code, 64 bits of it, and is looked at more closely only when that differs.
+ */
+static uint64_t mixed(uint64_t h, uint64_t word)
+{
+    h = (h ^ word) * 0x9e3779b97f4a7c15ull;
+    return h << 29 | h >> 35;
+}
+
+static uint64_t sum_of(const uint8_t *page, uint64_t chunks)
+{
+    uint64_t sum = 0;
+    for (; chunks; chunks &= chunks - 1) {
+        unsigned n = (unsigned)__builtin_ctzll(chunks);
+        const volatile uint64_t *w = (const volatile uint64_t *)(const void *)(page + 64 * n);
+        uint64_t even = n + 1, odd = ~even; /* two chains of multiplications side by side */
+        for (unsigned k = 0; k < 8; k += 2) {
+            even = mixed(even, w[k]);
+            odd = mixed(odd, w[k + 1]);
+        }
+        sum += mixed(even, odd);
+    }
+    return sum;
+}
+
+/* With bt->lock held. The comparison and the sum are of the same copy: a device may be writing. */
+static bool unchanged(struct bt *bt, struct bt_page *p, const uint8_t *host)
+{
+    if (p->summed == p->chunks && sum_of(host, p->chunks) == p->sum)
+        return true;
+    bytes_copy(bt->copy, host, PAGE_SIZE);
+    for (const struct bt_block *b = p->blocks; b; b = b->page_next)
+        if (changed(b, bt->copy))
+            return false;
+    p->summed = p->chunks;
+    p->sum = sum_of(bt->copy, p->chunks);
+    return true;
 }
 
 /* Keeps the blocks that are not dead. */
@@ -169,7 +213,7 @@ static void drop_blocks(struct vcpu *v, struct bt_page *p, bool all)
     for (struct bt_block *b = p->blocks; b; b = b->page_next)
         if (all || changed(b, host)) {
             bt_drop(bt, b);
-            __atomic_store_n(warmth_of(bt, b->gpa, b->key), 0, __ATOMIC_RELAXED);
+            __atomic_store_n(bt_warmth(bt, b->gpa, b->key), 0, __ATOMIC_RELAXED);
             v->bt.stats.invalidated++;
         }
     filter(p);
@@ -182,11 +226,9 @@ static void drop_blocks(struct vcpu *v, struct bt_page *p, bool all)
 void bt_page_verify(struct vcpu *v, uint64_t gpa, const uint8_t *host)
 {
     struct bt *bt = v->vm->bt;
-    bool same = true;
     bt_lock(bt);
     struct bt_page *p = bt_page_find(bt, gpa, false);
-    for (struct bt_block *b = p ? p->blocks : NULL; b && same; b = b->page_next)
-        same = !changed(b, host);
+    bool same = !p || !p->blocks || unchanged(bt, p, host);
     bt_unlock(bt);
     if (same)
         return;

@@ -69,6 +69,7 @@ struct bt_page {
     uint64_t gpa;
     uint64_t chunks; /* which 64-byte pieces hold translated code */
     uint64_t pieces; /* of the cache, that its blocks may lie in */
+    uint64_t summed, sum; /* the chunks that were found unchanged last, and their sum (bt_patch.c) */
     uint32_t nblocks;
     uint32_t stores; /* that came here since the page became code */
     uint8_t patience; /* doublings of the stores that it may see */
@@ -88,6 +89,8 @@ struct bt {
     uint32_t trimmed;    /* bytes of `rw` that have been given back */
     uint32_t piece;      /* bytes of a piece, of code and of `arena` */
     uint32_t npieces, live, current; /* how many there are, are in use; which one is filled */
+    uint32_t allowed;    /* how many may be in use */
+    uint32_t pressure;   /* doublings of `warm_up` for a cache that is too small for what runs */
     struct { uint32_t blocks, code; uint64_t arena; } ends[BT_REGIONS]; /* of each that has been filled: as nblocks, used, arena_used */
     uint32_t used, start; /* next free byte of the current piece; first byte behind the thunks */
     uint32_t made, remade; /* blocks since the current piece was begun; those of them that had been emptied away before */
@@ -102,9 +105,10 @@ struct bt {
     bool exact_flags;    /* for tests: no flags are taken for dead (docs/softkvm.md) */
     unsigned warm_up;    /* times that code is interpreted before it is translated */
     uint8_t warmth[BT_WARMTH]; /* how often blocks were wanted that are not there, by hash of place and mode; read and written without a lock */
-    uint8_t churn[BT_CHURN]; /* by page: doublings of `warm_up` for having lost blocks to stores; the same */
+    uint8_t churn[BT_CHURN]; /* by page: how often it has lost blocks to a store; the same */
     unsigned check;      /* SOFTKVM_CHECK: vCPUs check (bt_check.h), 0 they do not */
     struct xlat *work;   /* of the translation under way */
+    uint8_t copy[PAGE_SIZE]; /* of a page that is looked at; under `lock` */
     uint32_t nblocks;    /* number of the next one */
     uint64_t generation; /* counts pieces emptied */
     struct bt_block **blocks;
@@ -179,6 +183,7 @@ void bt_page_protect(struct vcpu *v, uint64_t gpa);
 bool bt_page_protected(const struct vcpu *v, uint64_t gpa);
 /* Is what begins at gpa better interpreted this time? Counts the question. */
 bool bt_is_cold(struct bt *bt, uint64_t gpa, uint32_t key);
+uint8_t *bt_warmth(struct bt *bt, uint64_t gpa, uint32_t key); /* where that is counted */
 
 /* ---- bt_run.c ---- */
 /* Called from translated code, the guest's state being in *v: interprets the instruction bt.exit_insn. Returns where to go on, NULL for bt_loop(). */
