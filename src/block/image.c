@@ -10,7 +10,8 @@
 
 #define CHAIN_MAX 200 /* images behind one another */
 
-static const struct image_driver *const drivers[] = {&raw_driver, &qcow2_driver};
+static const struct image_driver *const drivers[] = {&raw_driver, &qcow2_driver, &vmdk_driver, &vdi_driver, &vpc_driver, &vhdx_driver, &parallels_driver,
+                                                    &dmg_driver, &cloop_driver};
 
 const struct image_driver *image_driver(const char *format)
 {

@@ -98,6 +98,7 @@ int image_is_zero(struct image *im, uint64_t offset, uint64_t *len, bool *zero);
 /* Reads from the image behind; zeroes where it ends or is missing. */
 int image_read_backing(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov);
 
-extern const struct image_driver raw_driver, qcow2_driver;
+extern const struct image_driver raw_driver, qcow2_driver, luks_driver, vmdk_driver, vdi_driver, vpc_driver, vhdx_driver, parallels_driver, dmg_driver,
+    cloop_driver;
 
 #endif
