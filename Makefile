@@ -17,13 +17,13 @@ $(BUILD)/build.ninja:
 # A root shell of an unmodified Debian kernel.
 demo: $(BUILD)/build.ninja
 	@tools/deps.sh build demo
-	@ninja -C $(BUILD) --quiet src/cli/lodge src/machine/lodge-vm
+	@ninja -C $(BUILD) --quiet src/cli/lodge src/control/lodge-vm
 	@tools/demo.sh
 
 # A Debian 12 disk, in raw and qcow2, to run.
 image: $(BUILD)/build.ninja
 	@tools/deps.sh build image
-	@ninja -C $(BUILD) --quiet src/cli/lodge src/machine/lodge-vm
+	@ninja -C $(BUILD) --quiet src/cli/lodge src/control/lodge-vm
 	@tools/image.sh
 
 # Everything that is tested on every submission; ends with a line "N passed, N failed".

@@ -17,7 +17,7 @@ cp "$busybox/bin/busybox" "$root/bin/busybox"
 for m in virt/lib/irqbypass drivers/crypto/ccp/ccp arch/x86/kvm/kvm arch/x86/kvm/kvm-amd; do
     [ -f "$kernel/lib/modules/$version/kernel/$m.ko" ] && cp "$kernel/lib/modules/$version/kernel/$m.ko" "$root/modules/"
 done
-cp "$build/src/cli/lodge" "$build/src/machine/lodge-vm" "$root/lodge/"
+cp "$build/src/cli/lodge" "$build/src/control/lodge-vm" "$root/lodge/"
 for program in "$root/lodge/lodge" "$root/lodge/lodge-vm"; do
     ldd "$program" | sed -n -e 's/.*=> \(\/[^ ]*\) .*/\1/p' -e 's/^[[:space:]]*\(\/[^ ]*\) (.*/\1/p'
 done | sort -u | while read -r lib; do

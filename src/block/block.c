@@ -5,7 +5,9 @@
 #include "block/block.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "base/util.h"
 #include "block/image.h"
@@ -19,15 +21,32 @@ static int perform(struct image *im, const struct block_req *req)
     case BLOCK_FLUSH: return image_flush(im);
     case BLOCK_DISCARD: return image_discard(im, req->offset, req->len);
     case BLOCK_ZERO: return image_zero(im, req->offset, req->len, req->may_unmap);
+    case BLOCK_OPS: break;
     }
     return -ENOTSUP;
 }
 
 static void start_waiting(struct block *b);
 
+static void add(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
 static void finish(struct block *b, struct block_req *req, int ret)
 {
+    struct block_stats *s = &b->stats;
     b->in_flight--;
+    if (ret < 0) {
+        atomic_store_explicit(&s->last_error, -ret, memory_order_relaxed);
+        add(&s->errors, 1);
+        if (b->error_fd >= 0)
+            eventfd_write(b->error_fd, 1);
+    } else {
+        add(&s->requests[req->op], 1);
+        add(&s->bytes[req->op], req->len);
+        add(&s->ns[req->op], now_ns() - req->start_ns);
+    }
     req->done(req, ret);
 }
 
@@ -60,6 +79,7 @@ void block_submit(struct block *b, struct block_req *req)
 {
     req->next = NULL;
     req->block = b;
+    req->start_ns = now_ns();
     b->in_flight++;
     *b->tail = req;
     b->tail = &req->next;
@@ -105,6 +125,16 @@ const char *block_engine_name(const struct block *b)
     return b->loop->engine->name;
 }
 
+const struct block_stats *block_stats(const struct block *b)
+{
+    return &b->stats;
+}
+
+void block_watch_errors(struct block *b, int fd)
+{
+    b->error_fd = fd;
+}
+
 /* ---- life ---- */
 
 int block_open(const struct block_config *cfg, struct block **out, struct error *err)
@@ -114,6 +144,7 @@ int block_open(const struct block_config *cfg, struct block **out, struct error 
     if (!b)
         return error_set(err, 0, "disk '%s': out of memory; close other programs", cfg->path);
     b->tail = &b->waiting;
+    b->error_fd = -1;
     if (io_loop_create(cfg->engine, &b->loop, err) < 0 || image_open(b->loop, &o, &b->image, err) < 0) {
         block_close(b);
         return -1;

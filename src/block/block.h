@@ -36,6 +36,7 @@ enum block_op {
     BLOCK_FLUSH,   /* everything that completed before is on stable storage */
     BLOCK_DISCARD, /* the contents of the range are no longer needed; a hint */
     BLOCK_ZERO,    /* the range reads as zeroes; may_unmap: it may give its storage back */
+    BLOCK_OPS
 };
 
 struct block_req {
@@ -50,6 +51,14 @@ struct block_req {
     /* The block layer's: */
     struct block_req *next;
     struct block *block;
+    uint64_t start_ns;
+};
+
+/* What a block has done, for each operation. Read from any thread. */
+struct block_stats {
+    _Atomic uint64_t requests[BLOCK_OPS], bytes[BLOCK_OPS], ns[BLOCK_OPS];
+    _Atomic uint64_t errors;
+    _Atomic int last_error; /* errno value of the last request that failed */
 };
 
 struct block;
@@ -63,6 +72,9 @@ uint64_t block_size(const struct block *b); /* bytes */
 bool block_readonly(const struct block *b);
 unsigned block_physical_sector(const struct block *b); /* bytes: the write that needs no read-modify-write */
 const char *block_engine_name(const struct block *b);
+const struct block_stats *block_stats(const struct block *b);
+/* `fd`, an eventfd of the caller's, is told of each request that fails. Before the first request. */
+void block_watch_errors(struct block *b, int fd);
 
 void block_submit(struct block *b, struct block_req *req);
 int block_event_fd(const struct block *b);

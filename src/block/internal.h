@@ -14,6 +14,8 @@ struct block {
     unsigned in_flight;                /* submitted and not done */
     unsigned running;                  /* of those, in fibers */
     struct block_req *waiting, **tail; /* the others, oldest first */
+    struct block_stats stats;
+    int error_fd; /* -1: nobody wants to know */
 };
 
 /* Takes QEMU's image locks for `fd`. `what` and `path` name it in errors. */

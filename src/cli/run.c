@@ -216,7 +216,7 @@ static int exec_vm(int domain_fd, bool stats, struct error *err)
     if (slash)
         *slash = 0;
     snprintf(fd_text, sizeof fd_text, "%d", domain_fd);
-    static const char *const places[] = {"/lodge-vm", "/../machine/lodge-vm", "/../libexec/lodge-vm", LODGE_LIBEXECDIR "/lodge-vm"};
+    static const char *const places[] = {"/lodge-vm", "/../control/lodge-vm", "/../libexec/lodge-vm", LODGE_LIBEXECDIR "/lodge-vm"};
     for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
         bool beside = i + 1 < ARRAY_SIZE(places);
         if (beside && !slash)

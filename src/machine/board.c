@@ -33,6 +33,9 @@ void board_end(struct board *b, enum board_end end, int code)
         eventfd_write(b->end_fd, 1);
     }
     pthread_mutex_unlock(&b->end_lock);
+    pthread_mutex_lock(&b->pause_lock);
+    pthread_cond_broadcast(&b->pause_change);
+    pthread_mutex_unlock(&b->pause_lock);
 }
 
 void board_fail(struct board *b, const char *fmt, ...)
@@ -46,6 +49,35 @@ void board_fail(struct board *b, const char *fmt, ...)
     error_set(&b->failure, 0, "%s", text);
     pthread_mutex_unlock(&b->end_lock);
     board_end(b, END_FAILED, 0);
+}
+
+/* ---- pausing ---- */
+
+void board_wait_paused(struct board *b)
+{
+    pthread_mutex_lock(&b->pause_lock);
+    b->paused_cpus++;
+    pthread_cond_broadcast(&b->pause_change);
+    while (b->paused && !board_ended(b))
+        pthread_cond_wait(&b->pause_change, &b->pause_lock);
+    b->paused_cpus--;
+    pthread_mutex_unlock(&b->pause_lock);
+}
+
+void board_pause(struct board *b, bool paused)
+{
+    pthread_mutex_lock(&b->pause_lock);
+    b->paused = paused;
+    pthread_cond_broadcast(&b->pause_change);
+    pthread_mutex_unlock(&b->pause_lock);
+}
+
+void board_wait_cpus(struct board *b, unsigned ncpus)
+{
+    pthread_mutex_lock(&b->pause_lock);
+    while (b->paused_cpus < ncpus && !board_ended(b))
+        pthread_cond_wait(&b->pause_change, &b->pause_lock);
+    pthread_mutex_unlock(&b->pause_lock);
 }
 
 /* ---- what devices ask for ---- */
@@ -320,6 +352,8 @@ int board_create(struct board *b, enum domain_accel accel, uint64_t memory, unsi
     *b = (struct board){.vm = {.sys_fd = -1, .vm_fd = -1}, .mem = {.fd = -1}, .end_fd = -1};
     pthread_mutex_init(&b->end_lock, NULL);
     pthread_mutex_init(&b->route_lock, NULL);
+    pthread_mutex_init(&b->pause_lock, NULL);
+    pthread_cond_init(&b->pause_change, NULL);
     bus_init(&b->bus, &b->mem, &board_ops, b);
     if (check_host(memory, ncpus, err) < 0)
         goto fail;
@@ -351,4 +385,6 @@ void board_destroy(struct board *b)
     error_clear(&b->failure);
     pthread_mutex_destroy(&b->end_lock);
     pthread_mutex_destroy(&b->route_lock);
+    pthread_mutex_destroy(&b->pause_lock);
+    pthread_cond_destroy(&b->pause_change);
 }

@@ -28,6 +28,7 @@ enum board_end {
     END_TRIPLE_FAULT,
     END_FAILED, /* the accelerator cannot go on; `failure` says why */
     END_USER,   /* Ctrl-A x */
+    END_RESTART, /* a person or program outside resets the machine */
     END_SIGNAL, /* code: the signal */
 };
 
@@ -42,6 +43,10 @@ struct board {
     struct error failure;
     struct chardev console; /* CPU threads call its wait() after each exit: a guest does not outrun a slow terminal */
     pthread_mutex_t end_lock;
+    pthread_mutex_t pause_lock;
+    pthread_cond_t pause_change;
+    _Atomic bool paused;  /* CPUs that leave the guest wait; set by the main thread */
+    unsigned paused_cpus; /* that do, under pause_lock */
     pthread_mutex_t route_lock;
     struct msi_route *routes; /* by GSI - GSI_COUNT; owned */
     unsigned nroutes, max_routes;
@@ -59,6 +64,13 @@ static inline bool board_ended(struct board *b)
 {
     return atomic_load_explicit(&b->end, memory_order_acquire) != END_NONE;
 }
+
+/* For a CPU's thread, outside of the guest: waits while the board is paused and not ended. */
+void board_wait_paused(struct board *b);
+/* Sets or ends the pause; the caller kicks the CPUs. */
+void board_pause(struct board *b, bool paused);
+/* Waits until `ncpus` CPUs wait, or the board is ended. */
+void board_wait_cpus(struct board *b, unsigned ncpus);
 
 /* Has the guest unmasked a pin of the IOAPIC? */
 bool board_ioapic_used(struct board *b);

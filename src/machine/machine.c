@@ -7,9 +7,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/signalfd.h>
 
 #include "base/util.h"
+#include "block/block.h"
 #include "devices/legacy/debugcon.h"
 #include "devices/legacy/debugexit.h"
 #include "devices/legacy/fwcfg.h"
@@ -42,6 +44,8 @@ struct machine {
     struct board board;
     bool has_board;
     enum machine_reset reset;
+    struct machine_watch watch;
+    int disk_error_fd;
     struct vmcpu *cpus;
     unsigned ncpus; /* that exist */
 
@@ -226,6 +230,9 @@ static int make_devices(struct machine *m, struct error *err)
             return -1;
     if (virtio_devices_create(d, m->pci, &m->order, &m->virtio, err) < 0)
         return -1;
+    for (unsigned i = 0; i < d->ndisks; i++)
+        if (virtio_devices_block(m->virtio, i))
+            block_watch_errors(virtio_devices_block(m->virtio, i), m->disk_error_fd);
     tell_size(m);
     return by_firmware(d) ? 0 : pci_host_assign(m->pci, err);
 }
@@ -322,6 +329,7 @@ int machine_create(const struct domain *d, enum domain_accel accel, struct termi
         return error_set(err, ENOMEM, "machine: out of memory");
     m->domain = d;
     m->terminal = t;
+    m->disk_error_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     for (unsigned i = 0; i < DOMAIN_MAX_CHARS; i++)
         m->files[i].fd = -1;
     m->has_board = board_create(&m->board, accel, d->memory, d->vcpus, err) == 0;
@@ -350,6 +358,8 @@ void machine_destroy(struct machine *m)
         destroy_devices(m);
         board_destroy(&m->board);
     }
+    if (m->disk_error_fd >= 0)
+        close(m->disk_error_fd);
     free(m->cpus);
     free(m);
 }
@@ -367,6 +377,79 @@ static void take_signal(struct machine *m, int signal_fd)
         board_end(&m->board, END_SIGNAL, (int)info.ssi_signo);
 }
 
+void machine_set_watch(struct machine *m, const struct machine_watch *watch)
+{
+    m->watch = *watch;
+}
+
+static void kick_cpus(struct machine *m)
+{
+    for (unsigned i = 0; i < m->ncpus; i++)
+        vmcpu_kick(&m->cpus[i]);
+}
+
+void machine_pause(struct machine *m)
+{
+    if (m->board.paused)
+        return;
+    terminal_release(m->terminal, true); /* a CPU that waits for this thread to write its output would not come */
+    board_pause(&m->board, true);
+    kick_cpus(m);
+    board_wait_cpus(&m->board, m->ncpus);
+}
+
+void machine_resume(struct machine *m)
+{
+    if (!m->board.paused)
+        return;
+    terminal_release(m->terminal, false);
+    for (unsigned i = 0; i < m->ncpus; i++)
+        vmcpu_tell_paused(&m->cpus[i]);
+    board_pause(&m->board, false);
+}
+
+void machine_start_paused(struct machine *m)
+{
+    board_pause(&m->board, true);
+}
+
+bool machine_paused(const struct machine *m)
+{
+    return m->board.paused;
+}
+
+void machine_power_button(struct machine *m)
+{
+    pm_power_button(m->pm);
+}
+
+void machine_stop(struct machine *m, enum board_end end, int code)
+{
+    board_end(&m->board, end, code);
+}
+
+pid_t machine_cpu_tid(const struct machine *m, unsigned cpu)
+{
+    return cpu < m->ncpus ? m->cpus[cpu].tid : 0;
+}
+
+const struct block_stats *machine_disk_stats(const struct machine *m, unsigned disk)
+{
+    const struct block *b = virtio_devices_block(m->virtio, disk);
+    return b ? block_stats(b) : NULL;
+}
+
+int machine_disk_error_fd(const struct machine *m)
+{
+    return m->disk_error_fd;
+}
+
+uint64_t machine_disk_size(const struct machine *m, unsigned disk)
+{
+    const struct block *b = virtio_devices_block(m->virtio, disk);
+    return b ? block_size(b) : 0;
+}
+
 static void loop(struct machine *m, int signal_fd)
 {
     struct pollset p = {.timeout_ms = -1};
@@ -375,6 +458,8 @@ static void loop(struct machine *m, int signal_fd)
         terminal_prepare(m->terminal, &p);
         int signals = pollset_add(&p, signal_fd, POLLIN), timer = pollset_add(&p, pm_timer_fd(m->pm), POLLIN);
         pollset_add(&p, m->board.end_fd, POLLIN);
+        if (m->watch.prepare)
+            m->watch.prepare(m->watch.opaque, &p);
         if (poll(p.fds, p.n, p.timeout_ms) < 0)
             continue;
         terminal_dispatch(m->terminal, &p);
@@ -382,6 +467,8 @@ static void loop(struct machine *m, int signal_fd)
             take_signal(m, signal_fd);
         if (pollset_revents(&p, timer))
             pm_timer(m->pm);
+        if (m->watch.dispatch)
+            m->watch.dispatch(m->watch.opaque, &p);
     }
     pollset_free(&p);
 }
@@ -413,8 +500,7 @@ int machine_run(struct machine *m, int signal_fd, struct error *err)
     loop(m, signal_fd);
     terminal_attach(m->terminal, NULL);
     terminal_release(m->terminal, true); /* until the next machine runs: devices are stopped after the CPUs */
-    for (unsigned i = 0; i < m->ncpus; i++)
-        vmcpu_kick(&m->cpus[i]);
+    kick_cpus(m);
     for (unsigned i = 0; i < m->ncpus; i++)
         vmcpu_join(&m->cpus[i]);
     m->reset = judge_reset(m);

@@ -16,6 +16,33 @@ struct vballoon;
 
 /* `d` and `t` outlive the machine; `t` has been given nobody. 0, or -1 with err; then nothing is left. */
 int machine_create(const struct domain *d, enum domain_accel accel, struct terminal *t, struct machine **out, struct error *err);
+/*
+ * What else the machine's loop serves: called around each poll(), on the thread of machine_run(). Everything below may be called from
+ * there.
+ */
+struct machine_watch {
+    void (*prepare)(void *opaque, struct pollset *p);
+    void (*dispatch)(void *opaque, struct pollset *p);
+    void *opaque;
+};
+void machine_set_watch(struct machine *m, const struct machine_watch *watch);
+/* Takes the CPUs out of the guest and keeps them there; devices finish what they have begun. */
+void machine_pause(struct machine *m);
+void machine_resume(struct machine *m);
+/* Before machine_run(): the CPUs wait for machine_resume() before their first instruction. */
+void machine_start_paused(struct machine *m);
+bool machine_paused(const struct machine *m);
+void machine_power_button(struct machine *m);
+/* Ends the machine as board_end() does. */
+void machine_stop(struct machine *m, enum board_end end, int code);
+/* The host thread of a CPU, 0 before it runs. */
+pid_t machine_cpu_tid(const struct machine *m, unsigned cpu);
+/* NULL without a medium. */
+const struct block_stats *machine_disk_stats(const struct machine *m, unsigned disk);
+/* An eventfd that is readable after a disk's request failed. */
+int machine_disk_error_fd(const struct machine *m);
+uint64_t machine_disk_size(const struct machine *m, unsigned disk); /* bytes */
+
 /* Runs it on this thread's loop until it ends. `signal_fd` is a signalfd of the signals that end it, and SIGWINCH. */
 int machine_run(struct machine *m, int signal_fd, struct error *err);
 void machine_destroy(struct machine *m);

@@ -94,6 +94,11 @@ int virtio_devices_create(const struct domain *d, struct pci_host *pci, struct b
     return d->rng ? vrng_create(pci, &(struct vrng_config){PCI_SLOT_AUTO}, &v->rng, err) : 0;
 }
 
+struct block *virtio_devices_block(const struct virtio_devices *v, unsigned disk)
+{
+    return v && disk < DOMAIN_MAX_DISKS ? v->blocks[disk] : NULL;
+}
+
 void virtio_devices_destroy(struct virtio_devices *v)
 {
     if (!v)

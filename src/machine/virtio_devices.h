@@ -3,6 +3,7 @@
 #ifndef LODGE_MACHINE_VIRTIO_DEVICES_H
 #define LODGE_MACHINE_VIRTIO_DEVICES_H
 
+#include "block/block.h"
 #include "devices/pci/pci.h"
 #include "machine/boot_order.h"
 #include "model/domain.h"
@@ -13,6 +14,8 @@ struct vballoon;
  * the boot order. */
 int virtio_devices_create(const struct domain *d, struct pci_host *pci, struct boot_order *order, struct virtio_devices **out,
                           struct error *err);
+/* NULL when there is no such disk, or no image behind it. */
+struct block *virtio_devices_block(const struct virtio_devices *v, unsigned disk);
 void virtio_devices_destroy(struct virtio_devices *v); /* no vCPU runs; NULL is allowed */
 
 /* For the monitor. NULL: the guest has none. */

@@ -280,7 +280,10 @@ static void *cpu_main(void *arg)
     sigemptyset(&kick);
     sigaddset(&kick, KICK_SIGNAL);
     pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+    atomic_store(&v->tid, gettid());
     while (!board_ended(v->board)) {
+        if (v->board->paused)
+            board_wait_paused(v->board);
         if (cpu_call(v, KVM_RUN, NULL) == 0) {
             dispatch(v);
             v->board->console.wait(v->board->console.opaque);
@@ -312,6 +315,11 @@ int vmcpu_start(struct vmcpu *v, struct error *err)
                          v->index, strerror(r));
     v->started = true;
     return 0;
+}
+
+void vmcpu_tell_paused(struct vmcpu *v)
+{
+    cpu_call(v, KVM_KVMCLOCK_CTRL, NULL); /* EINVAL: the guest does not use kvmclock */
 }
 
 void vmcpu_kick(struct vmcpu *v)

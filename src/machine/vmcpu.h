@@ -10,6 +10,8 @@
 
 #include <linux/kvm.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
 
 #include "machine/board.h"
 #include "machine/boot.h"
@@ -22,6 +24,7 @@ struct vmcpu {
     size_t run_size;
     pthread_t thread;
     bool started;
+    _Atomic pid_t tid; /* of the thread; 0 before it runs */
 };
 
 /* Once per process, before the first vmcpu_start(): the signal that brings CPUs out of the guest. */
@@ -32,6 +35,8 @@ int vmcpu_create(struct vmcpu *v, struct board *b, unsigned index, struct kvm_cp
 /* Gives the first CPU its start; the others wait for INIT and SIPI. */
 int vmcpu_set_entry(struct vmcpu *v, const struct boot_entry *entry, struct error *err);
 int vmcpu_start(struct vmcpu *v, struct error *err);
+/* Tells the guest that its CPU was stopped, so that it takes the gap in time for no lock-up. The CPU waits. */
+void vmcpu_tell_paused(struct vmcpu *v);
 void vmcpu_kick(struct vmcpu *v);
 void vmcpu_join(struct vmcpu *v);
 void vmcpu_destroy(struct vmcpu *v);

@@ -193,7 +193,7 @@ def test_no_permission():
     if os.geteuid() != 0 or not os.path.exists("/dev/kvm") or os.stat("/dev/kvm").st_mode & 0o006:
         return
     with tempfile.TemporaryDirectory() as place:
-        subprocess.run(["cp", lodge, os.path.dirname(lodge) + "/../machine/lodge-vm", f"{folder}/linux.bin", place], check=True)
+        subprocess.run(["cp", lodge, os.path.dirname(lodge) + "/../control/lodge-vm", f"{folder}/linux.bin", place], check=True)
         os.chmod(place, 0o755)
         args = [f"{place}/lodge", "run", "--kernel", f"{place}/linux.bin", "--append", "off", "--memory", "32M"]
         common = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": 60, "user": 65534, "group": 65534, "extra_groups": []}
@@ -205,7 +205,7 @@ def test_no_permission():
 
 def test_xml():
     """What --print-xml prints runs; a file is as good as a descriptor; its errors name the line."""
-    vm = os.path.join(os.path.dirname(lodge), "..", "machine", "lodge-vm")
+    vm = os.path.join(os.path.dirname(lodge), "..", "control", "lodge-vm")
     p = run("run", "--accel", "softkvm", "--kernel", f"{folder}/linux.bin", "--append", "off <&>'\"", "--memory", "32M", "--print-xml")
     check("--print-xml", p.returncode == 0 and "<domain type='qemu'" in p.stdout, p.stderr)
     with tempfile.NamedTemporaryFile("w", suffix=".xml") as f:
