@@ -168,12 +168,9 @@ static unsigned decode_block(struct xlat *x, const uint8_t *src, unsigned avail,
     enum code_mode mode = x->key & BT_KEY_CODE16 ? CODE16 : x->key & BT_KEY_CODE32 ? CODE32 : CODE64;
     while (x->n < BT_MAX_INSNS && at < avail && at < 240) {
         struct insn *i = &x->insns[x->n];
-        uint8_t bytes[16] = {0};
         unsigned have = MIN(avail + more - at, 16u);
-        for (unsigned k = 0; k < have; k++)
-            bytes[k] = *(const volatile uint8_t *)(src + at + k);
         x->at[x->n] = (uint8_t)at;
-        enum decode_result r = insn_decode(bytes, have, mode, i);
+        enum decode_result r = insn_decode(src + at, have, mode, i);
         bool over = r == DECODE_MORE || (r == DECODE_OK && at + i->len > avail);
         if (over && x->n) /* what goes on in the next page is a block of its own */
             break;

@@ -520,6 +520,16 @@ static void copy_bytes(struct insn *i, const uint8_t *bytes, unsigned avail)
         i->bytes[n] = bytes[n];
 }
 
+/* By words: without vector registers the compiler takes a string instruction for this, whose start is a fifth of the whole decoding. */
+static inline void clear(struct insn *i)
+{
+    typedef volatile uint64_t __attribute__((may_alias)) word;
+    _Static_assert(sizeof *i % 8 == 0, "it is a number of words");
+#pragma GCC unroll 16
+    for (unsigned n = 0; n < sizeof *i / 8; n++)
+        ((word *)i)[n] = 0;
+}
+
 enum decode_result insn_decode(const uint8_t *bytes, unsigned avail, enum code_mode mode, struct insn *i)
 {
     struct cursor c = {bytes, 0, MIN(avail, INSN_MAX_LEN)};
@@ -527,7 +537,10 @@ enum decode_result insn_decode(const uint8_t *bytes, unsigned avail, enum code_m
     unsigned row = 0;
     enum decode_result r;
 
-    *i = (struct insn){.mode = (uint8_t)mode, .seg = SEG_DS, .base = REG_NONE, .index = REG_NONE};
+    clear(i);
+    i->mode = (uint8_t)mode;
+    i->seg = SEG_DS;
+    i->base = i->index = REG_NONE;
     if ((r = read_prefixes(&c, i)) != DECODE_OK || (r = read_opcode(&c, i, &key)) != DECODE_OK || (r = find_row(&c, i, key, &row)) != DECODE_OK)
         return r;
 

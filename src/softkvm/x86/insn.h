@@ -66,34 +66,35 @@ struct operand {
 
 typedef void insn_fn(struct vcpu *v, const struct insn *i);
 
+/* In the order of their use: what executing an ordinary instruction reads lies together, in front. */
 struct insn {
     insn_fn *exec;              /* op_M of the row, or native_exec for NATIVE rows */
-    const struct isa_row *desc; /* the row of isa.h */
-    void *native;               /* host code for a NATIVE row once native.c has built it, else NULL; cleared by the decoder */
     uint64_t imm;               /* immediate, displacement of a branch (sign-extended), moffs is in `disp` */
     int64_t disp;               /* displacement of the memory operand, sign-extended; 64-bit for moffs; RIP-relative: without RIP */
-    uint16_t imm2;              /* ENTER's level, far pointer's selector */
-    uint16_t op;                /* enum insn_op */
+    struct operand ops[4];
     uint8_t len;                /* bytes, 1..15 */
-    uint8_t prefixes;           /* enum prefix bits */
+    uint8_t mode;               /* enum code_mode it was decoded for */
     uint8_t opsize;             /* effective operand size in bytes: 2, 4, 8 (also for byte instructions, whose operands say 1) */
     uint8_t addrsize;           /* effective address size in bytes: 2, 4, 8 */
     uint8_t seg;                /* segment of the memory operand and of string sources: default or override */
     uint8_t base, index;        /* enum reg; REG_RIP as base means: relative to the end of this instruction */
     uint8_t scale;              /* shift: 0..3 */
+    uint8_t prefixes;           /* enum prefix bits */
     uint8_t nops;               /* operands in op[] */
+    uint8_t opcode;             /* last opcode byte */
     uint8_t modrm;              /* raw ModRM byte, 0 without one */
+    uint16_t op;                /* enum insn_op */
+    uint16_t imm2;              /* ENTER's level, far pointer's selector */
+    const struct isa_row *desc; /* the row of isa.h */
+    void *native;               /* host code for a NATIVE row once native.c has built it, else NULL; cleared by the decoder */
+    uint8_t bytes[16];          /* the instruction's own bytes; bytes behind `len` are zero */
     uint8_t rex;                /* REX.WRXB bits, or their equivalent from VEX; W=8 R=4 X=2 B=1 */
     uint8_t vvvv;               /* VEX register, 0..15 */
     uint8_t vl;                 /* vector length in bytes: 16, 32; 0 for instructions without vectors */
-    uint8_t opcode;             /* last opcode byte */
     uint8_t opmap;              /* 0 one-byte, 1 0F, 2 0F38, 3 0F3A */
     uint8_t opcode_at;          /* index of the opcode byte (behind its prefixes and escapes) in bytes[]; ModRM follows it */
     uint8_t disp_at, disp_len;  /* index and size of the displacement in bytes[]; 0,0 without one */
     uint8_t imm_at, imm_len;    /* index and size of the immediate(s) in bytes[]; 0,0 without one */
-    uint8_t mode;               /* enum code_mode it was decoded for */
-    struct operand ops[4];
-    uint8_t bytes[16];          /* the instruction's own bytes; bytes behind `len` are zero */
 };
 
 static inline bool insn_has(const struct insn *i, unsigned prefix)

@@ -24,14 +24,15 @@
 #include "softkvm/x86/op.h"
 #include "softkvm/x86/unwind.h"
 
-#define CACHE_BITS 14
-#define FETCH_MAX  16 /* bytes looked at by a cache probe: INSN_MAX_LEN, rounded up to two words */
+#define CACHE_BITS      14
+#define CACHE_BITS_COLD 11 /* where the translator is on, code that is executed often does not come here: less to keep in the host's caches */
+#define FETCH_MAX       16 /* bytes looked at by a cache probe: INSN_MAX_LEN, rounded up to two words */
 
 struct cache_entry {
-    uint64_t tag;  /* first 8 bytes under `mask`, plus 1: an empty entry matches nothing (all ones is no instruction) */
-    uint64_t mask; /* covers min(len, 8) bytes */
+    uint64_t tag; /* the first min(len, 8) bytes, plus 1; an empty entry, of length 0, matches nothing */
     struct insn insn;
 } __attribute__((aligned(128)));
+_Static_assert(offsetof(struct cache_entry, insn.desc) == 64, "a hit on an ordinary instruction reads one line of the host's cache");
 
 /* What the slow lane has taken away from the executing instruction, and gives back when that is to be restarted. */
 struct slow_lane {
@@ -94,13 +95,19 @@ static inline uint64_t load64(const uint8_t *p)
 
 static inline struct cache_entry *entry_of(struct vcpu *v, uint64_t la)
 {
-    return &v->icache->entries[(uint32_t)la * 0x9e3779b1u >> (32 - CACHE_BITS)];
+    return &v->icache->entries[(uint32_t)la * 0x9e3779b1u >> (32 - (v->bt.on ? CACHE_BITS_COLD : CACHE_BITS))];
+}
+
+/* A mask of the first min(n, 8) bytes. */
+static inline uint64_t first_bytes(unsigned n)
+{
+    return (n < 8 ? BIT64(8 * n) : 0) - 1;
 }
 
 /* `p` has FETCH_MAX readable bytes. They may change while they are looked at; each word is read once. */
 static inline bool entry_hit(const struct cache_entry *e, const uint8_t *p, enum code_mode mode)
 {
-    if (unlikely((load64(p) & e->mask) + 1 != e->tag || e->insn.mode != mode))
+    if (unlikely((load64(p) & first_bytes(e->insn.len)) + 1 != e->tag || e->insn.mode != mode))
         return false;
     return likely(e->insn.len <= 8) || !((load64(p + 8) ^ load64(e->insn.bytes + 8)) & size_mask(e->insn.len - 8u));
 }
@@ -108,17 +115,19 @@ static inline bool entry_hit(const struct cache_entry *e, const uint8_t *p, enum
 /* Decodes `avail` bytes into the entry. False: more bytes are needed. */
 static bool decode_into(struct vcpu *v, struct cache_entry *e, const uint8_t *bytes, unsigned avail)
 {
-    e->tag = e->mask = 0;
     STAT_ADD(v, decode_misses, 1);
-    switch (insn_decode(bytes, avail, v->code_mode, &e->insn)) {
+    e->tag = 0;
+    enum decode_result r = insn_decode(bytes, avail, v->code_mode, &e->insn);
+    if (unlikely(r != DECODE_OK))
+        e->insn.len = 0;
+    switch (r) {
     case DECODE_OK: break;
     case DECODE_MORE: return false;
     case DECODE_UD: cpu_ud(v);
     default: cpu_gp(v, 0);
     }
     insn_specialise(&e->insn);
-    e->mask = size_mask(MIN(e->insn.len, 8));
-    e->tag = (load64(bytes) & e->mask) + 1;
+    e->tag = (load64(bytes) & first_bytes(e->insn.len)) + 1;
     return true;
 }
 
@@ -140,12 +149,6 @@ static const uint8_t *code_host(struct vcpu *v, uint64_t la)
     if (!p)
         interp_emulation_error(v);
     return p;
-}
-
-static void copy_bytes(uint8_t *dst, const uint8_t *src, unsigned n)
-{
-    for (unsigned k = 0; k < n; k++)
-        dst[k] = *(const volatile uint8_t *)(src + k);
 }
 
 typedef unsigned __int128 fetch_bytes;
@@ -195,9 +198,11 @@ static __attribute__((noinline)) const struct insn *fetch_slow(struct vcpu *v, u
         return fetch_tail(v, la, p);
     struct cache_entry *e = entry_of(v, la);
     if (!entry_hit(e, p, v->code_mode)) {
-        uint8_t bytes[FETCH_MAX];
-        copy_bytes(bytes, p, FETCH_MAX);
-        decode_into(v, e, bytes, FETCH_MAX);
+        union {
+            fetch_bytes all;
+            uint8_t at[FETCH_MAX];
+        } buf = {load_bytes(p)}; /* read once: another CPU may be writing */
+        decode_into(v, e, buf.at, FETCH_MAX);
     }
     return &e->insn;
 }
