@@ -159,7 +159,7 @@ static const struct option_row rows[] = {
     {"boot-menu", NULL, "offer the firmware's boot menu", set_boot_menu},
     {"firmware-log", "FILE", "what the firmware tells its developers goes to this file", set_firmware_log},
     {"share", "DIR:TAG[,readonly]", "a folder that the guest mounts: mount -t 9p TAG /mnt", run_set_share},
-    {"net", "user|none", "the network (user)", run_set_net},
+    {"net", "user|tap|socket|none[,…]", "a network (user); may be given several times", run_set_net},
     {"console", "serial|virtio", "which console the terminal is (serial)", set_console},
     {"name", "NAME", "the guest's name (the kernel's file name)", set_name},
     {"no-reboot", NULL, "a reboot ends the guest, with status 3", set_no_reboot},

@@ -17,6 +17,16 @@ struct run {
 int run_set_text(char **to, const char *text, struct error *err);
 int run_set_path(char **to, const char *path, struct error *err);
 
+/* A field of an option's list. */
+struct field_row {
+    const char *name;
+    bool has_value;
+    int (*set)(void *object, const char *value, struct error *err); /* value: NULL without one */
+};
+
+/* Gives each field of a list to its row; a comma that is written twice is part of a field. `usage` is the remedy. */
+int run_set_fields(const char *option, const char *list, const struct field_row *rows, const char *usage, void *object, struct error *err);
+
 /* Values of options; `o` is the struct run. */
 int run_set_memory(void *o, const char *value, struct error *err);
 int run_set_disk(void *o, const char *value, struct error *err);

@@ -30,13 +30,6 @@ int run_set_path(char **to, const char *path, struct error *err)
 
 /* ---- lists ---- */
 
-/* A field of an option's list. */
-struct field_row {
-    const char *name;
-    bool has_value;
-    int (*set)(void *object, const char *value, struct error *err); /* value: NULL without one */
-};
-
 /* The next field of a list, without its comma, in `field`; a comma that is written twice is part of it. False at the end. */
 static bool next_field(const char **list, char *field)
 {
@@ -53,8 +46,7 @@ static bool next_field(const char **list, char *field)
     return true;
 }
 
-/* Gives each field to its row. `usage` is the remedy. */
-static int set_fields(const char *option, const char *list, const struct field_row *rows, const char *usage, void *object, struct error *err)
+int run_set_fields(const char *option, const char *list, const struct field_row *rows, const char *usage, void *object, struct error *err)
 {
     AUTO_FREE char *field = malloc(strlen(list) + 1);
     if (!field)
@@ -103,7 +95,7 @@ int run_set_memory(void *o, const char *value, struct error *err)
     next_field(&value, amount);
     if (parse_amount(amount, &d->memory, err) < 0)
         return -1;
-    return set_fields("memory", value, memory_fields, "SIZE[,current=SIZE]", d, err);
+    return run_set_fields("memory", value, memory_fields, "SIZE[,current=SIZE]", d, err);
 }
 
 /* ---- disks ---- */
@@ -195,7 +187,7 @@ int run_set_disk(void *o, const char *value, struct error *err)
             return -1;
         value = rest;
     }
-    if (set_fields("disk", value, disk_fields, usage, disk, err) < 0)
+    if (run_set_fields("disk", value, disk_fields, usage, disk, err) < 0)
         return -1;
     if (!disk->file)
         return error_set(err, 0, "option '--disk': names no file; write %s", usage);
@@ -248,16 +240,5 @@ int run_set_share(void *o, const char *value, struct error *err)
     share->access = DOMAIN_SHARE_SQUASH;
     if (run_set_text(&share->tag, colon + 1, err) < 0 || run_set_path(&share->path, folder, err) < 0)
         return -1;
-    return set_fields("share", value, share_fields, usage, share, err);
-}
-
-/* ---- networks ---- */
-
-int run_set_net(void *o, const char *value, struct error *err)
-{
-    struct run *r = o;
-    if (strcmp(value, "user") != 0 && strcmp(value, "none") != 0)
-        return error_set(err, 0, "option '--net': '%s' is no network; give user or none", value);
-    r->no_net = value[0] == 'n';
-    return 0;
+    return run_set_fields("share", value, share_fields, usage, share, err);
 }

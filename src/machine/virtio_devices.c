@@ -21,6 +21,7 @@ struct virtio_devices {
     struct vblk *vblks[DOMAIN_MAX_DISKS];
     struct netdev *nets[DOMAIN_MAX_IFACES];
     struct vnet *vnets[DOMAIN_MAX_IFACES];
+    struct pcap *pcaps[DOMAIN_MAX_IFACES];
     struct share *shares[DOMAIN_MAX_SHARES];
     struct v9p *v9ps[DOMAIN_MAX_SHARES];
 };
@@ -41,13 +42,58 @@ static int make_disk(struct virtio_devices *v, const struct domain *d, struct pc
     return 0;
 }
 
+static int make_user_net(const struct domain_iface *f, const char *hostname, struct netdev **out, struct error *err)
+{
+    AUTO_FREE struct net_forward *forwards = calloc(f->nforwards + 1, sizeof *forwards);
+    if (!forwards)
+        return error_set(err, ENOMEM, "machine: out of memory");
+    for (unsigned i = 0; i < f->nforwards; i++) {
+        const struct iface_forward *w = &f->forwards[i];
+        forwards[i] = (struct net_forward){.udp = w->udp, .host_port = w->host_port, .guest_port = w->guest_port};
+        memcpy(forwards[i].host, w->host, sizeof w->host);
+    }
+    struct net_user_config cfg = {.restricted = f->restricted,
+                                  .hostname = hostname,
+                                  .tftp = f->tftp,
+                                  .bootfile = f->bootfile,
+                                  .forwards = forwards,
+                                  .nforwards = f->nforwards};
+    return net_user_create(&cfg, out, err);
+}
+
+static int make_netdev(const struct domain_iface *f, const char *hostname, struct netdev **out, struct error *err)
+{
+    switch (f->type) {
+    case IFACE_USER:
+        return make_user_net(f, hostname, out, err);
+    case IFACE_ETHERNET:
+        return net_tap_create(&(struct net_tap_config){.ifname = f->target}, out, err);
+    case IFACE_BRIDGE:
+        return net_tap_create(&(struct net_tap_config){.ifname = f->target, .bridge = f->source}, out, err);
+    case IFACE_SERVER:
+        return net_socket_create(&(struct net_socket_config){.address = f->source, .listen = true}, out, err);
+    case IFACE_CLIENT:
+        return net_socket_create(&(struct net_socket_config){.address = f->source}, out, err);
+    case IFACE_TYPES:
+        break;
+    }
+    return -1;
+}
+
 static int make_net(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err)
 {
-    struct vnet_config cfg = {.slot = PCI_SLOT_AUTO};
-    memcpy(cfg.mac, d->ifaces[i].mac, sizeof cfg.mac);
-    if (net_user_create(&(struct net_user_config){.hostname = d->name}, &v->nets[i], err) < 0)
+    const struct domain_iface *f = &d->ifaces[i];
+    struct vnet_config cfg = {.slot = PCI_SLOT_AUTO,
+                              .pairs = f->queues,
+                              .mtu = (uint16_t)f->mtu,
+                              .link_down = f->link_down,
+                              .to_guest = {f->inbound.average, f->inbound.burst},
+                              .from_guest = {f->outbound.average, f->outbound.burst}};
+    memcpy(cfg.mac, f->mac, sizeof cfg.mac);
+    if ((f->pcap && pcap_create(f->pcap, &v->pcaps[i], err) < 0) || make_netdev(f, d->name, &v->nets[i], err) < 0)
         return -1;
     cfg.net = v->nets[i];
+    cfg.pcap = v->pcaps[i];
     return vnet_create(pci, &cfg, &v->vnets[i], err);
 }
 
@@ -112,6 +158,7 @@ void virtio_devices_destroy(struct virtio_devices *v)
     for (unsigned i = 0; i < DOMAIN_MAX_IFACES; i++) {
         vnet_destroy(v->vnets[i]);
         netdev_destroy(v->nets[i]);
+        pcap_free(v->pcaps[i]);
     }
     for (unsigned i = 0; i < DOMAIN_MAX_DISKS; i++) {
         vblk_destroy(v->vblks[i]);

@@ -1,12 +1,45 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* <interface>: a virtio network card on the user-mode network. */
+/* <interface>: a network card, and the network it is on. */
 #ifndef LODGE_MODEL_IFACE_H
 #define LODGE_MODEL_IFACE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
+#define IFACE_MAX_FORWARDS 32u
+#define IFACE_MAX_QUEUES   8u
+
+enum iface_type {
+    IFACE_USER,     /* NAT, without privileges */
+    IFACE_ETHERNET, /* a tap device of the host: `target` */
+    IFACE_BRIDGE,   /* a tap device on `source`, a bridge of the host */
+    IFACE_SERVER,   /* a wire to another guest: listens at `source` */
+    IFACE_CLIENT,   /* the other end of it */
+    IFACE_TYPES
+};
+extern const char *const iface_type_names[]; /* libvirt's; ends with NULL */
+
+/* A port of the host that leads to one of the guest's; an empty address: the host's loopback. */
+struct iface_forward {
+    bool udp;
+    char host[46];
+    uint16_t host_port, guest_port;
+};
+
+struct iface_rate {
+    uint64_t average, burst; /* bytes in a second, bytes at once; 0: no limit, the default */
+};
+
 struct domain_iface {
+    enum iface_type type;
     uint8_t mac[6];
+    char *source, *target;
+    struct iface_forward *forwards;
+    unsigned nforwards;
+    char *tftp, *bootfile, *pcap; /* a folder that TFTP serves, the file that DHCP names; where packets are captured */
+    bool restricted, link_down;
+    unsigned queues, mtu; /* 0: the default */
+    struct iface_rate inbound, outbound; /* to the guest, from it */
 };
 
 #endif

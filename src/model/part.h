@@ -31,4 +31,7 @@ struct domain_part {
 /* Appends a zeroed element to an array of the domain's; NULL with err at `limit`, whose text is `what`. */
 void *domain_append(void *array, unsigned *count, size_t size, unsigned limit, const char *what, struct error *err);
 
+/* Does an interface use elements of Lodge's namespace? */
+bool iface_extended(const struct domain *d);
+
 #endif

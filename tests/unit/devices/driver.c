@@ -175,7 +175,7 @@ void drv_start(struct drv *d, uint64_t want, unsigned nqueues, uint16_t size)
 {
     d->nqueues = nqueues;
     drv_negotiate(d, want);
-    CHECK_EQ(drv_read(d, DRV_NUM_QUEUES, 2), nqueues);
+    CHECK(drv_read(d, DRV_NUM_QUEUES, 2) >= nqueues);
     for (unsigned i = 0; i < nqueues; i++)
         drv_setup_queue(d, i, size);
     drv_ok(d);

@@ -8,7 +8,7 @@
 
 #include "rig.h"
 
-#define DRV_QUEUES 4
+#define DRV_QUEUES 20
 #define DRV_SIZE   256 /* largest queue, descriptors */
 
 #define DRV_PACKED   (1ull << 34)

@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 
 #include "base/util.h"
-#include "devices/virtio/offload.h"
+#include "net/offload.h"
 #include "devices/virtio/vnet.h"
 #include "driver.h"
 
@@ -22,7 +22,7 @@
 #define F_TSO6       (1ull << 12)
 #define F_MERGE      (1ull << 15)
 
-#define HDR   sizeof(struct vnet_header)
+#define HDR   sizeof(struct net_header)
 #define RXBUF 2048
 
 static const uint8_t mac[6] = {0x52, 0x54, 0, 1, 2, 3};
@@ -65,7 +65,7 @@ static void card_open(struct card *c, struct rig *r, struct netdev *net, uint64_
         post_rx(c, i);
 }
 
-static void card_send(struct card *c, const struct vnet_header *h, const void *frame, uint32_t len)
+static void card_send(struct card *c, const struct net_header *h, const void *frame, uint32_t len)
 {
     uint8_t *p = rig_at(c->d.rig, c->tx);
     memcpy(p, h, HDR);
@@ -76,7 +76,7 @@ static void card_send(struct card *c, const struct vnet_header *h, const void *f
 }
 
 /* Waits for a frame; its length. `h` gets the first header. */
-static uint32_t card_receive(struct card *c, struct vnet_header *h, uint8_t *frame)
+static uint32_t card_receive(struct card *c, struct net_header *h, uint8_t *frame)
 {
     uint32_t len, total = 0;
     unsigned left = 1;
@@ -252,7 +252,7 @@ static void plain_and_checksum(struct card *c, struct recorder *rec)
     uint8_t f[200];
     for (unsigned i = 0; i < sizeof f; i++)
         f[i] = (uint8_t)i;
-    struct vnet_header h = {0};
+    struct net_header h = {0};
     card_send(c, &h, f, sizeof f);
     CHECK(rec->nsent == 1 && rec->sent_len[0] == sizeof f && memcmp(rec->sent[0], f, sizeof f) == 0);
     recorder_forget(rec);
@@ -260,16 +260,16 @@ static void plain_and_checksum(struct card *c, struct recorder *rec)
     unsigned udp = ip4_headers(f, mac, 17, 0x0a00020f, 0x0a000202, sizeof f - 34), len = sizeof f - udp;
     be16(f + udp + 4, len);
     be16(f + udp + 6, pseudo(f + 14, false, 17, len));
-    h = (struct vnet_header){.flags = VNET_HDR_NEEDS_CSUM, .csum_start = (uint16_t)udp, .csum_offset = 6};
+    h = (struct net_header){.flags = NET_HDR_NEEDS_CSUM, .csum_start = (uint16_t)udp, .csum_offset = 6};
     card_send(c, &h, f, sizeof f);
     CHECK_EQ(rec->nsent, 1);
     CHECK_EQ(sum16(rec->sent[0] + udp, len, pseudo(f + 14, false, 17, len)), 0xffff);
     recorder_forget(rec);
     /* Outside of the frame, or never negotiated: nothing leaves. */
-    static const struct vnet_header bad[] = {
-        {.flags = VNET_HDR_NEEDS_CSUM, .csum_start = 199, .csum_offset = 0},
-        {.flags = VNET_HDR_NEEDS_CSUM, .csum_start = 0xffff, .csum_offset = 0xffff},
-        {.flags = VNET_HDR_NEEDS_CSUM, .csum_start = 0, .csum_offset = 199},
+    static const struct net_header bad[] = {
+        {.flags = NET_HDR_NEEDS_CSUM, .csum_start = 199, .csum_offset = 0},
+        {.flags = NET_HDR_NEEDS_CSUM, .csum_start = 0xffff, .csum_offset = 0xffff},
+        {.flags = NET_HDR_NEEDS_CSUM, .csum_start = 0, .csum_offset = 199},
         {.gso_type = 3, .gso_size = 100, .csum_start = 34, .csum_offset = 6},
         {.gso_type = 5, .gso_size = 100, .csum_start = 34, .csum_offset = 6},
         {.gso_type = 1, .gso_size = 100, .csum_start = 34, .csum_offset = 16}, /* not TCP */
@@ -301,9 +301,9 @@ static void segmentation(struct card *c, struct recorder *rec, bool v6)
     for (unsigned i = 0; i < payload; i++)
         f[data + i] = (uint8_t)(i * 31 >> 3);
     be16(f + tcp + 16, pseudo(f + 14, v6, 6, 20 + payload));
-    struct vnet_header h = {
-        .flags = VNET_HDR_NEEDS_CSUM,
-        .gso_type = v6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4,
+    struct net_header h = {
+        .flags = NET_HDR_NEEDS_CSUM,
+        .gso_type = v6 ? NET_GSO_TCPV6 : NET_GSO_TCPV4,
         .gso_size = mss,
         .hdr_len = (uint16_t)data,
         .csum_start = (uint16_t)tcp,
@@ -333,7 +333,7 @@ static void segmentation(struct card *c, struct recorder *rec, bool v6)
 static void receiving(struct card *c, struct recorder *rec)
 {
     static uint8_t f[9000], got[9000];
-    struct vnet_header h;
+    struct net_header h;
     for (unsigned i = 0; i < sizeof f; i++)
         f[i] = (uint8_t)(i * 13 >> 2);
     for (unsigned round = 0; round < 40; round++) {
@@ -342,7 +342,7 @@ static void receiving(struct card *c, struct recorder *rec)
         recorder_inject(rec, f, len);
         CHECK_EQ(card_receive(c, &h, got), len);
         CHECK(memcmp(f, got, len) == 0);
-        CHECK_EQ(h.flags, VNET_HDR_DATA_VALID);
+        CHECK_EQ(h.flags, NET_HDR_DATA_VALID);
         CHECK_EQ(h.num_buffers, (len + HDR + c->rx_len - 1) / c->rx_len);
     }
     /* More at once than there are buffers: the rest waits, in order. */
@@ -374,13 +374,13 @@ static void with_recorder(uint64_t ring)
     /* Without merging: what does not fit one buffer is dropped, the next is not. */
     card_open(&c, &r, &rec.dev, ring, 4, RXBUF);
     static uint8_t f[4000], got[4000];
-    struct vnet_header h;
+    struct net_header h;
     recorder_inject(&rec, f, 3000);
     f[0] = 1;
     recorder_inject(&rec, f, 1500);
     CHECK_EQ(card_receive(&c, &h, got), 1500);
     CHECK(got[0] == 1 && h.flags == 0 && h.num_buffers == 1);
-    h = (struct vnet_header){.flags = VNET_HDR_NEEDS_CSUM, .csum_start = 34, .csum_offset = 6};
+    h = (struct net_header){.flags = NET_HDR_NEEDS_CSUM, .csum_start = 34, .csum_offset = 6};
     card_send(&c, &h, f, 100); /* not negotiated */
     CHECK_EQ(rec.nsent, 0);
     vnet_destroy(c.vnet);
@@ -397,14 +397,14 @@ static uint8_t gateway[6];
 
 static void send_plain(struct card *c, const uint8_t *frame, uint32_t len)
 {
-    struct vnet_header h = {0};
+    struct net_header h = {0};
     card_send(c, &h, frame, len);
 }
 
 /* Waits for a frame of that EtherType and, for IPv4, protocol; others are passed over. */
 static uint32_t expect_frame(struct card *c, unsigned type, unsigned protocol, uint8_t *f)
 {
-    struct vnet_header h;
+    struct net_header h;
     for (;;) {
         uint32_t len = card_receive(c, &h, f);
         if (len >= 34 && get_be16(f + 12) == type && (type != 0x0800 || f[14 + 9] == protocol))
@@ -494,9 +494,9 @@ static void tcp_send(struct card *c, struct tcp *t, uint8_t flags, const void *d
     if (len)
         memcpy(f + 54, data, len);
     be16(f + 50, pseudo(f + 14, false, 6, 20 + len));
-    struct vnet_header h = {.flags = VNET_HDR_NEEDS_CSUM, .csum_start = 34, .csum_offset = 16};
+    struct net_header h = {.flags = NET_HDR_NEEDS_CSUM, .csum_start = 34, .csum_offset = 16};
     if (len > 1460) {
-        h.gso_type = VNET_GSO_TCPV4;
+        h.gso_type = NET_GSO_TCPV4;
         h.gso_size = 1460;
     }
     card_send(c, &h, f, 54 + len);

@@ -94,7 +94,9 @@ static void test_refusals(void)
     refuse(HEAD OS "<devices><disk type='file'><driver type='vmdk'/><source file='/d'/><target dev='vda'/></disk></devices>" TAIL,
            "vmdk", "raw");
     refuse(HEAD OS "<devices><disk type='file'><source file='/d'/><target dev='hda'/></disk></devices>" TAIL, "hda", "vda");
-    refuse(HEAD OS "<devices><interface type='bridge'/></devices>" TAIL, "bridge", "user");
+    refuse(HEAD OS "<devices><interface type='bridge'/></devices>" TAIL, "no bridge", "source");
+    refuse(HEAD OS "<devices><interface type='hostdev'/></devices>" TAIL, "hostdev", "user");
+    refuse(HEAD OS "<devices><interface type='user'><source bridge='br0'/></interface></devices>" TAIL, "does not fit", "bridge");
     refuse(HEAD OS "<devices><interface type='user'><mac address='01:02:03:04:05:06'/></interface></devices>" TAIL, "multicast",
            "mac");
     refuse(HEAD OS "<devices><interface type='user'><mac address='00:02:03:04:05'/></interface></devices>" TAIL, "not a MAC",

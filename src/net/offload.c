@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "devices/virtio/offload.h"
+#include "net/offload.h"
 
 #include <string.h>
 
@@ -43,15 +43,26 @@ static void put32(uint8_t *p, uint32_t v)
     put16(p + 2, (uint16_t)v);
 }
 
-/* The ones' complement sum of RFC 1071, of big-endian 16-bit words; summed 4 bytes at a time, which folds to the same. */
+/*
+ * The ones' complement sum of RFC 1071, of big-endian 16-bit words. It is indifferent to byte order but for a swap at the end, so the bulk is summed as it lies in memory, and
+ * 32-bit words into 64 bits: no carry is lost before 16 GiB.
+ */
 static uint64_t sum(const uint8_t *p, size_t len, uint64_t acc)
 {
-    for (; len >= 4; p += 4, len -= 4)
-        acc += get32(p);
-    if (len >= 2) {
-        acc += get16(p);
-        p += 2, len -= 2;
+    uint64_t a = 0, b = 0;
+    for (; len >= 16; p += 16, len -= 16) {
+        uint32_t w[4];
+        memcpy(w, p, sizeof w);
+        a += (uint64_t)w[0] + w[1];
+        b += (uint64_t)w[2] + w[3];
     }
+    a += b;
+    a = (a & 0xffffffff) + (a >> 32);
+    while (a >> 16)
+        a = (a & 0xffff) + (a >> 16);
+    acc += __builtin_bswap16((uint16_t)a);
+    for (; len >= 2; p += 2, len -= 2)
+        acc += get16(p);
     return len ? acc + (uint64_t)p[0] * 256 : acc;
 }
 
@@ -62,7 +73,7 @@ static uint16_t fold(uint64_t acc)
     return (uint16_t)~acc;
 }
 
-bool offload_checksum(const struct vnet_header *h, uint8_t *frame, size_t len)
+bool offload_checksum(const struct net_header *h, uint8_t *frame, size_t len)
 {
     size_t at = (size_t)h->csum_start + h->csum_offset;
     if (h->csum_start >= len || at + 2 > len)
@@ -73,16 +84,10 @@ bool offload_checksum(const struct vnet_header *h, uint8_t *frame, size_t len)
     return true;
 }
 
-/* Where the headers of a TCP frame lie. */
-struct layout {
-    size_t ip, tcp, payload;
-    bool v6;
-};
-
-static bool parse(const struct vnet_header *h, const uint8_t *f, size_t len, struct layout *l)
+static bool parse(const struct net_header *h, const uint8_t *f, size_t len, struct offload_tcp *l)
 {
-    *l = (struct layout){.ip = ETH_BYTES, .tcp = h->csum_start};
-    l->v6 = (h->gso_type & ~VNET_GSO_ECN) == VNET_GSO_TCPV6;
+    *l = (struct offload_tcp){.ip = ETH_BYTES, .tcp = h->csum_start};
+    l->v6 = (h->gso_type & ~NET_GSO_ECN) == NET_GSO_TCPV6;
     if (len < ETH_BYTES + VLAN_BYTES + IPV4_MIN + TCP_MIN)
         return false;
     unsigned type = get16(f + ETH_TYPE);
@@ -102,7 +107,7 @@ static bool parse(const struct vnet_header *h, const uint8_t *f, size_t len, str
 }
 
 /* Lengths, identification and checksums of the frame in `f`, which is the n-th. */
-static void finish_headers(uint8_t *f, size_t len, const struct layout *l, unsigned n)
+static void finish_headers(uint8_t *f, size_t len, const struct offload_tcp *l, unsigned n)
 {
     uint8_t *ip = f + l->ip, *tcp = f + l->tcp;
     size_t addresses = l->v6 ? 8 : 12, tcp_len = len - l->tcp;
@@ -119,12 +124,12 @@ static void finish_headers(uint8_t *f, size_t len, const struct layout *l, unsig
     put16(tcp + TCP_CHECKSUM, fold(sum(tcp, tcp_len, pseudo)));
 }
 
-bool offload_segment(const struct vnet_header *h, const uint8_t *frame, size_t len, uint8_t *room,
+bool offload_segment(const struct net_header *h, const uint8_t *frame, size_t len, uint8_t *room,
                      void (*emit)(void *opaque, const uint8_t *frame, size_t len), void *opaque)
 {
-    struct layout l;
-    unsigned kind = h->gso_type & ~VNET_GSO_ECN;
-    if ((kind != VNET_GSO_TCPV4 && kind != VNET_GSO_TCPV6) || h->gso_size < GSO_MIN || !parse(h, frame, len, &l))
+    struct offload_tcp l;
+    unsigned kind = h->gso_type & ~NET_GSO_ECN;
+    if ((kind != NET_GSO_TCPV4 && kind != NET_GSO_TCPV6) || h->gso_size < GSO_MIN || !parse(h, frame, len, &l))
         return false;
     uint32_t seq = get32(frame + l.tcp + 4);
     uint8_t flags = frame[l.tcp + 13];
@@ -142,4 +147,66 @@ bool offload_segment(const struct vnet_header *h, const uint8_t *frame, size_t l
         done += part;
     }
     return true;
+}
+
+/* ---- for the user network ---- */
+
+#define TCP_SYN     0x02
+#define TCP_OPTIONS 20
+#define OPTION_END  0
+#define OPTION_NOP  1
+#define OPTION_MSS  2
+
+bool offload_find_tcp(const uint8_t *f, size_t len, struct offload_tcp *t)
+{
+    if (len < ETH_BYTES + IPV4_MIN + TCP_MIN)
+        return false;
+    unsigned type = get16(f + ETH_TYPE);
+    const uint8_t *ip = f + ETH_BYTES;
+    *t = (struct offload_tcp){.ip = ETH_BYTES, .v6 = type == TYPE_IPV6};
+    if (type == TYPE_IPV4) {
+        if (ip[9] != PROTOCOL_TCP || (get16(ip + 6) & 0x3fff) || (ip[0] & 15) * 4u < IPV4_MIN)
+            return false;
+        t->tcp = t->ip + (ip[0] & 15) * 4u;
+    } else if (!t->v6 || ip[6] != PROTOCOL_TCP) {
+        return false;
+    } else {
+        t->tcp = t->ip + IPV6_BYTES;
+    }
+    if (t->tcp + TCP_MIN > len)
+        return false;
+    unsigned tcp_len = (f[t->tcp + 12] >> 4) * 4u;
+    t->payload = t->tcp + tcp_len;
+    return tcp_len >= TCP_MIN && t->payload <= len;
+}
+
+void offload_finish(uint8_t *f, size_t len, const struct offload_tcp *t)
+{
+    finish_headers(f, len, t, 0);
+}
+
+void offload_pseudo(uint8_t *f, size_t len, const struct offload_tcp *t)
+{
+    uint64_t pseudo = sum(f + t->ip + (t->v6 ? 8 : 12), t->v6 ? 32 : 8, PROTOCOL_TCP + (len - t->tcp));
+    put16(f + t->tcp + TCP_CHECKSUM, (uint16_t)~fold(pseudo));
+}
+
+bool offload_raise_mss(uint8_t *f, const struct offload_tcp *t, uint16_t mss)
+{
+    if (!(f[t->tcp + 13] & TCP_SYN))
+        return false;
+    for (size_t at = t->tcp + TCP_OPTIONS; at < t->payload && f[at] != OPTION_END;) {
+        if (f[at] == OPTION_NOP) {
+            at++;
+            continue;
+        }
+        if (at + 2 > t->payload || f[at + 1] < 2 || at + f[at + 1] > t->payload)
+            return false;
+        if (f[at] == OPTION_MSS && f[at + 1] == 4) {
+            put16(f + at + 2, mss);
+            return true;
+        }
+        at += f[at + 1];
+    }
+    return false;
 }
