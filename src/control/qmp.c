@@ -119,32 +119,35 @@ static bool list_has(const char *list, const char *name)
     return false;
 }
 
-static int check_args(const struct qmp_command *cmd, const struct json *args, struct error *err)
+static int check_args(const struct qmp_command *cmd, json_t *args, struct error *err)
 {
-    for (const struct json *a = args ? args->children : NULL; a; a = a->next)
-        if (!list_has(cmd->args, a->key))
-            return error_set(err, 0, "Parameter '%.64s' is unexpected", a->key);
+    const char *key;
+    json_t *value;
+    json_object_foreach (args, key, value) {
+        if (!list_has(cmd->args, key))
+            return error_set(err, 0, "Parameter '%.64s' is unexpected", key);
+    }
     for (const char *p = cmd->args; p && *p; p += strcspn(p, " "), p += strspn(p, " ")) {
         char name[64];
         size_t word = strcspn(p, " !");
         snprintf(name, sizeof name, "%.*s", (int)word, p);
-        if (p[word] == '!' && !json_get(args, name))
+        if (p[word] == '!' && !json_object_get(args, name))
             return error_set(err, 0, "Parameter '%s' is missing", name);
     }
     return 0;
 }
 
 /* Runs a command, whose answer goes to `answer`. The class of the error, or NULL when it went well. */
-static const char *execute(struct qmp *q, struct client *c, const struct json *message, FILE *answer, struct error *err)
+static const char *execute(struct qmp *q, struct client *c, const json_t *message, FILE *answer, struct error *err)
 {
     const char *name = json_get_string(message, "execute");
-    const struct json *args = json_get(message, "arguments");
+    json_t *args = json_object_get(message, "arguments");
     const struct qmp_command *cmd = qmp_commands;
     if (!name) {
         error_set(err, 0, "QMP input must be an object with the string member 'execute'");
         return "GenericError";
     }
-    if (args && args->type != JSON_OBJECT) {
+    if (args && !json_is_object(args)) {
         error_set(err, 0, "QMP input member 'arguments' must be an object");
         return "GenericError";
     }
@@ -172,14 +175,13 @@ static void handle(struct qmp *q, struct client *c, const char *text, size_t len
     ERROR_SCOPED(err);
     AUTO_FREE char *value = NULL, *line = NULL;
     size_t value_len = 0, line_len = 0;
-    struct json *message = json_parse(text, len, &err);
+    json_auto_t *message = json_parse(text, len, &err);
     FILE *answer = open_memstream(&value, &value_len), *out = open_memstream(&line, &line_len);
     if (!answer || !out) {
         if (answer)
             fclose(answer);
         if (out)
             fclose(out);
-        json_free(message);
         drop(c);
         return;
     }
@@ -192,13 +194,12 @@ static void handle(struct qmp *q, struct client *c, const char *text, size_t len
     } else {
         fprintf(out, "{\"return\": %s", value_len ? value : "{}");
     }
-    if (json_get(message, "id")) {
+    if (json_object_get(message, "id")) {
         fputs(", \"id\": ", out);
-        json_put(out, json_get(message, "id"));
+        json_put(out, json_object_get(message, "id"));
     }
     fputs("}\r\n", out);
     fclose(out);
-    json_free(message);
     put(c, line, line_len);
 }
 
@@ -350,6 +351,21 @@ void qmp_set_machine(struct qmp *q, struct machine *m)
 
 /* ---- life ---- */
 
+/* Removes what a process that was killed left behind: a socket that nobody listens on, and nothing else. */
+static int remove_stale(const struct sockaddr_un *addr, struct error *err)
+{
+    struct stat st;
+    if (lstat(addr->sun_path, &st) < 0)
+        return 0;
+    if (!S_ISSOCK(st.st_mode))
+        return error_set(err, EEXIST, "QMP socket '%s': a file of that name exists; remove it or give another path", addr->sun_path);
+    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || connect(fd, (const struct sockaddr *)addr, sizeof *addr) == 0 || errno != ECONNREFUSED)
+        return error_set(err, EADDRINUSE, "QMP socket '%s': another process listens there; end it or give another path", addr->sun_path);
+    unlink(addr->sun_path);
+    return 0;
+}
+
 int qmp_open(const char *address, const struct domain *d, struct qmp **out, struct error *err)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -357,6 +373,9 @@ int qmp_open(const char *address, const struct domain *d, struct qmp **out, stru
     if (strncmp(address, "unix:", 5) != 0 || !path[0] || strlen(path) >= sizeof addr.sun_path)
         return error_set(err, 0, "option '--qmp': '%s' is no address; write unix:PATH, with a path of less than %zu bytes", address,
                          sizeof addr.sun_path);
+    strcpy(addr.sun_path, path);
+    if (remove_stale(&addr, err) < 0)
+        return -1;
     struct qmp *q = calloc(1, sizeof *q);
     if (!q)
         return error_set(err, ENOMEM, "QMP: out of memory");
@@ -364,8 +383,6 @@ int qmp_open(const char *address, const struct domain *d, struct qmp **out, stru
         .domain = d, .path = strdup(path), .listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     for (unsigned i = 0; i < MAX_CLIENTS; i++)
         q->clients[i].fd = -1;
-    strcpy(addr.sun_path, path);
-    unlink(path); /* what a process that was killed left behind */
     mode_t mask = umask(0177);
     bool bound = q->path && q->listen_fd >= 0 && bind(q->listen_fd, (struct sockaddr *)&addr, sizeof addr) == 0;
     umask(mask);

@@ -33,7 +33,7 @@ struct qmp_command {
     const char *name;
     const char *args; /* names that it knows, separated by spaces, '!' after a required one; NULL for none */
     /* Writes the answer's value, if it is other than {}. 0, or -1 with err. */
-    int (*run)(struct qmp *q, const struct json *args, FILE *answer, struct error *err);
+    int (*run)(struct qmp *q, const json_t *args, FILE *answer, struct error *err);
 };
 extern const struct qmp_command qmp_commands[]; /* ends with a NULL name; docs/qmp.md lists them */
 

@@ -10,7 +10,7 @@
 
 #define MAX_BALLOON ((int64_t)DOMAIN_MAX_MEMORY)
 
-static int query_version(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int query_version(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     (void)q;
     (void)args;
@@ -19,7 +19,7 @@ static int query_version(struct qmp *q, const struct json *args, FILE *answer, s
     return 0;
 }
 
-static int query_commands(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int query_commands(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     (void)q;
     (void)args;
@@ -30,7 +30,7 @@ static int query_commands(struct qmp *q, const struct json *args, FILE *answer, 
     return 0;
 }
 
-static int query_name(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int query_name(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     (void)args;
     (void)err;
@@ -40,7 +40,7 @@ static int query_name(struct qmp *q, const struct json *args, FILE *answer, stru
     return 0;
 }
 
-static int query_uuid(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int query_uuid(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     char uuid[37];
     (void)args;
@@ -50,7 +50,7 @@ static int query_uuid(struct qmp *q, const struct json *args, FILE *answer, stru
     return 0;
 }
 
-static int query_status(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int query_status(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     (void)args;
     (void)err;
@@ -60,7 +60,7 @@ static int query_status(struct qmp *q, const struct json *args, FILE *answer, st
     return 0;
 }
 
-static int query_cpus(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int query_cpus(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     (void)args;
     (void)err;
@@ -75,7 +75,7 @@ static int query_cpus(struct qmp *q, const struct json *args, FILE *answer, stru
 
 /* ---- life ---- */
 
-static int stop(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int stop(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     (void)args;
     (void)answer;
@@ -87,7 +87,7 @@ static int stop(struct qmp *q, const struct json *args, FILE *answer, struct err
     return 0;
 }
 
-static int cont(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int cont(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     (void)args;
     (void)answer;
@@ -99,7 +99,7 @@ static int cont(struct qmp *q, const struct json *args, FILE *answer, struct err
     return 0;
 }
 
-static int powerdown(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int powerdown(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     (void)args;
     (void)answer;
@@ -110,13 +110,13 @@ static int powerdown(struct qmp *q, const struct json *args, FILE *answer, struc
 }
 
 /* The power button, and the power-off that follows is a reboot: a guest reboots in order without knowing how to be asked for it. */
-static int x_reboot(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int x_reboot(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     qmp_ask_reboot(q);
     return powerdown(q, args, answer, err);
 }
 
-static int reset(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int reset(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     (void)args;
     (void)answer;
@@ -125,7 +125,7 @@ static int reset(struct qmp *q, const struct json *args, FILE *answer, struct er
     return 0;
 }
 
-static int quit(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int quit(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     (void)args;
     (void)answer;
@@ -144,7 +144,7 @@ static struct vballoon *find_balloon(struct qmp *q, struct error *err)
     return b;
 }
 
-static int query_balloon(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int query_balloon(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     const struct vballoon *b = find_balloon(q, err);
     (void)args;
@@ -155,7 +155,7 @@ static int query_balloon(struct qmp *q, const struct json *args, FILE *answer, s
 }
 
 /* What the guest says of its memory, less what it does not say. */
-static int x_query_balloon_stats(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int x_query_balloon_stats(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     static const char *const names[VBALLOON_STATS] = {
         "swap-in", "swap-out", "major-faults", "minor-faults", "free", "total", "available", "disk-caches", "htlb-pgalloc", "htlb-pgfail"};
@@ -176,7 +176,7 @@ static int x_query_balloon_stats(struct qmp *q, const struct json *args, FILE *a
     return 0;
 }
 
-static int balloon(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int balloon(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     int64_t bytes = json_get_int(args, "value", -1);
     struct vballoon *b = find_balloon(q, err);
@@ -189,7 +189,7 @@ static int balloon(struct qmp *q, const struct json *args, FILE *answer, struct 
     return 0;
 }
 
-static int query_memory_size(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int query_memory_size(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     (void)args;
     (void)err;
@@ -199,7 +199,7 @@ static int query_memory_size(struct qmp *q, const struct json *args, FILE *answe
 
 /* ---- disks ---- */
 
-static int query_block(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int query_block(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     const struct domain *d = qmp_domain(q);
     (void)args;
@@ -224,7 +224,7 @@ static int query_block(struct qmp *q, const struct json *args, FILE *answer, str
     return 0;
 }
 
-static int query_blockstats(struct qmp *q, const struct json *args, FILE *answer, struct error *err)
+static int query_blockstats(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     static const struct {
         enum block_op op;
