@@ -15,7 +15,8 @@
  *
  * Blocks
  * - A block is keyed by the guest-physical address of its first byte and by the mode (bt_key()), lies in one page, and does not know its
- *   linear address: v->bt.page holds that of its page, set by whoever enters the page.
+ *   linear address: v->bt.where[] has that of its page, set by whoever enters the page. A way in compares it with where the branch has led to, and
+ *   hardly ever sets it: so the host's CPU need not wait for a branch's target to go on with addresses relative to RIP.
  * - Linear addresses are all that blocks know. Outside 64-bit code v->rip is an offset from CS's base: bt_run.c and bt_legacy.c convert.
  * - An instruction that goes on in the next page is a block of its own, which compares the bytes there at each turn.
  * - Jumps within a page are linked directly. All others look up v->bt.jump where they stand (bt_flow.c); it is dropped with the TLB. What is not
@@ -27,7 +28,8 @@
  * - Blocks are dropped with all other vCPUs held (vm_exclusive_begin); their memory is reused when their piece of the cache is emptied.
  *
  * Interrupting: each jump back reads where v->bt.poll points to, which needs no flags; bt_poke() makes it point to where nothing can be, and the fault
- * leads out. Calls and branches by lookup, whose flags are saved, test v->requests. In each case the interpreter executes the branch.
+ * leads out. Branches by lookup take the mask of their index from v->bt.jump_mask, which bt_poke() clears: then they find nothing and look at
+ * v->requests. In each case the interpreter executes the branch.
  */
 #ifndef LODGE_SOFTKVM_X86_BT_H
 #define LODGE_SOFTKVM_X86_BT_H
@@ -45,6 +47,7 @@ struct bt_check;
 #define BT_JUMP_SIZE (1 << BT_JUMP_BITS)
 #define BT_JUMP_LOG  1024
 #define BT_FILL_LOG  16384
+#define BT_MAX_PAGES (1u << 16)
 #define BT_XPAGES    1024
 #define BT_SPACES    8    /* address spaces kept besides the current one */
 #define BT_SPACE_MAX 2048 /* pages kept of each */
@@ -60,12 +63,19 @@ struct bt_jumps {
     unsigned count; /* > BT_JUMP_LOG: too many to tell */
     uint16_t filled[BT_JUMP_LOG];
 };
-/* The first of the two entries for a linear address. Translated code counts in words; functions begin at multiples of 16, so upper bits are mixed in. */
+/*
+ * The first of the entries for a linear address. Translated code counts in words; functions begin at multiples of 16, so upper bits are mixed in. The
+ * second is its neighbour, the third is the second of the other pair in the same cache line. The first of all is never used: a cleared mask leads there.
+ */
 #define BT_JUMP_MASK (2u * BT_JUMP_SIZE - 4)
 #define BT_JUMP_MIX  9
 static inline unsigned bt_jump_slot(uint64_t rip)
 {
     return ((unsigned)(rip ^ rip >> BT_JUMP_MIX) & BT_JUMP_MASK) / 2;
+}
+static inline unsigned bt_jump_third(unsigned slot)
+{
+    return (slot ^ 2) + 1;
 }
 
 struct bt_xpage { /* a page that code is fetched from */
@@ -111,13 +121,14 @@ struct bt_space {
 
 /* The translator's part of struct vcpu. */
 struct bt_cpu {
-    uint64_t page;          /* linear address of the page that the running block lies in */
+    uint64_t page;          /* linear address of the page that the running block lies in: at exits and outside translated code */
     _Atomic uint64_t poll;  /* &self, or BT_POKED */
+    _Atomic uint64_t jump_mask; /* BT_JUMP_MASK, or 0 */
     uint64_t jump_to;       /* host address to enter at */
     uint64_t host_rsp;
     uint64_t self;          /* this vcpu's address */
     uint64_t scratch[2];    /* of translated code, within one instruction */
-    uint64_t share;         /* SHARE_REG at calls of bt_step() (for a leader: an address in its window) and to come back with */
+    uint64_t share;         /* SHARE_REG at calls of bt_step() (for a leader: an address in its window) and to come back with; to a way in, the page */
     uint64_t revoked;       /* counts what has taken write entries away */
     uint32_t flags;         /* arithmetic flags as AX has them (op.h), while they are not in the host's */
     uint32_t exit_kind;     /* enum bt_exit */
@@ -145,6 +156,7 @@ struct bt_cpu {
     struct bt_space space[BT_SPACES];
     struct bt_xpage xpage[BT_RINGS][BT_XPAGES];
     struct bt_jumps jump[BT_RINGS];
+    uint64_t where[BT_MAX_PAGES]; /* by bt_block.slot: linear address of the page, while one of its blocks runs */
     bool cold;                    /* what comes next is not worth a translation yet */
     struct bt_check *check;       /* lock-step with the interpreter (bt_check.h), NULL without */
     struct { uint64_t lookups, links, interps, translated, invalidated, flushes, polls, evictions, translating /* TSC */; } stats;

@@ -134,7 +134,7 @@ void bt_link_set(struct bt *bt, struct bt_link *l, struct bt_block *to)
     l->to = to;
     l->next_in = to->in;
     to->in = l;
-    set_jump(bt, l, to->code - (l->entry ? to->entry : 0));
+    set_jump(bt, l, to->code - (l->entry ? to->entry_link : 0));
 }
 
 static void unlink_out(struct bt_block *b)
@@ -162,7 +162,7 @@ static void unlink_in(struct bt *bt, struct bt_block *b)
     b->in = NULL;
 }
 
-/* Whoever still knows the block's way in, which has RAX at home and the flags saved, comes out again with its address. */
+/* Whoever still knows the block's way in comes out again with its address. */
 static void close_entry(struct bt *bt, const struct bt_block *b)
 {
     struct emit e = {.p = bt->rw + b->code - b->entry, .base = bt->rw};

@@ -6,8 +6,8 @@
  * address and the host's side by side. So the host's branch predictor sees one jump for each of the guest's. Until the target is
  * found nothing is committed; when it is not, the interpreter executes the whole branch, with all its faults.
  *
- * Such a jump arrives at the block's `entry` bytes before its code, with RAX displaced and the flags in bt.flags: they are only
- * brought back where they may be read.
+ * Such a jump arrives at the block's `entry` bytes before its code, with RAX displaced, the flags in bt.flags, where they are only
+ * brought back from where they may be read, and the linear address of the target's page in R10.
  */
 #include "softkvm/x86/bt_xlat.h"
 #include "softkvm/x86/native.h"
@@ -61,12 +61,20 @@ static void test_requests(struct xlat *x, struct aside *a)
     xlat_from(a, e_jump(e, CC_NZ));
 }
 
-/* The second entry for the target, or away. */
+/* The other entries for the target, or away. */
 void xlat_aside_second(struct xlat *x, const struct aside *a)
 {
     struct emit *e = &x->e;
-    e_indexed(e, 0x3b, a->s, jump_off(a->size, offsetof(struct bt_jumps, e[1].rip)));
+    size_t second = jump_off(a->size, offsetof(struct bt_jumps, e[1].rip));
+    test_requests(x, &x->asides[a->slow]);
+    e_indexed(e, 0x3b, a->s, second);
+    uint8_t *found = e_jump(e, CC_Z);
+    e8(e, 0x83); /* xor eax, 4: bt_jump_third() */
+    e8(e, 0xf0);
+    e8(e, 4);
+    e_indexed(e, 0x3b, a->s, second);
     xlat_from(&x->asides[a->slow], e_jump(e, CC_NZ));
+    e_patch(found, e->p);
     e8(e, 0x83); /* add eax, 2 */
     e8(e, 0xc0);
     e8(e, sizeof(((struct bt_jumps *)0)->e[0]) / 8);
@@ -79,8 +87,7 @@ void xlat_branch_probe(struct xlat *x, unsigned t, struct aside *miss, unsigned 
     struct emit *e = &x->e;
     e_rorx(e, RAX, t, BT_JUMP_MIX);
     e_rr(e, 0x31, RAX, t); /* xor rax, t */
-    e8(e, 0x25);           /* and eax, mask */
-    e32(e, BT_JUMP_MASK);
+    e_gs(e, 0x23, RAX, BT_OFF(jump_mask)); /* and */
     e_indexed(e, 0x3b, t, jump_off(ring, offsetof(struct bt_jumps, e[0].rip))); /* cmp t, ... */
     struct aside *second = xlat_aside(x, ASIDE_SECOND, 0);
     second->s = (uint8_t)t;
@@ -88,12 +95,6 @@ void xlat_branch_probe(struct xlat *x, unsigned t, struct aside *miss, unsigned 
     second->slow = (unsigned)(miss - x->asides);
     xlat_from(second, e_jump(e, CC_NZ));
     second->back = e->p;
-    test_requests(x, miss);
-    e8(e, 0x48 | t >> 3); /* and t, ~0xfff */
-    e8(e, 0x81);
-    e8(e, 0xe0 | (t & 7));
-    e32(e, (uint32_t)PAGE_MASK);
-    e_store(e, t, BT_OFF(page));
 }
 
 /* Everything as a block's way in wants it. */
@@ -104,9 +105,15 @@ static void settle_for_entry(struct xlat *x)
     xlat_settle(x);
 }
 
-void xlat_branch_jump(struct xlat *x, unsigned ring)
+void xlat_branch_jump(struct xlat *x, unsigned t, unsigned ring)
 {
     struct emit *e = &x->e;
+    xlat_displace(x, R10);
+    if (t == REG_NONE)
+        e_indexed(e, 0x8b, R10, jump_off(ring, offsetof(struct bt_jumps, e[0].rip)));
+    else if (t != R10)
+        e_mov(e, R10, t);
+    e_alu_imm(e, true, ALU_AND, R10, (uint32_t)PAGE_MASK);
     e_indexed(e, 0x8b, RAX, jump_off(ring, offsetof(struct bt_jumps, e[0].host)));
     settle_for_entry(x);
     e8(e, 0xff); /* jmp rax */
@@ -115,14 +122,24 @@ void xlat_branch_jump(struct xlat *x, unsigned ring)
 
 void xlat_entry(struct xlat *x)
 {
+    struct aside *elsewhere = xlat_aside(x, ASIDE_WHERE, 0);
+    e_gs(&x->e, 0x3b, R10, x->where); /* cmp */
+    xlat_from(elsewhere, e_jump(&x->e, CC_NZ));
+    elsewhere->back = x->e.p;
     if (x->flags_live[0])
         xlat_flags_restore(x);
     e_load(&x->e, RAX, GPR_OFF(RAX));
 }
 
+void xlat_aside_where(struct xlat *x, const struct aside *a)
+{
+    e_store(&x->e, R10, x->where);
+    e_jump_to(&x->e, a->back);
+}
+
 void xlat_page_offset(struct xlat *x, unsigned reg, int32_t off)
 {
-    e_load(&x->e, reg, BT_OFF(page));
+    e_load(&x->e, reg, x->where);
     e_lea(&x->e, reg, reg, REG_NONE, 0, off);
 }
 
@@ -137,7 +154,7 @@ static void goto_page(struct xlat *x, int32_t off, unsigned k)
     if (x->key & BT_KEY_LEGACY)
         xlat_legacy_target(x, k < x->n ? x->insns[k].opsize : 4, t, true, miss);
     xlat_branch_probe(x, t, miss, ring_of(x));
-    xlat_branch_jump(x, ring_of(x));
+    xlat_branch_jump(x, t, ring_of(x));
 }
 
 /* A jump within the page on condition cc (-1: none), everything being as at a boundary, or, when the flags are saved, as a way in
@@ -407,7 +424,7 @@ void xlat_ret(struct xlat *x, const struct insn *i, unsigned k)
     xlat_op(x, 8, 0x8b, t, &a);
     xlat_branch_probe(x, t, &x->asides[a.slow], ring_of(x));
     xlat_move_rsp(x, 8 + (int32_t)(i->nops ? (uint16_t)i->imm : 0));
-    xlat_branch_jump(x, ring_of(x));
+    xlat_branch_jump(x, t, ring_of(x));
 }
 
 /* t = the branch's target. */
@@ -438,7 +455,7 @@ void xlat_jmp_ind(struct xlat *x, const struct insn *i, unsigned k)
     unsigned t = xlat_scratch(x, k, BIT_OF(RAX) | target_regs(i));
     branch_target(x, i, k, t);
     xlat_branch_probe(x, t, xlat_aside(x, ASIDE_SLOW, k), ring_of(x));
-    xlat_branch_jump(x, ring_of(x));
+    xlat_branch_jump(x, t, ring_of(x));
 }
 
 /* The push is done last, since the operand may be what it overwrites; it does not fault then, for its place has been read. */
@@ -456,7 +473,7 @@ static void call_lookup(struct xlat *x, const struct insn *i, unsigned k)
     e_load(e, t, BT_OFF(scratch[0]));
     xlat_op(x, 8, 0x89, t, &a);
     xlat_move_rsp(x, -8);
-    xlat_branch_jump(x, ring_of(x));
+    xlat_branch_jump(x, REG_NONE, ring_of(x));
 }
 
 void xlat_call(struct xlat *x, const struct insn *i, unsigned k)

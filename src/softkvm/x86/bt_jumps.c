@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The known targets of branches by lookup, as bt_flow.c probes them: two entries for each place, the later one first. An entry
+ * The known targets of branches by lookup, as bt_flow.c probes them: three entries for each place, the latest one first. An entry
  * stays when its block is dropped: the block's way in then leads out (bt_cache.c). It goes when the guest may have changed what its
  * linear address leads to, at the cost of what was filled.
  *
  * An empty entry is zero, so a table is only resident where it is used. Where linear address 0 is looked for, it has an address
- * instead that is looked for elsewhere.
+ * instead that is looked for elsewhere. So has the entry that a cleared mask leads to, and it leads out to just that address.
  */
 #include "softkvm/x86/bt_priv.h"
-
-#define ELSEWHERE 16
 
 void bt_jumps_clear(struct vcpu *v, unsigned ring)
 {
@@ -23,7 +21,9 @@ void bt_jumps_clear(struct vcpu *v, unsigned ring)
     }
     j->count = 0;
     j->halves = 0;
-    j->e[bt_jump_slot(0)].rip = j->e[bt_jump_slot(0) + 1].rip = ELSEWHERE;
+    unsigned zero = bt_jump_slot(0);
+    j->e[zero].rip = j->e[zero + 1].rip = j->e[bt_jump_third(zero)].rip = BT_ELSEWHERE;
+    j->e[zero].host = (uint64_t)(uintptr_t)v->vm->bt->rx + v->vm->bt->thunk.exit_elsewhere;
 }
 
 void bt_jumps_forget(struct vcpu *v, uint64_t la)
@@ -45,14 +45,26 @@ static void put(struct bt_jumps *j, unsigned n, uint64_t rip, uint64_t host)
     j->e[n].rip = rip;
 }
 
+static bool is_free(const struct bt_jumps *j, unsigned n, uint64_t rip)
+{
+    return !j->e[n].host || j->e[n].rip == rip;
+}
+
 void bt_jumps_add(struct vcpu *v, unsigned ring, uint64_t rip, const uint8_t *host)
 {
     struct bt_jumps *j = &v->bt.jump[ring];
-    unsigned n = bt_jump_slot(rip);
+    unsigned n = bt_jump_slot(rip), third = bt_jump_third(n);
     bt_known_code(v, rip);
     j->halves |= (uint8_t)BIT(rip >> 63);
-    if (j->e[n].host && j->e[n].rip != rip)
+    if (n == bt_jump_slot(0)) /* the place of a cleared mask */
+        n++;
+    if (n % 2 == 0 && !is_free(j, n, rip)) {
+        if (!is_free(j, n + 1, rip))
+            put(j, third, j->e[n + 1].rip, j->e[n + 1].host);
         put(j, n + 1, j->e[n].rip, j->e[n].host);
+    } else if (n % 2 && !is_free(j, n, rip)) {
+        put(j, third, j->e[n].rip, j->e[n].host);
+    }
     put(j, n, rip, (uint64_t)(uintptr_t)host);
 }
 
@@ -60,6 +72,7 @@ const uint8_t *bt_jumps_find(const struct vcpu *v, unsigned ring, uint64_t rip)
 {
     const struct bt_jumps *j = &v->bt.jump[ring];
     unsigned n = bt_jump_slot(rip);
-    n += j->e[n].rip != rip;
+    if (j->e[n].rip != rip && j->e[++n].rip != rip)
+        n = bt_jump_third(n - 1);
     return j->e[n].rip == rip ? (const uint8_t *)(uintptr_t)j->e[n].host : NULL;
 }

@@ -449,7 +449,7 @@ static void legacy_ret(struct xlat *x, const struct insn *i, unsigned k)
     xlat_legacy_target(x, size, t, false, miss);
     xlat_branch_probe(x, t, miss, ring_of(x));
     set_sp(x, RSP, (int32_t)size + (int32_t)(i->nops ? (uint16_t)i->imm : 0));
-    xlat_branch_jump(x, ring_of(x));
+    xlat_branch_jump(x, t, ring_of(x));
 }
 
 static void legacy_jump(struct xlat *x, const struct insn *i, unsigned k)
@@ -461,7 +461,7 @@ static void legacy_jump(struct xlat *x, const struct insn *i, unsigned k)
     struct aside *miss = xlat_aside(x, ASIDE_SLOW, k);
     xlat_legacy_target(x, i->opsize, t, false, miss);
     xlat_branch_probe(x, t, miss, ring_of(x));
-    xlat_branch_jump(x, ring_of(x));
+    xlat_branch_jump(x, t, ring_of(x));
 }
 
 /* As in bt_flow.c, the push is done last. */
@@ -485,7 +485,7 @@ static void legacy_call(struct xlat *x, const struct insn *i, unsigned k)
     e_load(e, t, BT_OFF(scratch[0]));
     store(x, size, t, &a);
     set_sp(x, RSP, -(int32_t)size);
-    xlat_branch_jump(x, ring_of(x));
+    xlat_branch_jump(x, REG_NONE, ring_of(x));
 }
 
 void xlat_legacy_insn(struct xlat *x, const struct insn *i, unsigned k)

@@ -50,7 +50,7 @@ static void add_hidden(struct xlat *x, const struct ea *ea, unsigned s)
     if (has_seg(ea))
         e_gs(&x->e, 0x03, s, offsetof(struct vcpu, seg) + ea->seg * sizeof(struct segment) + offsetof(struct segment, base));
     if (ea->base == REG_RIP)
-        e_gs(&x->e, 0x03, s, BT_OFF(page));
+        e_gs(&x->e, 0x03, s, x->where);
 }
 
 void xlat_linear(struct xlat *x, const struct ea *ea, unsigned s)
@@ -60,7 +60,7 @@ void xlat_linear(struct xlat *x, const struct ea *ea, unsigned s)
         return;
     }
     if (ea->base == REG_RIP && !has_seg(ea)) {
-        e_load(&x->e, s, BT_OFF(page));
+        e_load(&x->e, s, x->where);
         e_lea(&x->e, s, s, REG_NONE, 0, ea->disp);
         return;
     }
@@ -220,6 +220,7 @@ void xlat_access(struct xlat *x, struct access *a, const struct ea *ea)
 {
     if (x->share[a->k].member && x->share[a->k].held) { /* a trap is all that can happen to it */
         xlat_bring_back(x, reg_bit(ea->base) | reg_bit(ea->index));
+        a->slow = x->nasides;
         xlat_aside(x, ASIDE_SLOW, a->k);
         a->s = REG_NONE;
         a->at = xlat_share_place(x, ea, a->k);

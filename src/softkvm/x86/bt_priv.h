@@ -15,7 +15,6 @@
 #define BT_MAX_CODE   16384 /* bytes of host code that one block can take at most */
 #define BT_REGIONS    64   /* at most */
 #define BT_MIN_BLOCK  64   /* bytes of host code that one takes at least, on the average */
-#define BT_MAX_PAGES  (1u << 16)
 #define BT_HASH_BITS  16
 #define BT_WARMTH     (1u << 18)
 #define BT_CHURN      (1u << 12)
@@ -52,9 +51,11 @@ struct bt_block {
     uint64_t gpa;
     uint32_t key, number;
     uint32_t code, code_len; /* offset and bytes in the code region */
-    uint8_t entry;           /* bytes before `code` where a lookup enters: RAX is displaced and the flags are in bt.flags */
+    uint8_t entry;           /* bytes before `code` where a lookup enters: RAX is displaced, the flags are in bt.flags, and R10 has the page's address */
+    uint8_t entry_link;      /* the same for links from its own page, without R10 */
     uint8_t ninsns, nlinks;
     uint16_t nbytes;
+    uint16_t slot;           /* number of its page */
     bool dead;
     uint32_t entered; /* times, while checks are made */
     struct bt_link *in; /* links that lead here */
@@ -117,7 +118,7 @@ struct bt {
     uint64_t evicted[1 << 14]; /* Bloom filter of the blocks that were emptied away */
     struct {
         uint32_t page_bits, other_bits; /* constants: the bits of an address that index a table, rotated by TABLE_ROTATE, and all others */
-        uint32_t enter, exit_insn, exit_insn_flags, exit_link, exit_link_entry, exit_goto, exit_check, exit_stale;
+        uint32_t enter, exit_insn, exit_insn_flags, exit_link, exit_link_entry, exit_goto, exit_check, exit_stale, exit_elsewhere;
     } thunk; /* code offsets */
 };
 #define BT_GPA_MAX BIT64(46)
@@ -189,7 +190,14 @@ uint8_t *bt_warmth(struct bt *bt, uint64_t gpa, uint32_t key); /* where that is 
 /* Called from translated code, the guest's state being in *v: interprets the instruction bt.exit_insn. Returns where to go on, NULL for bt_loop(). */
 const uint8_t *bt_step(struct vcpu *v);
 
+/* The linear page of the block that `exit` says, as bt.exit_insn and bt.exit_link have it. */
+static inline uint64_t bt_where(const struct vcpu *v, uint32_t exit)
+{
+    return v->bt.where[v->vm->bt->blocks[exit >> 8]->slot];
+}
+
 /* ---- bt_jumps.c ---- */
+#define BT_ELSEWHERE 16u /* a linear address, not in the place of 0 */
 void bt_jumps_clear(struct vcpu *v, unsigned ring);
 void bt_jumps_forget(struct vcpu *v, uint64_t la); /* at least those of a region that does not leave its half of the address space */
 const uint8_t *bt_jumps_find(const struct vcpu *v, unsigned ring, uint64_t rip); /* NULL: not known */

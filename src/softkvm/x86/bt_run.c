@@ -196,7 +196,7 @@ static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)
     if (!b)
         return NULL;
     const uint8_t *host = v->vm->bt->rx + b->code;
-    v->bt.page = la & PAGE_MASK;
+    v->bt.page = v->bt.where[b->slot] = la & PAGE_MASK;
     if (likely(!v->bt.check))
         bt_jumps_add(v, ring_of(v), la, host - b->entry);
     return host;
@@ -226,14 +226,13 @@ void bt_run_code(struct vcpu *v, const uint8_t *host)
 /* The block of rip, if `jump` knows it, with nothing that has to be looked at before. */
 static const uint8_t *known_jump(struct vcpu *v)
 {
-    const struct bt_jumps *j = &v->bt.jump[ring_of(v)];
     uint64_t la = linear_rip(v);
-    unsigned n = bt_jump_slot(la);
-    if (j->e[n].rip != la || v->io_done)
+    const uint8_t *host = bt_jumps_find(v, ring_of(v), la);
+    if (!host || v->io_done)
         return NULL;
     v->rflags &= ~FL_RF;
-    v->bt.page = la & PAGE_MASK;
-    return (const uint8_t *)(uintptr_t)j->e[n].host; /* all registers are in their homes: bt_flow.c's way in will do */
+    v->bt.share = la & PAGE_MASK;
+    return host; /* all registers are in their homes: bt_flow.c's way in will do */
 }
 
 /* Makes SHARE_REG what the place behind instruction `i`, which has been interpreted, wants. False: that cannot be. */
@@ -285,10 +284,19 @@ static const uint8_t *interpret_one(struct vcpu *v, uint32_t at)
     return known_jump(v);
 }
 
+/* Branches by lookup are to find their targets again. Who calls this looks at the requests next. */
+static void hear(struct vcpu *v)
+{
+    if (unlikely(!atomic_load_explicit(&v->bt.jump_mask, memory_order_relaxed)))
+        atomic_store(&v->bt.jump_mask, BT_JUMP_MASK);
+}
+
 const uint8_t *bt_step(struct vcpu *v)
 {
+    hear(v);
     if (unlikely(bt_check_showing(v)))
         return NULL;
+    v->bt.page = bt_where(v, v->bt.exit_insn);
     flags_put(v, v->bt.flags);
     const uint8_t *host = interpret_one(v, v->bt.exit_insn);
     if (unlikely(cpu_interrupted(v))) /* again: the store to v->bt.page may have eaten the poke */
@@ -331,6 +339,7 @@ static const uint8_t *left(struct vcpu *v)
 {
     switch ((enum bt_exit)v->bt.exit_kind) {
     case BT_EXIT_LINK:
+        v->bt.page = bt_where(v, v->bt.exit_link);
         set_linear_rip(v, v->bt.page + v->vm->bt->blocks[v->bt.exit_link >> 8]->links[v->bt.exit_link & 0xff].off);
         return cpu_interrupted(v) ? NULL : follow_link(v, v->bt.exit_link);
     case BT_EXIT_STEP:
@@ -365,6 +374,7 @@ int bt_loop(struct vcpu *v)
 {
     struct bt_block *b;
     for (;;) {
+        hear(v);
         if (unlikely(cpu_interrupted(v) || v->io_done || ((v->rflags & FL_RF) && !bt_usable(v)))) {
             enum cpu_stop stop = interp_step_slow(v);
             if (stop != STOP_NONE)
@@ -408,6 +418,7 @@ void bt_begin(struct vcpu *v)
     v->bt.saved_gs = read_gs();
     write_gs((uint64_t)(uintptr_t)v);
     atomic_store_explicit(&v->bt.running, true, memory_order_relaxed);
+    atomic_store(&v->bt.jump_mask, BT_JUMP_MASK);
     atomic_store(&v->bt.poll, (uint64_t)(uintptr_t)&v->bt.self); /* before bt_loop() looks at the requests */
 }
 
@@ -421,6 +432,7 @@ void bt_end(struct vcpu *v)
 void bt_poke(struct vcpu *v)
 {
     atomic_store(&v->bt.poll, BT_POKED);
+    atomic_store(&v->bt.jump_mask, 0);
 }
 
 /* ---- traps in translated code ---- */

@@ -33,9 +33,9 @@ struct plan {
     uint8_t count[BT_MAX_INSNS], last[BT_MAX_INSNS]; /* of the run that k could lead */
 };
 
-static bool computes(unsigned how)
+static bool computes(unsigned how) /* HOW_CALL and HOW_RET end the block */
 {
-    return how == HOW_PLAIN || how == HOW_LEA || how == HOW_SKIP || how == HOW_PUSH || how == HOW_POP || how == HOW_JCC;
+    return how == HOW_CALL || how == HOW_RET || how == HOW_PLAIN || how == HOW_LEA || how == HOW_SKIP || how == HOW_PUSH || how == HOW_POP || how == HOW_JCC;
 }
 
 static void find_spot(const struct xlat *x, const struct plan *p, unsigned k, struct spot *s)
@@ -47,7 +47,10 @@ static void find_spot(const struct xlat *x, const struct plan *p, unsigned k, st
     if (how == HOW_PUSH && !m) {
         s->known = s->write = true;
         s->from = -8;
-    } else if (how == HOW_POP) {
+    } else if (how == HOW_CALL) {
+        s->known = s->write = true;
+        s->from = -8;
+    } else if (how == HOW_POP || how == HOW_RET) {
         s->known = true;
     } else if (how == HOW_PLAIN && m && i->addrsize == 8 && !xlat_is_x87(i) && i->seg != SEG_FS && i->seg != SEG_GS && !xlat_no_rex(i)) {
         struct ea ea = xlat_ea(x, i);

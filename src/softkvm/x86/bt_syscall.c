@@ -127,7 +127,7 @@ static void xlat_enter_kernel(struct xlat *x, unsigned k)
     e_rr(e, 0x21, R10, R11); /* and */
     set_flags(e, R10, R11);
     set_ring(x, 0, R10);
-    xlat_branch_jump(x, BT_KERNEL);
+    xlat_branch_jump(x, REG_NONE, BT_KERNEL);
 }
 
 static void xlat_enter_user(struct xlat *x, unsigned k)
@@ -147,7 +147,7 @@ static void xlat_enter_user(struct xlat *x, unsigned k)
     e_mov(e, R10, R11);
     set_flags(e, R10, s);
     set_ring(x, 3, R10);
-    xlat_branch_jump(x, BT_USER);
+    xlat_branch_jump(x, REG_NONE, BT_USER);
 }
 
 void xlat_syscall(struct xlat *x, unsigned k)

@@ -117,11 +117,16 @@ void bt_emit_thunks(struct bt *bt)
     mark(bt, &e, &bt->thunk.exit_goto);
     emit_leave(&e, BT_EXIT_GOTO, true);
     mark(bt, &e, &bt->thunk.exit_check); /* entered as a block is by a lookup */
+    e_store(&e, R10, BT_OFF(page));
     e_load(&e, RAX, GPR_OFF(RAX));
     emit_leave(&e, BT_EXIT_CHECK, false);
     mark(bt, &e, &bt->thunk.exit_stale);
+    e_store(&e, R10, BT_OFF(page));
     e_load(&e, RAX, GPR_OFF(RAX));
     emit_leave(&e, BT_EXIT_GOTO, false);
+    mark(bt, &e, &bt->thunk.exit_elsewhere);
+    e_store_imm32(&e, BT_OFF(exit_off), BT_ELSEWHERE % PAGE_SIZE);
+    e_jump_to(&e, bt->rw + bt->thunk.exit_stale);
     mark(bt, &e, &bt->start);
     bt->used = bt->start;
 }

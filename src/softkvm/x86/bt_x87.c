@@ -42,7 +42,7 @@ void xlat_x87_ran(struct xlat *x, const struct insn *i, unsigned k, const struct
     }
     if (!x->x87_page) {
         s = ea ? s : xlat_scratch(x, k, 0);
-        e_load(e, s, BT_OFF(page));
+        e_load(e, s, x->where);
         e_store(e, s, FPU_OFF(note_page));
         x->x87_page = true;
     }

@@ -349,6 +349,8 @@ static void emit_aside_leave(struct xlat *x, const struct aside *a)
 {
     xlat_flags_restore(x);
     xlat_settle(x);
+    e_load(&x->e, R11, x->where);
+    e_store(&x->e, R11, BT_OFF(page));
     e_store_imm32(&x->e, BT_OFF(exit_off), (uint32_t)a->target);
     e_jump_to(&x->e, x->bt->rw + x->bt->thunk.exit_goto);
 }
@@ -379,6 +381,8 @@ static void emit_asides(struct xlat *x)
                 xlat_aside_link(x, a);
             } else if (a->kind == ASIDE_SECOND) {
                 xlat_aside_second(x, a);
+            } else if (a->kind == ASIDE_WHERE) {
+                xlat_aside_where(x, a);
             } else {
                 xlat_goto(x, a->target, a->insn);
             }
@@ -415,7 +419,7 @@ static void xlat_lea(struct xlat *x, const struct insn *i, unsigned k)
         for (unsigned b = 0; b < i->len; b++)
             e8(e, i->bytes[b]);
     } else {
-        e_load(e, dst, BT_OFF(page));
+        e_load(e, dst, x->where);
         e_lea(e, dst, dst, REG_NONE, 0, (int32_t)(x->page_off + x->at[k] + i->len) + (int32_t)i->disp);
         if (i->opsize == 4 || i->addrsize == 4)
             e_mov32(e, dst, dst);
@@ -514,10 +518,12 @@ struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, u
     if (x->n == 0)
         return NULL;
     struct bt_block *b = x->b = bt_alloc(bt, sizeof *b);
-    if (!b)
+    const struct bt_page *page = bt_page_find(bt, gpa, true);
+    if (!b || !page)
         return NULL;
     x->e = (struct emit){bt->rw + ALIGN_UP(bt->used, 16u), bt->rw, bt->rw + bt->size};
-    *b = (struct bt_block){.gpa = gpa, .key = key, .number = bt->nblocks, .nbytes = (uint16_t)nbytes};
+    *b = (struct bt_block){.gpa = gpa, .key = key, .number = bt->nblocks, .nbytes = (uint16_t)nbytes, .slot = (uint16_t)(page - bt->pool)};
+    x->where = (uint32_t)BT_OFF(where[b->slot]);
     x->displaced = x->home = BT_SPARE;
     flags_liveness(x);
     register_uses(x);
@@ -526,9 +532,11 @@ struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, u
     xlat_entry(x);
     uint32_t pad = -(emit_off(&x->e) - entry) & 15; /* what loops jump to is aligned */
     x->e.p = x->e.base + (entry += pad);
+    x->nasides = 0;
     xlat_entry(x);
     b->code = emit_off(&x->e);
     b->entry = (uint8_t)(b->code - entry);
+    b->entry_link = (uint8_t)(emit_off(&x->e) - (uint32_t)(x->asides[0].back - x->e.base));
     if (x->tail)
         xlat_check_tail(x, bytes + avail);
     xlat_insns(x);

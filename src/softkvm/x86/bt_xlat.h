@@ -33,7 +33,7 @@ struct share {
 
 /* An exit out of the block's straight line, emitted behind it. */
 struct aside {
-    enum { ASIDE_SLOW, ASIDE_CROSS, ASIDE_TAKEN, ASIDE_LINK, ASIDE_LEAVE, ASIDE_SECOND, ASIDE_SINGLE } kind;
+    enum { ASIDE_SLOW, ASIDE_CROSS, ASIDE_TAKEN, ASIDE_LINK, ASIDE_LEAVE, ASIDE_SECOND, ASIDE_SINGLE, ASIDE_WHERE } kind;
     uint8_t *from[6];   /* displacements of the jumps to it */
     uint8_t nfrom;
     uint8_t insn;       /* ASIDE_LINK: the link */
@@ -45,7 +45,7 @@ struct aside {
     uint8_t s, size;    /* ASIDE_CROSS; ASIDE_SECOND: the target's register, the ring */
     struct ea ea;
     bool leads;         /* ASIDE_SLOW: SHARE_REG is to be an address of the window, which ea is */
-    uint8_t *back;      /* ASIDE_CROSS, ASIDE_SECOND: where it goes on */
+    uint8_t *back;      /* ASIDE_CROSS, ASIDE_SECOND, ASIDE_WHERE: where it goes on */
     unsigned slow;      /* the same: index of the aside that leaves */
     uint16_t displaced, home;
     uint32_t x87;       /* the block's `x87` there */
@@ -58,6 +58,7 @@ struct xlat {
     struct bt_block *b;
     uint32_t key;
     unsigned page_off; /* of the block's first byte */
+    uint32_t where;    /* offset of the page's bt.where in struct vcpu */
     uint8_t tail;      /* bytes of its one instruction that lie in the next page */
     unsigned n;
     uint16_t displaced, home;
@@ -176,7 +177,7 @@ void xlat_syscall(struct xlat *x, unsigned k);
 /* The parts of a branch by lookup, for those that go to the other ring (BT_KERNEL, BT_USER): bt_flow.c has the rules. */
 void xlat_branch_begin(struct xlat *x, unsigned needed);
 void xlat_branch_probe(struct xlat *x, unsigned t, struct aside *miss, unsigned ring);
-void xlat_branch_jump(struct xlat *x, unsigned ring);
+void xlat_branch_jump(struct xlat *x, unsigned t, unsigned ring); /* t: REG_NONE where the target's register is in use again */
 void xlat_page_offset(struct xlat *x, unsigned reg, int32_t off); /* reg = linear address page + off */
 
 /* ---- bt_legacy.c ---- */
@@ -194,6 +195,7 @@ void xlat_entry(struct xlat *x); /* what lies before the block's code, for those
 /* Leaves the block's one instruction to the interpreter unless its last bytes, in the next page, are these. */
 void xlat_check_tail(struct xlat *x, const uint8_t *bytes);
 void xlat_aside_second(struct xlat *x, const struct aside *a);
+void xlat_aside_where(struct xlat *x, const struct aside *a);
 void xlat_goto(struct xlat *x, int32_t off, unsigned k);
 /* The pushes or pops from k on that share one check; return how many. */
 unsigned xlat_pushes(struct xlat *x, unsigned k);
