@@ -140,7 +140,7 @@ void block_watch_errors(struct block *b, int fd)
 int block_open(const struct block_config *cfg, struct block **out, struct error *err)
 {
     struct block *b = calloc(1, sizeof *b);
-    struct image_options o = {.path = cfg->path, .format = cfg->format, .readonly = cfg->readonly, .what = "disk"};
+    struct image_options o = {.path = cfg->path, .format = cfg->format, .readonly = cfg->readonly, .what = "disk", .secret_file = cfg->secret_file};
     if (!b)
         return error_set(err, 0, "disk '%s': out of memory; close other programs", cfg->path);
     b->tail = &b->waiting;

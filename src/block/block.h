@@ -24,10 +24,11 @@ enum block_engine {
 };
 
 struct block_config {
-    const char *path;   /* a file or block device */
-    const char *format; /* "raw", "qcow2"; never guessed from the contents */
+    const char *path;   /* a file or block device, or nbd:…, iscsi://…, http(s)://… */
+    const char *format; /* "raw", "qcow2", "vmdk", …; never guessed from the contents */
     bool readonly;
     enum block_engine engine;
+    const char *secret_file; /* holds the passphrase of an encrypted image; NULL: none */
 };
 
 enum block_op {

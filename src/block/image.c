@@ -10,7 +10,7 @@
 
 #define CHAIN_MAX 200 /* images behind one another */
 
-static const struct image_driver *const drivers[] = {&raw_driver, &qcow2_driver, &vmdk_driver, &vdi_driver, &vpc_driver, &vhdx_driver, &parallels_driver,
+static const struct image_driver *const drivers[] = {&raw_driver, &qcow2_driver, &luks_driver, &vmdk_driver, &vdi_driver, &vpc_driver, &vhdx_driver, &parallels_driver,
                                                     &dmg_driver, &cloop_driver};
 
 const struct image_driver *image_driver(const char *format)
@@ -108,6 +108,7 @@ static int open_chain(struct io_loop *l, const struct image_options *o, unsigned
     im->loop = l;
     im->readonly = o->readonly;
     im->for_repair = o->for_repair;
+    im->no_backing = o->no_backing;
     im->secret_file = o->secret_file;
     if ((depth ? file_open : file_open_named)(l, o->what, o->path, o->readonly, &im->file, err) == 0 && driver->open(im, err) == 0) {
         im->driver = driver;
@@ -203,6 +204,11 @@ int image_read_backing(struct image *im, uint64_t offset, uint64_t len, const st
     int ret = image_read(im->backing, offset, have, part, n);
     free(part);
     return ret;
+}
+
+bool image_is_blank(const struct image *im)
+{
+    return !im->driver->noise && !im->file->device && !im->file->protocol;
 }
 
 int image_is_zero(struct image *im, uint64_t offset, uint64_t *len, bool *zero)

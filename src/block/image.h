@@ -40,6 +40,7 @@ struct image_new {
 
 struct image_driver {
     const char *name;
+    bool noise; /* what was never written reads as noise, not as zeroes */
     /* Sets im->size and what it needs. im->file is open. 0, or -1 with err. */
     int (*open)(struct image *im, struct error *err);
     /* Writes back what is left to write, and frees. 0 or -errno. */
@@ -62,7 +63,7 @@ struct image {
     struct image *backing; /* NULL: none */
     char *backing_name, *backing_format; /* as the header has them; NULL: none */
     uint64_t size;         /* of the disk */
-    bool readonly, for_repair;
+    bool readonly, for_repair, no_backing;
     const char *secret_file; /* while it is opened */
 };
 
@@ -93,6 +94,8 @@ int image_zero(struct image *im, uint64_t offset, uint64_t len, bool may_unmap);
 int image_discard(struct image *im, uint64_t offset, uint64_t len);
 int image_flush(struct image *im);
 int image_extent(struct image *im, uint64_t offset, uint64_t len, struct extent *out);
+/* Does every byte of a new image read as zero? */
+bool image_is_blank(const struct image *im);
 /* Does the range begin with what reads as zeroes, in this image and those behind it? *len is cut to what is alike. */
 int image_is_zero(struct image *im, uint64_t offset, uint64_t *len, bool *zero);
 /* Reads from the image behind; zeroes where it ends or is missing. */

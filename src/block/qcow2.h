@@ -20,6 +20,7 @@
 #define LODGE_BLOCK_QCOW2_H
 
 #include "block/image.h"
+#include "block/luks.h"
 
 #define QCOW2_MAGIC         0x514649fbu
 #define QCOW2_MIN_CLUSTER   9
@@ -35,6 +36,8 @@
 #define QCOW2_COMPRESSED (1ull << 62)
 #define QCOW2_ZERO       1ull
 #define QCOW2_OFFSET     0x00fffffffffffe00ull
+
+#define QCOW2_CRYPT_LUKS 2u /* spec. "crypt_method" */
 
 enum { QCOW2_INCOMPAT_DIRTY = 1, QCOW2_INCOMPAT_CORRUPT = 2, QCOW2_INCOMPAT_DATA_FILE = 4, QCOW2_INCOMPAT_COMPRESSION = 8, QCOW2_INCOMPAT_EXT_L2 = 16 };
 enum { QCOW2_COMPAT_LAZY = 1 };
@@ -116,6 +119,7 @@ struct qcow2 {
     struct image *im;
     struct file *file, *data; /* data: the external data file, or `file` */
     struct qcow2_header h;
+    struct luks *luks;    /* of an encrypted image that was opened with a passphrase; the number of a sector is its place in the file */
     char *data_name;      /* of the external data file, as the header has it */
     uint8_t *extensions;  /* header extensions that are only kept */
     uint32_t extensions_len;
@@ -206,6 +210,9 @@ int qcow2_format_header(const struct qcow2 *q, uint8_t *buf);
 /* Rewrites the header's cluster, its first sector last. 0 or -errno. */
 int qcow2_write_header(struct qcow2 *q);
 void qcow2_free_snapshots(struct qcow2_snapshot *s, unsigned n);
+
+/* The place of an encrypted image's LUKS header; 0 bytes: it has none. */
+struct qcow2_range qcow2_luks_range(const struct qcow2 *q);
 
 /* ---- qcow2_cache.c: 0 or -errno ---- */
 int qcow2_cache_init(struct qcow2_cache *c, unsigned slice_bytes, uint64_t bytes);
@@ -341,6 +348,9 @@ struct qcow2_create {
     const char *backing, *backing_format; /* NULL: none */
     const char *data_file;
     bool data_file_raw;
+    bool encrypt; /* by LUKS, of this kind, with the passphrase in secret_file */
+    struct luks_kind luks;
+    const char *secret_file;
     enum { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL } prealloc;
 };
 int qcow2_create(struct io_loop *l, const struct qcow2_create *o, struct error *err);

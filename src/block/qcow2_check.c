@@ -106,6 +106,8 @@ static int count_kept(struct qcow2 *q, struct qcow2_commit *c, uint64_t *bad)
 {
     memset(c->refs, 0, c->nrefs * sizeof *c->refs);
     count_place(q, c, 0, q->cluster_size, bad);
+    struct qcow2_range luks = q->h.crypt ? qcow2_luks_range(q) : (struct qcow2_range){0, 0};
+    count_place(q, c, luks.offset, luks.len, bad);
     int ret = qcow2_commit_count(q, c, q->l1, q->h.l1_size, 1, bad);
     if (ret == 0)
         ret = count_snapshots(q, c, bad);

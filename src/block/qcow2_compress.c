@@ -119,7 +119,7 @@ int qcow2_write_packed(struct image *im, uint64_t offset, const void *data, cons
     int ret = qcow2_bitmaps_touch(q, offset, MIN(q->cluster_size, im->size - offset));
     if (ret < 0)
         return ret;
-    if (!len || q->data != q->file) {
+    if (!len || q->data != q->file || q->h.crypt) {
         struct iovec iov = {(void *)(uintptr_t)data, MIN(q->cluster_size, im->size - offset)};
         return image_write(im, offset, iov.iov_len, &iov, 1);
     }

@@ -8,7 +8,7 @@
 #include "block/qcow2.h"
 
 struct layout {
-    uint64_t rct_clusters, blocks, l1_clusters, total; /* clusters */
+    uint64_t rct_clusters, blocks, l1_clusters, luks_clusters, total; /* clusters */
 };
 
 static int check_options(const struct qcow2_create *o, struct error *err)
@@ -31,18 +31,23 @@ static int check_options(const struct qcow2_create *o, struct error *err)
         what = "data_file_raw is about a data_file";
     else if (o->data_file_raw && o->backing)
         what = "an image with a raw data file has no backing file";
+    else if (o->encrypt && o->data_file)
+        what = "an encrypted image keeps its data itself; leave data_file out";
+    else if (o->encrypt && o->version < 3 && o->prealloc != PREALLOC_OFF)
+        what = "version 2 (compat 0.10) cannot preallocate what is encrypted; use compat 1.1";
     return what ? error_set(err, 0, "image '%s': cannot be made so: %s", o->path, what) : 0;
 }
 
-static struct layout lay_out(const struct qcow2_create *o, uint64_t l1_size)
+static struct layout lay_out(const struct qcow2_create *o, uint64_t l1_size, uint64_t luks_bytes)
 {
     uint64_t size = 1ull << o->cluster_bits, per_block = size * 8 >> o->refcount_order;
     uint64_t data = (o->size + size - 1) / size, tables = l1_size + (l1_size * 8 + size - 1) / size;
     uint64_t all = data + tables + data / per_block + 16;
-    struct layout l = {.l1_clusters = MAX((l1_size * 8 + size - 1) / size, 1), .blocks = 1};
+    struct layout l = {.l1_clusters = MAX((l1_size * 8 + size - 1) / size, 1), .blocks = 1, .luks_clusters = (luks_bytes + size - 1) / size};
+    all += l.luks_clusters;
     l.rct_clusters = MIN(MAX((all / per_block * 8 + 8 * 8 + size - 1) / size, 1), QCOW2_MAX_RCT / size);
     for (;; l.blocks++) {
-        l.total = 1 + l.rct_clusters + l.blocks + l.l1_clusters;
+        l.total = 1 + l.rct_clusters + l.blocks + l.l1_clusters + l.luks_clusters;
         if (l.blocks * per_block >= l.total)
             return l;
     }
@@ -82,10 +87,26 @@ static int write_refcounts(struct qcow2 *q, const struct layout *l)
     return qcow2_write_l1(q, q->h.rct_offset, (uint32_t)((l->rct_clusters << q->h.cluster_bits) / 8), rct);
 }
 
-static int write_image(struct qcow2 *q, const struct qcow2_create *o)
+/* The header goes behind all tables, and the extension that names it into the image's header. */
+static int write_luks(struct qcow2 *q, const struct qcow2_create *o, const struct layout *l, uint64_t bytes, struct error *err)
+{
+    uint64_t at = (l->total - l->luks_clusters) << q->h.cluster_bits;
+    q->extensions = calloc(1, 24);
+    if (!q->extensions)
+        return -ENOMEM;
+    q->extensions_len = 24;
+    be32_put(q->extensions, QCOW2_EXT_CRYPTO);
+    be32_put(q->extensions + 4, 16);
+    be64_put(q->extensions + 8, at);
+    be64_put(q->extensions + 16, bytes);
+    q->h.crypt = QCOW2_CRYPT_LUKS;
+    return luks_format(q->file, at, &o->luks, o->secret_file, err);
+}
+
+static int write_image(struct qcow2 *q, const struct qcow2_create *o, uint64_t luks_bytes, struct error *err)
 {
     uint64_t l1_size = qcow2_l1_entries(q, o->size);
-    struct layout l = lay_out(o, l1_size);
+    struct layout l = lay_out(o, l1_size, luks_bytes);
     q->h.rct_offset = q->cluster_size;
     q->h.rct_clusters = (uint32_t)l.rct_clusters;
     q->h.l1_offset = (1 + l.rct_clusters + l.blocks) << q->h.cluster_bits;
@@ -96,6 +117,8 @@ static int write_image(struct qcow2 *q, const struct qcow2_create *o)
         ret = qcow2_write_l1(q, q->h.l1_offset, q->h.l1_size, l1);
     if (ret == 0 && !q->file->device)
         ret = file_truncate(q->file, l.total << q->h.cluster_bits);
+    if (ret == 0 && luks_bytes)
+        ret = write_luks(q, o, &l, luks_bytes, err);
     return ret < 0 ? ret : qcow2_write_header(q);
 }
 
@@ -112,6 +135,8 @@ static int allocate_all(struct image *im)
         uint64_t bytes = got << q->h.cluster_bits;
         q->fresh = MAX(q->fresh, host + bytes);
         ret = qcow2_link(q, at, bytes, host);
+        if (ret == 0 && q->h.crypt) /* what is there would be noise */
+            ret = qcow2_unlink(q, at, bytes, QCOW2_TO_ZERO_KEEP);
         if (ret == 0 && (q->l2.ndirty > q->l2.max / 4 || q->refs.ndirty > q->refs.max / 4))
             ret = qcow2_write_back(q);
         at += bytes;
@@ -169,12 +194,16 @@ int qcow2_create(struct io_loop *l, const struct qcow2_create *o, struct error *
 {
     struct image im = {.loop = l};
     struct qcow2 q;
-    if (check_options(o, err) < 0 || file_create(l, "image", o->path, o->replace, &im.file, err) < 0)
+    uint64_t luks_bytes = o->encrypt ? luks_header_size(&o->luks, err) : 0;
+    if ((o->encrypt && !luks_bytes) || check_options(o, err) < 0 || file_create(l, "image", o->path, o->replace, &im.file, err) < 0)
         return -1;
     describe(&q, &im, o);
     q.file = q.data = im.file;
-    int ret = write_image(&q, o);
+    int ret = write_image(&q, o, luks_bytes, err);
     file_close(im.file);
+    free(q.extensions);
+    if (ret < 0 && error_is_set(err))
+        return -1;
     if (ret < 0)
         return error_set(err, -ret, "image '%s': cannot be made: %s; %s", o->path, strerror(-ret),
                          ret == -ENOSPC ? "use a shorter name of the backing file, or free space" : "check the disk that is to hold it");

@@ -64,8 +64,10 @@ static int check_features(const struct qcow2 *q, struct error *err)
                          q->file->path, h->incompatible & ~known);
     if ((h->incompatible & QCOW2_INCOMPAT_CORRUPT) && !q->im->readonly && !q->im->for_repair)
         return error_set(err, 0, "image '%s': is marked as corrupt; mend it with 'lodge image check -r all', or open it read-only", q->file->path);
-    if (h->crypt)
-        return error_set(err, 0, "image '%s': is encrypted, which is not supported; convert it with 'qemu-img convert'", q->file->path);
+    if (h->crypt && h->crypt != QCOW2_CRYPT_LUKS)
+        return error_set(err, 0, "image '%s': is encrypted the old, unsafe way, which is not supported; convert it with 'qemu-img convert'", q->file->path);
+    if (h->crypt && (h->incompatible & QCOW2_INCOMPAT_DATA_FILE))
+        return error_set(err, 0, "image '%s': is encrypted and has its data in another file, which is not supported; convert it with 'qemu-img convert'", q->file->path);
     if (h->compression > 1 || (h->compression && !(h->incompatible & QCOW2_INCOMPAT_COMPRESSION)))
         return bad(q, err, "its compression type is unknown");
     if ((h->incompatible & QCOW2_INCOMPAT_EXT_L2) && h->cluster_bits < 14)
@@ -306,6 +308,14 @@ struct writer {
     uint64_t at, end;
     bool full;
 };
+
+struct qcow2_range qcow2_luks_range(const struct qcow2 *q)
+{
+    for (uint32_t at = 0; at + 8 <= q->extensions_len; at += 8 + ALIGN_UP(be32_get(q->extensions + at + 4), 8u))
+        if (be32_get(q->extensions + at) == QCOW2_EXT_CRYPTO && be32_get(q->extensions + at + 4) >= 16)
+            return (struct qcow2_range){be64_get(q->extensions + at + 8), be64_get(q->extensions + at + 16)};
+    return (struct qcow2_range){0, 0};
+}
 
 static void put_extension(struct writer *w, uint32_t type, const void *data, uint32_t len)
 {

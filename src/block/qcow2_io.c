@@ -30,6 +30,14 @@ static void part_free(struct part *p)
         free(p->iov);
 }
 
+/* Writes data clusters; changes iov. */
+static int write_data(struct qcow2 *q, uint64_t host, uint64_t len, struct iovec *iov, int niov)
+{
+    if (!q->h.crypt)
+        return file_writev(q->data, host, len, iov, niov);
+    return q->luks ? luks_write(q->luks, q->data, host, host / LUKS_SECTOR, len, iov, niov) : -ENOKEY;
+}
+
 /* ---- reading ---- */
 
 static int read_run(struct image *im, const struct qcow2_run *r, uint64_t offset, const struct iovec *iov, int niov)
@@ -43,6 +51,8 @@ static int read_run(struct image *im, const struct qcow2_run *r, uint64_t offset
     case QCOW2_PACKED: return qcow2_read_packed(q, r->entry, (unsigned)(offset & (q->cluster_size - 1)), r->len, iov, niov);
     case QCOW2_NORMAL: break;
     }
+    if (q->h.crypt)
+        return q->luks ? luks_read(q->luks, q->data, r->host, r->host / LUKS_SECTOR, r->len, iov, niov) : -ENOKEY;
     struct iovec whole[IOV_STACK + 2], *keep = niov <= IOV_STACK + 2 ? whole : malloc((size_t)niov * sizeof *keep);
     if (!keep)
         return -ENOMEM;
@@ -174,7 +184,7 @@ static int place(struct qcow2 *q, struct piece *p, const struct qcow2_run *first
         return ret;
     p->ours = true;
     p->clusters = got;
-    p->zeroed = p->host >= q->fresh && !q->file->device;
+    p->zeroed = p->host >= q->fresh && !q->file->device && !q->file->protocol && !q->h.crypt;
     q->fresh = MAX(q->fresh, p->host + (got << q->h.cluster_bits));
     p->end = MIN(p->end, cluster + (got << q->h.cluster_bits));
     return 0;
@@ -217,7 +227,7 @@ static int write_piece(struct qcow2 *q, const struct piece *p, uint64_t at, cons
     n += iov_slice(v.iov + n, iov, niov, at, p->end - p->offset);
     if (p->to > p->end)
         v.iov[n++] = (struct iovec){p->tail, p->to - p->end};
-    ret = file_writev(q->data, p->host + (p->from & (q->cluster_size - 1)), p->to - p->from, v.iov, n);
+    ret = write_data(q, p->host + (p->from & (q->cluster_size - 1)), p->to - p->from, v.iov, n);
     part_free(&v);
     return ret;
 }
@@ -275,7 +285,7 @@ static int qcow2_write(struct image *im, uint64_t offset, uint64_t len, const st
         n = in_place ? r.len : 0;
         if (in_place) {
             int parts = iov_slice(p.iov, iov, niov, done, n);
-            ret = file_writev(q->data, r.host, n, p.iov, parts);
+            ret = write_data(q, r.host, n, p.iov, parts);
         }
         qcow2_transfer_end(q, token);
         if (ret == 0 && !in_place)
@@ -409,7 +419,7 @@ static int qcow2_extent(struct image *im, uint64_t offset, uint64_t len, struct 
     int ret = qcow2_lookup(im->state, offset, len, &r);
     if (ret == 0)
         *out = (struct extent){.kind = kinds[r.kind], .len = r.len, .host = r.host, .has_host = r.has_host};
-    if (ret == 0 && r.kind == QCOW2_NORMAL)
+    if (ret == 0 && r.kind == QCOW2_NORMAL && !qcow2_of(im)->h.crypt)
         ret = file_is_hole(qcow2_of(im)->data, r.host, &out->len, &out->zero);
     return ret;
 }
@@ -454,6 +464,18 @@ static int open_data_file(struct qcow2 *q, struct error *err)
     return file_open(q->im->loop, "data file", path, q->im->readonly, &q->data, err);
 }
 
+static int unlock(struct qcow2 *q, struct error *err)
+{
+    struct qcow2_range r = qcow2_luks_range(q);
+    uint64_t length;
+    if (!q->h.crypt || (q->im->no_backing && !q->im->secret_file)) /* nobody reads the data */
+        return 0;
+    int ret = file_length(q->file, &length);
+    if (ret < 0 || r.len == 0 || r.offset % q->cluster_size || r.offset > length || r.len > length - r.offset)
+        return error_set(err, 0, "image '%s': its LUKS header is not where it can be; restore a copy", q->file->path);
+    return luks_open(q->file, r.offset, r.len, q->im->secret_file, &q->luks, err);
+}
+
 /* Bits that say of parts of the image that they are up to date, and that nothing here keeps so (spec. "autoclear_features"). And an image that another
  * program left with stale refcounts gets new ones. */
 static int prepare_to_write(struct qcow2 *q, struct error *err)
@@ -482,6 +504,7 @@ static void qcow2_release(struct qcow2 *q)
     qcow2_cache_free(&q->refs);
     qcow2_free_snapshots(q->snapshots, q->h.nsnapshots);
     qcow2_bitmaps_free(q);
+    luks_close(q->luks);
     if (q->data != q->file)
         file_close(q->data);
     free(q->l1);
@@ -501,7 +524,8 @@ static int qcow2_open(struct image *im, struct error *err)
     q->im = im;
     q->file = q->data = im->file;
     im->state = q;
-    if (qcow2_read_header(q, err) == 0 && qcow2_read_snapshots(q, err) == 0 && open_data_file(q, err) == 0 && load_tables(q, err) == 0) {
+    if (qcow2_read_header(q, err) == 0 && qcow2_read_snapshots(q, err) == 0 && open_data_file(q, err) == 0 && load_tables(q, err) == 0 &&
+        unlock(q, err) == 0) {
         qcow2_bitmaps_open(q);
         if (prepare_to_write(q, err) == 0)
             return 0;

@@ -11,7 +11,14 @@ int qcow2_set_option(struct qcow2_create *c, const char *name, const char *value
     static const char *const preallocs[] = {"off", "metadata", "falloc", "full"};
     bool on = strcmp(value, "on") == 0 || strcmp(value, "true") == 0;
     uint64_t n = 0;
-    if (strcmp(name, "cluster_size") == 0) {
+    if (strncmp(name, "encrypt.", 8) == 0) {
+        int ret = luks_set_option(&c->luks, name + 8, value, err);
+        if (ret != 0)
+            return ret < 0 ? -1 : 0;
+        if (strcmp(name, "encrypt.format") != 0 || strcmp(value, "luks") != 0)
+            return error_set(err, 0, "option '%s=%s': is not known; there are encrypt.format=luks, encrypt.cipher-alg, -mode, encrypt.ivgen-alg, encrypt.hash-alg, encrypt.iter-time", name, value);
+        c->encrypt = true;
+    } else if (strcmp(name, "cluster_size") == 0) {
         if (parse_size(value, &n, err) < 0)
             return -1;
         if (!n || (n & (n - 1)) || n > 1u << QCOW2_MAX_CLUSTER)
@@ -56,7 +63,7 @@ int qcow2_set_option(struct qcow2_create *c, const char *name, const char *value
 int qcow2_describe(struct qcow2_create *c, const struct image_new *n, struct error *err)
 {
     *c = (struct qcow2_create){.path = n->path, .size = n->size, .version = 3, .cluster_bits = 16, .refcount_order = 4, .replace = n->replace,
-                             .backing = n->backing, .backing_format = n->backing_format};
+                             .backing = n->backing, .backing_format = n->backing_format, .secret_file = n->secret_file};
     for (unsigned i = 0; i < n->noptions; i++)
         if (qcow2_set_option(c, n->options[i].name, n->options[i].value, err) < 0)
             return -1;

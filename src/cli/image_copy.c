@@ -93,14 +93,14 @@ static int write_from(struct image *im, uint64_t offset, uint64_t len, uint8_t *
 
 /* ---- convert ---- */
 
-/* Writes what is not zero; the new image is zero everywhere. */
+/* Writes what is not zero; a new image is zero everywhere, unless it is a device or encrypted as a whole. */
 static int write_sparse(struct image *to, uint64_t offset, uint64_t len, uint8_t *buf)
 {
     for (uint64_t at = 0, n; at < len; at += n) {
         bool zero = bytes_are_zero(buf + at, MIN(GRAIN, len - at));
         for (n = MIN(GRAIN, len - at); at + n < len && bytes_are_zero(buf + at + n, MIN(GRAIN, len - at - n)) == zero;)
             n += MIN(GRAIN, len - at - n);
-        int ret = zero ? 0 : write_from(to, offset + at, n, buf + at);
+        int ret = !zero ? write_from(to, offset + at, n, buf + at) : image_is_blank(to) ? 0 : image_zero(to, offset + at, n, true);
         if (ret < 0)
             return ret;
     }
@@ -135,7 +135,7 @@ static int convert_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t 
         data = !zero;
     }
     if (!data)
-        return 0;
+        return image_is_blank(w->to) ? 0 : image_zero(w->to, offset, len, true);
     int ret = read_into(w->from, w->skip + offset, len, buf);
     if (ret < 0)
         return ret;
@@ -167,6 +167,8 @@ static int copy_to_new(const struct image_args *a, struct image *from, uint64_t 
     int ret = image_make(a, path, a->out_format, size, true, err);
     if (ret == 0)
         ret = image_args_open(&out, path, a->out_format, false, &to, err);
+    if (ret == 0 && a->compress && qcow2_of(to)->h.crypt)
+        ret = error_set(err, 0, "image '%s': what is compressed is not encrypted in qcow2; leave -c or encrypt.format out", path);
     if (ret == 0 && a->bitmaps)
         ret = copy_bitmaps(from, to, err);
     if (ret < 0) {

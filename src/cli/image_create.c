@@ -118,15 +118,53 @@ int image_resize(struct image_args *a, struct error *err)
 
 /* ---- amend ---- */
 
+/* Takes the options about passphrases out of the list. `erase` is the slot that is to be emptied, or -1. */
+static int key_options(struct image_new *n, int *erase, struct error *err)
+{
+    unsigned kept = 0;
+    *erase = -1;
+    for (unsigned i = 0; i < n->noptions; i++) {
+        const struct image_option *o = &n->options[i];
+        char *end = NULL;
+        if (strcmp(o->name, "erase-slot") != 0 && strcmp(o->name, "encrypt.erase-slot") != 0) {
+            n->options[kept++] = *o;
+            continue;
+        }
+        *erase = (int)strtol(o->value, &end, 10);
+        if (*end || !*o->value || *erase < 0 || *erase >= (int)LUKS_SLOTS)
+            return error_set(err, 0, "option '%s': '%s' is none; give a slot from 0 to 7", o->name, o->value);
+    }
+    n->noptions = kept;
+    return 0;
+}
+
+static int amend_keys(const struct image_args *a, struct image *im, int erase, struct error *err)
+{
+    struct luks *l = im->driver == &luks_driver ? im->state : im->driver == &qcow2_driver ? qcow2_of(im)->luks : NULL;
+    if (!l)
+        return error_set(err, 0, "image '%s': is not encrypted, and has no key slots; convert it to an encrypted one", a->argv[0]);
+    if (a->new_secret_file && luks_add_key(l, im->file, a->new_secret_file, err) < 0)
+        return -1;
+    return erase < 0 ? 0 : luks_erase_slot(l, im->file, (unsigned)erase, err);
+}
+
 int image_amend(struct image_args *a, struct error *err)
 {
     struct image *im;
-    struct image_new n = {.secret_file = a->new_secret_file};
+    struct image_new n = {.path = a->argv[0]};
+    int erase;
     AUTO_FREE char *text = strdup(a->options ? a->options : "");
-    if (!text || image_parse_options(text, &n, err) < 0 || image_args_open(a, a->argv[0], a->format, false, &im, err) < 0)
+    if (!text || image_parse_options(text, &n, err) < 0 || key_options(&n, &erase, err) < 0)
         return -1;
-    int ret = n.backing ? error_set(err, 0, "option 'backing_file': is changed by 'lodge image rebase'") : image_need_qcow2(im, "options to amend", err);
-    if (ret == 0)
+    bool keys = a->new_secret_file || erase >= 0, others = n.noptions || n.backing;
+    if (!keys && !others)
+        return error_set(err, 0, "image '%s': nothing to change; give options with -o, or another passphrase with --new-secret-file", a->argv[0]);
+    if (image_args_open(a, a->argv[0], a->format, false, &im, err) < 0)
+        return -1;
+    int ret = keys ? amend_keys(a, im, erase, err) : 0;
+    if (ret == 0 && n.backing)
+        ret = error_set(err, 0, "option 'backing_file': is changed by 'lodge image rebase'");
+    if (ret == 0 && others && (ret = image_need_qcow2(im, "options to amend", err)) == 0)
         ret = qcow2_amend(im, &n, err);
     int closed = image_close(im);
     return ret < 0 || closed < 0 ? -1 : 0;
@@ -166,7 +204,7 @@ static int measure_qcow2(struct image *im, const struct image_new *n, struct mea
     int ret = im && c.prealloc < PREALLOC_FALLOC ? count_data(im, cluster, &data) : 0;
     if (ret < 0)
         return error_set(err, -ret, "image '%s': cannot be read: %s; try 'lodge image check'", im->file->path, strerror(-ret));
-    m->full = qcow2_full_size(&c);
+    m->full = qcow2_full_size(&c) + (c.encrypt ? ALIGN_UP(luks_header_size(&c.luks, NULL), cluster) : 0);
     m->required = m->full - disk + (c.prealloc >= PREALLOC_FALLOC ? disk : data);
     m->has_bitmaps = im && im->driver == &qcow2_driver && qcow2_of(im)->h.version >= 3 && c.version >= 3;
     m->bitmaps = m->has_bitmaps ? qcow2_bitmaps_size(im, c.cluster_bits) : 0;

@@ -30,6 +30,8 @@ static void info_text(const struct image *im)
     if (im->driver != &qcow2_driver)
         return;
     const struct qcow2 *q = im->state;
+    if (q->h.crypt)
+        puts("encrypted: yes");
     printf("cluster_size: %u\n", q->cluster_size);
     if (im->backing_name)
         printf("backing file: %s\n", im->backing_name);
@@ -100,6 +102,8 @@ static void json_qcow2(const struct image *im)
         print_json_string(im->backing_format);
         puts(",");
     }
+    if (q->h.crypt)
+        puts("    \"encrypted\": true,");
     printf("    \"cluster-size\": %u,\n    \"format-specific\": {\"type\": \"qcow2\", \"data\": {\"compat\": \"%s\", \"compression-type\": \"%s\", \"lazy-refcounts\": %s, "
            "\"refcount-bits\": %u, ",
            q->cluster_size, q->h.version < 3 ? "0.10" : "1.1", q->h.compression ? "zstd" : "zlib", yes(q->h.compatible & QCOW2_COMPAT_LAZY), 1u << q->h.refcount_order);
@@ -117,7 +121,7 @@ int image_info(struct image_args *a, struct error *err)
     struct image *im;
     if (!a->format)
         return error_set(err, 0, "image '%s': no format, and it is never guessed; add -f raw or -f qcow2", a->argv[0]);
-    struct image_options o = {.path = a->argv[0], .format = a->format, .readonly = true, .no_backing = true, .what = "image"};
+    struct image_options o = {.path = a->argv[0], .format = a->format, .readonly = true, .no_backing = true, .what = "image", .secret_file = a->secret_file};
     if (image_open(a->loop, &o, &im, err) < 0)
         return -1;
     if (!a->json) {
