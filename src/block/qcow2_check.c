@@ -29,9 +29,15 @@ static void __attribute__((format(printf, 2, 3))) report(struct image_check *k, 
 
 static int count_snapshots(struct qcow2 *q, struct qcow2_commit *c, uint64_t *bad)
 {
+    uint64_t bytes = 0;
     for (uint32_t i = 0; i < q->h.nsnapshots; i++) {
         const struct qcow2_snapshot *s = &q->snapshots[i];
         uint64_t *l1 = NULL;
+        bytes += s->l1_size * 8ull;
+        if (bytes > c->nrefs << q->h.cluster_bits) { /* so they overlap */
+            ++*bad;
+            return 0;
+        }
         int ret = qcow2_read_l1(q, s->l1_offset, s->l1_size, &l1);
         if (ret == 0)
             ret = qcow2_commit_ref(q, c, s->l1_offset, s->l1_size * 8ull, 1);

@@ -75,13 +75,17 @@ static int tolerate(int ret, uint64_t *bad)
 
 int qcow2_commit_count(struct qcow2 *q, struct qcow2_commit *c, const uint64_t *l1, uint32_t l1_size, int by, uint64_t *bad)
 {
-    AUTO_FREE uint8_t *table = malloc(q->cluster_size);
-    int ret = table ? 0 : -ENOMEM;
+    AUTO_FREE uint8_t *table = malloc(q->cluster_size), *seen = calloc(1, c->nrefs / 8 + 1);
+    int ret = table && seen ? 0 : -ENOMEM;
     for (uint32_t i = 0; ret == 0 && i < l1_size; i++) {
-        uint64_t offset = l1[i] & QCOW2_OFFSET;
+        uint64_t offset = l1[i] & QCOW2_OFFSET, k = offset >> q->h.cluster_bits;
         if (!offset)
             continue;
         ret = qcow2_commit_ref(q, c, offset, q->cluster_size, by);
+        if (ret == 0 && (seen[k / 8] & BIT(k % 8)))
+            ret = -EIO; /* no program lets two entries of one L1 table lead to the same L2 table; read once, a small file costs little time */
+        if (ret == 0)
+            seen[k / 8] |= (uint8_t)BIT(k % 8);
         if (ret == -EIO && bad) {
             ++*bad;
             ret = 0;

@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""block.py --lodge LODGE --bench BLOCK_BENCH [--runs N] [--only REGEX] [--dir FOLDER]: disk images, Lodge beside qemu-img and qemu-io.
+
+Each case runs Lodge's and QEMU's command in turn, N times, on files of the same contents that are made before. qemu-io and block_bench do the same requests
+with the same queue depth through the page cache, so what is measured is the block layer; they tell the time of the requests themselves. Commands of
+qemu-img and `lodge image` are measured from start to end. Medians, with the lowest and highest behind them; a ratio above 1 says that Lodge is faster."""
+import argparse
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+a = argparse.ArgumentParser()
+a.add_argument("--lodge", required=True)
+a.add_argument("--bench", required=True)
+a.add_argument("--runs", type=int, default=5)
+a.add_argument("--only", default="")
+a.add_argument("--dir")
+args = a.parse_args()
+MIB = 1 << 20
+DATA = 512 * MIB
+lodge = [os.path.abspath(args.lodge), "image"]
+bench = os.path.abspath(args.bench)
+
+
+def run(*cmd):
+    p = subprocess.run(cmd, capture_output=True, text=True)
+    if p.returncode:
+        sys.exit(f"block.py: {' '.join(cmd)}: {p.stdout}{p.stderr}")
+    return p.stdout
+
+
+def timed(*cmd):
+    start = time.monotonic()
+    run(*cmd)
+    return time.monotonic() - start
+
+
+def make(path, fmt, *options, data=True):
+    """An image of DATA bytes; with `data`, every cluster written."""
+    if os.path.exists(path):
+        os.unlink(path)
+    run("qemu-img", "create", "-q", "-f", fmt, *options, path, str(DATA))
+    if data:
+        run("qemu-io", "-f", fmt, *[x for at in range(0, DATA, 64 * MIB) for x in ("-c", f"write -q -P 17 {at} 64M")], path)
+
+
+# ---- requests: the same ones, by `qemu-img bench` and by block_bench ----
+
+def requests(fmt, op, size, count, order, path):
+    """Seconds that `count` requests of `size` bytes take, 32 under way. order: step of bytes from one to the next; a large odd one goes all over."""
+    step = {"seq": size, "random": (DATA // size // 2 * 2 - 1) // 3 * 2 * size + size}[order]
+    ours = [bench, fmt, op, str(size), str(count), str(step), path]
+    theirs = ["qemu-img", "bench", "-f", fmt, "-d", "32", "-c", str(count), "-s", str(size), "-S", str(step)] + (["-w"] if op == "write" else []) + [path]
+    return ours, theirs
+
+
+def io_case(fmt, op, size, count, order, options=(), fresh=None):
+    """fresh: makes the image anew before each run."""
+    def prepare():
+        if not fresh:
+            make("disk", fmt, *options)
+    def each(tool):
+        if fresh:
+            fresh()
+            os.sync()
+        ours, theirs = requests(fmt, op, size, count, order, "disk")
+        if tool == "lodge":
+            return float(run(*ours))
+        return float(re.search(r"([\d.]+) seconds", run(*theirs)).group(1))
+    return prepare, each
+
+
+def empty(fmt, *options):
+    return lambda: make("disk", fmt, *options, data=False)
+
+
+def overlay():
+    if not os.path.exists("base"):
+        make("base", "qcow2")
+    if os.path.exists("disk"):
+        os.unlink("disk")
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "disk")
+
+
+# ---- whole commands ----
+
+def mixed():
+    """Half zeroes, a quarter text, a quarter noise."""
+    r = random.Random(1)
+    words = [r.randbytes(5).hex().encode() for _ in range(2000)]
+    with open("mixed", "wb") as f:
+        f.truncate(DATA)
+        for at in range(0, DATA, 4 * MIB):
+            f.seek(at)
+            f.write(r.randbytes(MIB))
+            f.write(b" ".join(r.choice(words) for _ in range(110000))[:MIB])
+
+
+def convert_case(src, dst, *options, compressed=False):
+    def prepare():
+        mixed()
+        run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "mixed", "mixed.qcow2")
+        run("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", "mixed", "packed.qcow2")
+    def each(tool):
+        if os.path.exists("out"):
+            os.unlink("out")
+        os.sync()
+        name = "packed.qcow2" if compressed else "mixed" if src == "raw" else "mixed.qcow2"
+        return timed(*(lodge if tool == "lodge" else ["qemu-img"]), "convert", *options, "-f", src, "-O", dst, name, "out")
+    return prepare, each
+
+
+def check_case():
+    """100 GB with a million clusters in use: 62.5 GiB of them, which are holes in the file."""
+    def prepare():
+        if not os.path.exists("large"):
+            run(*lodge, "create", "-f", "qcow2", "-o", "preallocation=metadata", "large", "100G")
+    return prepare, lambda tool: timed(*(lodge if tool == "lodge" else ["qemu-img"]), "check", "-f", "qcow2", "large")
+
+
+def create_case(*options):
+    def each(tool):
+        if os.path.exists("new"):
+            os.unlink("new")
+        return timed(*(lodge if tool == "lodge" else ["qemu-img"]), "create", "-f", "qcow2", *options, "new", "100G")
+    return lambda: None, each
+
+
+CASES = {
+    "raw: sequential read 64K": io_case("raw", "read", 65536, 40000, "seq"),
+    "raw: random read 4K": io_case("raw", "read", 4096, 150000, "random"),
+    "raw: sequential write 64K": io_case("raw", "write", 65536, 20000, "seq"),
+    "raw: random write 4K": io_case("raw", "write", 4096, 100000, "random"),
+    "qcow2: sequential read 64K": io_case("qcow2", "read", 65536, 40000, "seq"),
+    "qcow2: random read 4K": io_case("qcow2", "read", 4096, 150000, "random"),
+    "qcow2: sequential write 64K": io_case("qcow2", "write", 65536, 20000, "seq"),
+    "qcow2: random write 4K": io_case("qcow2", "write", 4096, 100000, "random"),
+    "qcow2 preallocated: sequential write 64K": io_case("qcow2", "write", 65536, 8192, "seq", fresh=empty("qcow2", "-o", "preallocation=metadata")),
+    "qcow2: allocating sequential write 64K": io_case("qcow2", "write", 65536, 8192, "seq", fresh=empty("qcow2")),
+    "qcow2: allocating sequential write 4K": io_case("qcow2", "write", 4096, 40000, "seq", fresh=empty("qcow2")),
+    "qcow2: allocating random write 4K": io_case("qcow2", "write", 4096, 8000, "random", fresh=empty("qcow2")),
+    "qcow2: copy on write, random 4K": io_case("qcow2", "write", 4096, 8000, "random", fresh=overlay),
+    "qcow2: copy on write, sequential 64K": io_case("qcow2", "write", 65536, 8192, "seq", fresh=overlay),
+    "convert raw to qcow2": convert_case("raw", "qcow2"),
+    "convert qcow2 to raw": convert_case("qcow2", "raw"),
+    "convert qcow2 to qcow2": convert_case("qcow2", "qcow2"),
+    "convert raw to qcow2, compressed": convert_case("raw", "qcow2", "-c"),
+    "convert raw to qcow2, zstd": convert_case("raw", "qcow2", "-c", "-o", "compression_type=zstd"),
+    "convert compressed qcow2 to raw": convert_case("qcow2", "raw", compressed=True),
+    "check 100 GB": check_case(),
+    "create 100 GB": create_case(),
+    "create 100 GB, preallocated metadata": create_case("-o", "preallocation=metadata"),
+}
+
+
+def figure(times):
+    scale, unit = (1000, "ms") if statistics.median(times) < 1 else (1, "s")
+    return f"{statistics.median(times) * scale:.3g} {unit} ({min(times) * scale:.3g}..{max(times) * scale:.3g})"
+
+
+print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} CPUs, {args.runs} runs each, {DATA // MIB} MiB of data\n")
+print("| case | lodge | qemu | qemu / lodge |\n|---|---|---|---|")
+medians, folder = {}, tempfile.TemporaryDirectory(dir=args.dir)
+os.chdir(folder.name)
+for name, (prepare, each) in CASES.items():
+    if not re.search(args.only, name):
+        continue
+    prepare()
+    times = {"lodge": [], "qemu": []}
+    for _ in range(args.runs):
+        for tool in times:
+            times[tool].append(each(tool))
+    medians[name] = statistics.median(times["lodge"])
+    print(f"| {name} | {figure(times['lodge'])} | {figure(times['qemu'])} | {statistics.median(times['qemu']) / medians[name]:.2f} |", flush=True)
+print()
+for name in list(medians):
+    other = name.replace("qcow2:", "raw:")
+    if name.startswith("qcow2:") and other in medians:
+        print(f"qcow2 at {100 * medians[other] / medians[name]:.0f} % of raw: {name[7:]}")
+os.chdir("/")
