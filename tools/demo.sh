@@ -5,19 +5,22 @@
 # The files are vmlinuz (of the package that linux-image-cloud-amd64 depends on) and initrd.gz (busybox, the kernel's modules for Lodge's devices, and
 # tools/demo-init.sh as /init). They go where `lodge run` without options looks for them: $LODGE_DEMO, or lodge/demo in the user's data folder.
 # With --prepare it only makes them, when they are not up to date, and prints the folder. LODGE_CACHE moves the downloads (tools/fetch.sh).
+#
+# Tests make other guests with it: LODGE_DEMO_KERNEL is the kernel's package, LODGE_DEMO_MODULES are more modules, LODGE_DEMO the folder.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin # modinfo, for users
 build=${BUILD:-build}
 out=${LODGE_DEMO:-${XDG_DATA_HOME:-${HOME:-/root}/.local/share}/lodge/demo}
 
-kernel=$(tools/fetch.sh linux-image-cloud-amd64)
+kernel=$(tools/fetch.sh "${LODGE_DEMO_KERNEL:-linux-image-cloud-amd64}")
 busybox=$(tools/fetch.sh busybox-static)
 version=$(basename "$kernel"/lib/modules/*)
 modules=$kernel/lib/modules/$version/kernel
 
 # What the guest needs of modules; a name that is built in has no file and is passed over.
 wanted='virtio_pci virtio_blk virtio_net virtio_console virtio-rng button evdev pvpanic-mmio'
+wanted="$wanted ${LODGE_DEMO_MODULES:-}"
 
 # module_files NAME: the module's file behind those that it depends on, one a line, duplicates included.
 module_files() {
@@ -61,7 +64,7 @@ make_root() {
 
 # Files are put in place by renaming, so that a guest that starts meanwhile finds the old ones or the new ones.
 prepare() {
-    stamp="$kernel $busybox $(cat tools/demo*.sh | cksum)"
+    stamp="$kernel $busybox $wanted $(cat tools/demo*.sh | cksum)"
     [ "$(cat "$out/stamp" 2>/dev/null || true)" = "$stamp" ] && return 0
     mkdir -p "$out"
     root=$(mktemp -d "$out/root.XXXXXX")

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# image.sh [--prepare]: makes a Debian 12 disk, debian.raw and debian.qcow2, and says how to run it. With --prepare it prints the folder.
+# image.sh [--prepare | --where]: makes a Debian 12 disk, debian.raw and debian.qcow2, and says how to run it. With --prepare it prints the folder
+# instead; --where prints it and makes nothing.
 #
 # The disk has an MBR, GRUB, and one ext4 partition with systemd, a login on the serial line (root, no password), an SSH server (keys only),
 # qemu-guest-agent, and cloud-init, which does nothing unless it finds a NoCloud seed. It is built as root or, where the kernel permits user
@@ -73,8 +74,9 @@ CFG
 case ${1:-} in
 --essential-hook) essential_hook "$2"; exit ;;
 --customize-hook) customize_hook "$3" "$2"; exit ;;
+--where) echo "$out"; exit ;;
 '' | --prepare) ;;
-*) echo "image.sh: unknown option '$1'; write image.sh or image.sh --prepare" >&2; exit 1 ;;
+*) echo "image.sh: unknown option '$1'; write image.sh, image.sh --prepare or image.sh --where" >&2; exit 1 ;;
 esac
 
 make_disk() {

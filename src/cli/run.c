@@ -61,6 +61,16 @@ static int set_accel(void *o, const char *value, struct error *err)
     return error_set(err, 0, "option '--accel': '%s' is no accelerator; give auto, kvm or softkvm", value);
 }
 
+static int set_cdrom(void *o, const char *value, struct error *err)
+{
+    struct domain_disk *disk = domain_add_disk(&((struct run *)o)->d, err);
+    if (!disk)
+        return -1;
+    disk->cdrom = true;
+    disk->bus = DISK_SATA;
+    return run_set_path(&disk->file, value, err);
+}
+
 static int set_firmware(void *o, const char *value, struct error *err)
 {
     struct run *r = o;
@@ -155,6 +165,7 @@ static const struct option_row rows[] = {
     {"memory", "SIZE[,current=SIZE]", "guest memory, such as 512M or 2G (512M)", run_set_memory},
     {"accel", "auto|kvm|softkvm", "who runs the guest's CPUs (auto)", set_accel},
     {"disk", "PATH[,format=raw|qcow2][,…]", "a disk; may be given several times", run_set_disk},
+    {"cdrom", "FILE", "a disc in a CD-ROM drive; may be given several times", set_cdrom},
     {"firmware", "bios|FILE", "boot by SeaBIOS, or another BIOS (bios, when there is a disk and no kernel)", set_firmware},
     {"boot-menu", NULL, "offer the firmware's boot menu", set_boot_menu},
     {"firmware-log", "FILE", "what the firmware tells its developers goes to this file", set_firmware_log},

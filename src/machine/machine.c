@@ -23,6 +23,7 @@
 #include "machine/acpi.h"
 #include "machine/boot.h"
 #include "machine/cpumodel.h"
+#include "machine/emulated_devices.h"
 #include "machine/firmware.h"
 #include "machine/memmap.h"
 #include "machine/pm.h"
@@ -64,6 +65,7 @@ struct machine {
     struct boot_order order;
     struct vconsole *vconsole;
     struct virtio_devices *virtio;
+    struct emulated_devices *emulated;
     struct char_file files[DOMAIN_MAX_CHARS];
 };
 
@@ -228,7 +230,8 @@ static int make_devices(struct machine *m, struct error *err)
     for (unsigned i = 0; i < d->nchars; i++)
         if (make_char(m, i, err) < 0)
             return -1;
-    if (virtio_devices_create(d, m->pci, &m->order, &m->virtio, err) < 0)
+    if (virtio_devices_create(d, m->pci, &m->order, &m->virtio, err) < 0 ||
+        emulated_devices_create(d, m->pci, &m->order, &m->emulated, err) < 0)
         return -1;
     for (unsigned i = 0; i < d->ndisks; i++)
         if (virtio_devices_block(m->virtio, i))
@@ -240,6 +243,7 @@ static int make_devices(struct machine *m, struct error *err)
 static void destroy_devices(struct machine *m)
 {
     virtio_devices_destroy(m->virtio);
+    emulated_devices_destroy(m->emulated);
     vconsole_destroy(m->vconsole);
     debugexit_destroy(m->debugexit);
     for (unsigned i = 0; i < DOMAIN_MAX_CHARS; i++)

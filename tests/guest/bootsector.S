@@ -38,6 +38,12 @@ _start:
     repe cmpsw
     movw $failed_chs, %si
     jne fail
+    movb 0x46c, %al                     # SeaBIOS holds the screen's last characters back until the clock ticks
+    addb $2, %al
+1:  sti
+    hlt
+    cmpb %al, 0x46c
+    jne 1b
     jmp second
 
 fail:

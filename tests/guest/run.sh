@@ -24,7 +24,8 @@ while True:
     break')
 PORT2=$((PORT + 1))
 export PORT PORT2
-export TMP LODGE="$build/src/cli/lodge" KERNEL="$guest/vmlinuz" INITRD="$guest/initrd.gz" SRC="$PWD" BUILD="$build"
+IMAGE=$(tools/image.sh --where)
+export IMAGE TMP LODGE="$build/src/cli/lodge" KERNEL="$guest/vmlinuz" INITRD="$guest/initrd.gz" SRC="$PWD" BUILD="$build"
 for assignment in "$@"; do
     export "${assignment?}"
 done

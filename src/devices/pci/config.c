@@ -202,7 +202,8 @@ void pci_update_intx(struct pci_dev *d)
 {
     struct pci_host *h = d->host;
     unsigned pin = d->config[PCI_INT_PIN];
-    bool out = d->intx && pin && !(pci_get16(d->config + PCI_COMMAND) & PCI_COMMAND_INTX_OFF) && !pci_msix_enabled(d);
+    bool out = d->intx && pin && !(pci_get16(d->config + PCI_COMMAND) & PCI_COMMAND_INTX_OFF) && !pci_msix_enabled(d) &&
+               !pci_msi_enabled(d);
     d->config[PCI_STATUS] = (uint8_t)((d->config[PCI_STATUS] & ~PCI_STATUS_INTX) | (d->intx ? PCI_STATUS_INTX : 0));
     if (out == d->intx_out)
         return;
@@ -272,7 +273,8 @@ void pci_dev_config_write(struct pci_dev *d, unsigned off, unsigned size, uint32
         pci_update_bars(d->host);
     if (d->msix.cap && touches(off, size, d->msix.cap, 4))
         pci_msix_written(d);
-    if (touches(off, size, PCI_COMMAND, 2) || (d->msix.cap && touches(off, size, d->msix.cap, 4)))
+    if (touches(off, size, PCI_COMMAND, 2) || (d->msix.cap && touches(off, size, d->msix.cap, 4)) ||
+        (d->msi && touches(off, size, d->msi, 4)))
         pci_update_intx(d);
     if (d->ops->config_written)
         d->ops->config_written(d, off, size);

@@ -31,6 +31,7 @@
 #define PCI_STATUS_INTX 0x0008
 #define PCI_STATUS_CAPS 0x0010
 
+#define PCI_CAP_MSI     0x05
 #define PCI_CAP_MSIX    0x11
 #define PCI_CAP_EXPRESS 0x10
 

@@ -140,6 +140,7 @@ struct pci_dev {
     uint8_t reset_config[PCI_CONFIG_BYTES];
     struct pci_bar bars[6];
     struct pci_msix msix;
+    unsigned msi;                /* offset of the MSI capability, 0: none */
     unsigned last_cap, free_cap; /* offsets of the last capability and of the room behind it */
     bool intx;                   /* the device wants its pin asserted */
     bool intx_out;               /* and the pin is asserted (not disabled by the command register) */
@@ -157,6 +158,7 @@ void pci_dev_bar(struct pci_dev *d, unsigned bar, enum pci_bar_kind kind, uint64
 /* Adds a capability of `len` bytes, header included; its offset, or 0 when there is no room left. */
 unsigned pci_dev_cap(struct pci_dev *d, uint8_t id, unsigned len);
 int pci_dev_msix(struct pci_dev *d, unsigned bar, unsigned vectors, struct error *err);
+void pci_dev_msi(struct pci_dev *d);     /* one message, with a 64-bit address */
 void pci_dev_express(struct pci_dev *d); /* the PCI Express capability of an integrated endpoint */
 void pci_dev_pin(struct pci_dev *d);     /* has INTA# */
 void pci_dev_multi(struct pci_dev *d);   /* is function 0 of several */
@@ -168,6 +170,8 @@ void pci_dev_remove(struct pci_dev *d); /* also frees what a device holds that w
 bool pci_msix_enabled(const struct pci_dev *d);
 void pci_msix_notify(struct pci_dev *d, unsigned vector); /* no effect when MSI-X is off or the vector does not exist */
 void pci_intx_set(struct pci_dev *d, bool level);
+bool pci_msi_enabled(const struct pci_dev *d);
+void pci_msi_notify(struct pci_dev *d); /* no effect when MSI is off */
 
 /* May the device reach guest memory (the command register's bus master bit)? */
 bool pci_dev_dma(const struct pci_dev *d);

@@ -2,7 +2,7 @@
 sh "cp $BUILD/tests/guest/bootsector.bin $TMP/boot.raw && truncate -s 4M $TMP/boot.raw && truncate -s 4M $TMP/empty.raw"
 vm --accel softkvm --disk $TMP/boot.raw --net none --memory 32M --debug-exit
 expect 60 "SeaBIOS"
-expect 60 "boot sector: her"
+expect 60 "boot sector: here"
 expect 60 "second sector: here"
 wait 60 11
 sh "dd if=$TMP/boot.raw of=$TMP/second bs=512 skip=1 count=1 status=none && dd if=$TMP/boot.raw bs=512 skip=2 count=1 status=none | cmp - $TMP/second"
@@ -11,3 +11,7 @@ vm --accel softkvm --disk $TMP/empty.raw --disk $TMP/boot.raw,bootindex=1 --net 
 expect 60 "second sector: here"
 wait 60 11
 sh "grep -q \"Found 2 cpu\" $TMP/log"
+# The same from a SATA disk.
+vm --accel softkvm --disk $TMP/boot.raw,bus=sata --net none --memory 32M --debug-exit
+expect 60 "second sector: here"
+wait 60 11
