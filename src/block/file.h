@@ -32,6 +32,7 @@ struct file {
     bool readonly, device; /* device: a block device */
     uint64_t size;         /* when it was opened, or as file_truncate() made it */
     unsigned physical;     /* the write that needs no read-modify-write */
+    bool no_sync; /* file_sync() does nothing: a copy that can be made again */
     bool no_punch, no_zero_range; /* the file system refused that way before */
     const struct file_protocol *protocol; /* NULL: a file or device of this host */
     void *remote;                         /* the protocol's */

@@ -32,6 +32,7 @@ struct image_new {
     const char *path;
     uint64_t size; /* bytes */
     bool replace;  /* an existing file is emptied */
+    bool no_sync;  /* it need not be on stable storage yet: data follow */
     const char *backing, *backing_format; /* NULL: none */
     const char *secret_file;              /* what an encrypted image is to be opened with; NULL: none */
     unsigned noptions;

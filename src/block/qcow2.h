@@ -344,7 +344,7 @@ struct qcow2_create {
     uint64_t size; /* bytes */
     unsigned version, cluster_bits, refcount_order;
     bool lazy, ext_l2, zstd;
-    bool replace; /* an existing file is emptied */
+    bool replace, no_sync; /* as image_new's */
     const char *backing, *backing_format; /* NULL: none */
     const char *data_file;
     bool data_file_raw;

@@ -70,11 +70,36 @@ int qcow2_read_packed(struct qcow2 *q, uint64_t entry, unsigned at, uint64_t len
 
 /* ---- writing ---- */
 
+/*
+ * Is it noise: bytes of all values, equally often? Then deflate would look for long and find nothing. What it costs is that repeats of noise within 4 KiB,
+ * which hardly occur, are stored as they are.
+ */
+static bool is_noise(const uint8_t *p, size_t n)
+{
+    uint32_t count[4][256] = {{0}};
+    double squares = 0;
+    if (n < 4096)
+        return false;
+    for (size_t i = 0; i + 4 <= n; i += 4) {
+        count[0][p[i]]++;
+        count[1][p[i + 1]]++;
+        count[2][p[i + 2]]++;
+        count[3][p[i + 3]]++;
+    }
+    for (unsigned v = 0; v < 256; v++) {
+        double c = count[0][v] + count[1][v] + count[2][v] + count[3][v];
+        squares += c * c;
+    }
+    /* Two bytes that are taken from noise are the same once in 256 times. */
+    double same = squares / ((double)n * (double)n) - 1.0 / (double)n;
+    return same < 1.02 / 256;
+}
+
 /* The bytes that it takes, or 0 when that is not less than a cluster. */
 static size_t deflate_cluster(const struct qcow2 *q, const void *in, uint8_t *out)
 {
     z_stream z = {.next_in = (uint8_t *)(uintptr_t)in, .avail_in = q->cluster_size, .next_out = out, .avail_out = q->cluster_size - 1};
-    if (deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, WINDOW_BITS, 9, Z_DEFAULT_STRATEGY) != Z_OK)
+    if (is_noise(in, q->cluster_size) || deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, WINDOW_BITS, 9, Z_DEFAULT_STRATEGY) != Z_OK)
         return 0;
     int ret = deflate(&z, Z_FINISH);
     deflateEnd(&z);

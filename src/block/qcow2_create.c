@@ -199,6 +199,7 @@ int qcow2_create(struct io_loop *l, const struct qcow2_create *o, struct error *
         return -1;
     describe(&q, &im, o);
     q.file = q.data = im.file;
+    im.file->no_sync = o->no_sync;
     int ret = write_image(&q, o, luks_bytes, err);
     file_close(im.file);
     free(q.extensions);

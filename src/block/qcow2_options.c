@@ -62,7 +62,7 @@ int qcow2_set_option(struct qcow2_create *c, const char *name, const char *value
 
 int qcow2_describe(struct qcow2_create *c, const struct image_new *n, struct error *err)
 {
-    *c = (struct qcow2_create){.path = n->path, .size = n->size, .version = 3, .cluster_bits = 16, .refcount_order = 4, .replace = n->replace,
+    *c = (struct qcow2_create){.path = n->path, .size = n->size, .version = 3, .cluster_bits = 16, .refcount_order = 4, .replace = n->replace, .no_sync = n->no_sync,
                              .backing = n->backing, .backing_format = n->backing_format, .secret_file = n->secret_file};
     for (unsigned i = 0; i < n->noptions; i++)
         if (qcow2_set_option(c, n->options[i].name, n->options[i].value, err) < 0)

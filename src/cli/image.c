@@ -12,7 +12,7 @@
 
 enum {
     OPT_JSON = 256, OPT_SHRINK, OPT_RATE, OPT_OUTPUT, OPT_SECRET, OPT_NEW_SECRET, OPT_SIZE, OPT_BITMAPS, OPT_ADD, OPT_REMOVE, OPT_CLEAR, OPT_ENABLE, OPT_DISABLE,
-    OPT_MERGE, OPT_SOCKET, OPT_TCP, OPT_NAME, OPT_READONLY, OPT_ONCE, OPT_BITMAP, OPT_TLS_CERTIFICATES, OPT_TLS_PSK
+    OPT_MERGE, OPT_SOCKET, OPT_TCP, OPT_NAME, OPT_READONLY, OPT_ONCE, OPT_BITMAP, OPT_TLS_CERTIFICATES, OPT_TLS_PSK, OPT_SYNC
 };
 
 static const struct verb {
@@ -25,7 +25,7 @@ static const struct verb {
     {"check", "f:r:", "-f FORMAT [-r leaks|all] [--json] FILE", "look for errors, and mend them; status 2: errors, 3: leaks only", 1, 1, image_check},
     {"map", "f:", "-f FORMAT [--json] FILE", "which ranges hold data", 1, 1, image_map},
     {"measure", "f:O:o:", "-O FORMAT [-o OPTIONS] [--json] --size SIZE | -f FORMAT FILE", "how much space an image would take", 0, 1, image_measure},
-    {"convert", "f:O:o:cpm:q", "-f FORMAT -O FORMAT [-o OPTIONS] [-c] [-p] [-m JOBS] [--rate BYTES] [--bitmaps] FILE NEW", "copy into another format", 2, 2, image_convert},
+    {"convert", "f:O:o:cpm:q", "-f FORMAT -O FORMAT [-o OPTIONS] [-c] [-p] [-m JOBS] [--rate BYTES] [--bitmaps] [--sync] FILE NEW", "copy into another format", 2, 2, image_convert},
     {"dd", "f:O:o:", "-f FORMAT -O FORMAT if=FILE of=FILE [bs=SIZE] [count=N] [skip=N]", "copy a part into another format", 2, 5, image_dd},
     {"amend", "f:o:", "-f FORMAT -o OPTIONS FILE", "change what kind of image it is", 1, 1, image_amend},
     {"bitmap", "f:g:b:F:", "-f FORMAT --add [-g BYTES] | --remove | --clear | --enable | --disable | --merge SOURCE [-b FILE -F FORMAT] FILE NAME",
@@ -48,7 +48,7 @@ static const struct option longs[] = {
     {"disable", 0, NULL, OPT_DISABLE},   {"merge", 1, NULL, OPT_MERGE},         {"socket", 1, NULL, OPT_SOCKET},
     {"tcp", 1, NULL, OPT_TCP},           {"name", 1, NULL, OPT_NAME},           {"read-only", 0, NULL, OPT_READONLY},
     {"once", 0, NULL, OPT_ONCE},         {"bitmap", 1, NULL, OPT_BITMAP},       {"tls-certificates", 1, NULL, OPT_TLS_CERTIFICATES},
-    {"tls-psk", 1, NULL, OPT_TLS_PSK},   {NULL, 0, NULL, 0}};
+    {"tls-psk", 1, NULL, OPT_TLS_PSK},   {"sync", 0, NULL, OPT_SYNC},           {NULL, 0, NULL, 0}};
 
 /* ---- what the verbs share ---- */
 
@@ -179,6 +179,7 @@ static int set_letter(struct image_args *a, const struct verb *v, int c, struct 
     case OPT_NAME: a->export = optarg; return 0;
     case OPT_READONLY: a->readonly = true; return 0;
     case OPT_ONCE: a->once = true; return 0;
+    case OPT_SYNC: a->sync = true; return 0;
     case OPT_BITMAP: a->bitmap = optarg; return 0;
     case OPT_TLS_CERTIFICATES: a->tls_certificates = optarg; return 0;
     case OPT_TLS_PSK: a->tls_psk = optarg; return 0;

@@ -28,7 +28,7 @@ struct image_args {
     uint64_t granularity; /* -g, bytes; 0: as usual */
     char *tcp;            /* what `serve` is told */
     const char *socket, *export, *bitmap, *tls_certificates, *tls_psk;
-    bool readonly, once;
+    bool readonly, once, sync, data_follow; /* data_follow: `convert` makes an image, and may lose it in a power cut */
     int argc;        /* what is left: files, sizes */
     char **argv;
 };

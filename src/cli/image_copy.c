@@ -107,6 +107,18 @@ static int write_sparse(struct image *to, uint64_t offset, uint64_t len, uint8_t
     return 0;
 }
 
+struct packing {
+    const struct qcow2 *q;
+    const uint8_t *in;
+    uint8_t *out;
+};
+
+static ssize_t pack(void *arg)
+{
+    struct packing *p = arg;
+    return (ssize_t)qcow2_pack(p->q, p->in, p->out);
+}
+
 static int write_compressed(struct image *to, uint64_t offset, uint64_t len, uint8_t *buf)
 {
     const struct qcow2 *q = qcow2_of(to);
@@ -118,8 +130,9 @@ static int write_compressed(struct image *to, uint64_t offset, uint64_t len, uin
             memcpy(last, data, len - at);
             data = last;
         }
+        struct packing p = {q, data, packed};
         if (!bytes_are_zero(data, q->cluster_size))
-            ret = qcow2_write_packed(to, offset + at, data, packed, qcow2_pack(q, data, packed));
+            ret = qcow2_write_packed(to, offset + at, data, packed, (size_t)io_call(to->loop, pack, &p));
     }
     return ret;
 }
@@ -164,7 +177,8 @@ static int copy_to_new(const struct image_args *a, struct image *from, uint64_t 
     struct image *to = NULL;
     struct image_args out = *a;
     out.secret_file = a->new_secret_file ? a->new_secret_file : a->secret_file;
-    int ret = image_make(a, path, a->out_format, size, true, err);
+    out.data_follow = !a->sync;
+    int ret = image_make(&out, path, a->out_format, size, true, err);
     if (ret == 0)
         ret = image_args_open(&out, path, a->out_format, false, &to, err);
     if (ret == 0 && a->compress && qcow2_of(to)->h.crypt)
@@ -176,6 +190,9 @@ static int copy_to_new(const struct image_args *a, struct image *from, uint64_t 
         image_close(from);
         return -1;
     }
+    to->file->no_sync = !a->sync; /* until it is complete it is of no use anyway */
+    if (to->driver == &qcow2_driver)
+        qcow2_of(to)->data->no_sync = !a->sync;
     struct walk w = {.loop = a->loop, .from = from, .to = to, .size = size, .skip = skip, .chunk = convert_chunk, .compress = a->compress, .progress = a->progress, .rate = a->rate};
     ret = walk(&w, a->jobs);
     if (ret == 0)

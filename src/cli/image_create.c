@@ -70,7 +70,7 @@ static int backing_size(const struct image_args *a, const struct image_new *n, u
 
 int image_make(const struct image_args *a, const char *path, const char *format, uint64_t size, bool replace, struct error *err)
 {
-    struct image_new n = {.path = path, .replace = replace, .backing = a->backing, .backing_format = a->backing_format,
+    struct image_new n = {.path = path, .replace = replace, .no_sync = a->data_follow, .backing = a->backing, .backing_format = a->backing_format,
                           .secret_file = a->new_secret_file ? a->new_secret_file : a->secret_file};
     AUTO_FREE char *text = a->options ? strdup(a->options) : NULL;
     if (text && image_parse_options(text, &n, err) < 0)

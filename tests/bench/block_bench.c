@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * block_bench FORMAT read|write SIZE COUNT STEP FILE: COUNT requests of SIZE bytes, 32 under way, each STEP bytes behind the one before (around the disk's
+ * block_bench FORMAT read|write SIZE COUNT STEP FILE [threads]: COUNT requests of SIZE bytes, 32 under way, each STEP bytes behind the one before (around the disk's
  * end), as `qemu-img bench` makes them. Prints the seconds that they took.
  */
 #include <stdio.h>
@@ -45,13 +45,13 @@ int main(int argc, char **argv)
 {
     ERROR_SCOPED(err);
     static struct slot slots[DEPTH];
-    if (argc != 7) {
-        fprintf(stderr, "usage: block_bench FORMAT read|write SIZE COUNT STEP FILE\n");
+    if (argc != 7 && argc != 8) {
+        fprintf(stderr, "usage: block_bench FORMAT read|write SIZE COUNT STEP FILE [threads]\n");
         return 2;
     }
     struct bench t = {.op = strcmp(argv[2], "write") == 0 ? BLOCK_WRITE : BLOCK_READ, .size = strtoull(argv[3], NULL, 0), .left = strtoull(argv[4], NULL, 0),
                       .step = strtoull(argv[5], NULL, 0)};
-    struct block_config cfg = {.path = argv[6], .format = argv[1], .readonly = t.op == BLOCK_READ};
+    struct block_config cfg = {.path = argv[6], .format = argv[1], .readonly = t.op == BLOCK_READ, .engine = argc == 8 && strcmp(argv[7], "threads") == 0 ? BLOCK_ENGINE_THREADS : BLOCK_ENGINE_AUTO};
     if (block_open(&cfg, &t.b, &err) < 0) {
         fprintf(stderr, "%s\n", error_text(&err));
         return 1;
