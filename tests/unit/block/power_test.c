@@ -3,7 +3,7 @@
  * Power cuts. A random workload runs on a small qcow2 image while every change of its file is recorded: when it begins, and when it has ended. At each of
  * these moments the power may fail. The file is then what syncs have made stable, and of everything else any part, sector by sector. Such files are made
  * up, several for each moment, and must open, check without corruption (leaks are allowed), and read back every byte that a completed flush had covered,
- * or a later content of it.
+ * or a later content of it. A dirty bitmap is made and removed between; one that counts as valid must have every change.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -55,6 +55,7 @@ static struct {
     unsigned npending;
     struct sector sectors[SECTORS];
     struct slot slots[SLOTS];
+    bool touched[SECTORS], closed[SECTORS]; /* changed since the bitmap was made; the same when the image was closed last */
     uint32_t seq;
     uint64_t cuts, want, moments;
     unsigned per_moment;
@@ -120,6 +121,20 @@ static void print_line(void *opaque, const char *line)
     fprintf(stderr, "%s\n", line);
 }
 
+/* A bitmap that counts as valid has every change up to the last closing; while the image is open and was changed, none is valid. */
+static void check_bitmap(struct image *im)
+{
+    const struct qcow2 *q = qcow2_of(im);
+    for (unsigned i = 0; q->nbitmaps && !q->bitmaps[0].foreign && i < SECTORS; i++) {
+        uint64_t len = 512;
+        bool dirty = false;
+        if (qcow2_bitmap_at(im, q->bitmaps[0].name, i * 512, &len, &dirty) < 0)
+            fail("the bitmap cannot be read");
+        if (t.closed[i] && !dirty)
+            fail("the bitmap is valid and has lost a change");
+    }
+}
+
 static void check_cut(void)
 {
     static uint8_t disk[DISK];
@@ -144,6 +159,7 @@ static void check_cut(void)
             fprintf(stderr, "sector %u: content %u; flushed %u\n", i, content(disk + i * 512), t.sectors[i].values[0]);
             fail("a flushed sector is lost");
         }
+    check_bitmap(im);
     image_close(im);
 }
 
@@ -287,8 +303,10 @@ static void start(struct slot *s)
     uint32_t v = op == BLOCK_WRITE ? ++t.seq : 0;
     for (unsigned i = 0; i < SECTORS && op == BLOCK_FLUSH; i++)
         t.sectors[i].at_flush = t.sectors[i].completed;
-    for (uint64_t k = first; k < first + n; k++)
+    for (uint64_t k = first; k < first + n; k++) {
         add((unsigned)k, v, op == BLOCK_DISCARD);
+        t.touched[k] |= op == BLOCK_WRITE;
+    }
     for (unsigned i = 0; i < n * 512; i += 4)
         memcpy(s->buf + i, &v, 4);
     s->iov = (struct iovec){s->buf, n * 512};
@@ -297,13 +315,30 @@ static void start(struct slot *s)
     block_submit(t.b, &s->req);
 }
 
+static void bitmap_step(struct image *im)
+{
+    ERROR_SCOPED(err);
+    struct qcow2 *q = qcow2_of(im);
+    if (q->h.version < 3)
+        return;
+    if (q->nbitmaps && rnd_below(&t.rnd, 2)) {
+        CHECK(qcow2_bitmap_remove(im, "map", &err) == 0);
+        memset(t.closed, 0, sizeof t.closed);
+    } else if (!q->nbitmaps) {
+        CHECK(qcow2_bitmap_add(im, "map", 9, true, &err) == 0);
+        memset(t.touched, 0, sizeof t.touched);
+        memset(t.closed, 0, sizeof t.closed);
+    }
+}
+
 static void whole_image_step(void)
 {
     ERROR_SCOPED(err);
     struct image *im = t.b->image;
     struct qcow2 *q = qcow2_of(im);
     block_drain(t.b);
-    switch (rnd_below(&t.rnd, 3)) {
+    switch (rnd_below(&t.rnd, 4)) {
+    case 3: bitmap_step(im); break;
     case 0: CHECK(q->h.nsnapshots > 3 || qcow2_snapshot_create(im, q->h.nsnapshots ? q->h.nsnapshots == 1 ? "b" : q->h.nsnapshots == 2 ? "c" : "d" : "a", &err) == 0 || strstr(error_text(&err), "already")); break;
     case 1: CHECK(!q->h.nsnapshots || qcow2_snapshot_delete(im, q->snapshots[rnd_below(&t.rnd, q->h.nsnapshots)].name, &err) == 0); break;
     default: CHECK(qcow2_resize(im, DISK + 512 * rnd_below(&t.rnd, 64), true, &err) == 0); break;
@@ -315,6 +350,7 @@ static void open_again(bool first)
 {
     ERROR_SCOPED(err);
     if (!first) {
+        memcpy(t.closed, t.touched, sizeof t.closed);
         block_close(t.b);
         sync_begins();
         sync_ended();
@@ -338,6 +374,7 @@ static void workload(const struct qcow2_create *kind)
     CHECK(pread(fd, t.stable, FILE_MAX, 0) == (ssize_t)t.end);
     for (unsigned i = 0; i < SECTORS; i++)
         t.sectors[i] = (struct sector){.n = 1, .completed = 1, .at_flush = 1};
+    memset(t.closed, 0, sizeof t.closed);
     open_again(true);
     for (unsigned n = 0; n < 400 && t.cuts < t.want; n++) {
         struct slot *s = &t.slots[rnd_below(&t.rnd, SLOTS)];
@@ -350,6 +387,7 @@ static void workload(const struct qcow2_create *kind)
         if (rnd_below(&t.rnd, 150) == 0)
             open_again(false);
     }
+    memcpy(t.closed, t.touched, sizeof t.closed);
     block_close(t.b);
     sync_begins();
     sync_ended();
