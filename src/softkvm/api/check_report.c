@@ -19,8 +19,8 @@ static void show_code(const struct bt_check *c)
     const struct bt_block *b = c->block;
     struct insn i;
     for (unsigned k = 0; k < b->ninsns; k++) {
-        unsigned at = b->insns[k].at;
-        bool known = insn_decode(b->bytes + at, b->nbytes - at, CODE64, &i) == DECODE_OK;
+        unsigned at = bt_insns(b)[k].at;
+        bool known = insn_decode(bt_bytes(b) + at, b->nbytes - at, CODE64, &i) == DECODE_OK;
         fprintf(stderr, "  %s%016" PRIx64 "  ", k < c->count ? "=" : " ", c->start + at);
         for (unsigned n = 0; n < 11; n++)
             if (known && n < i.len)

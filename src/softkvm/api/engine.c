@@ -12,7 +12,7 @@
 #include "softkvm/x86/bt_check.h"
 #include "softkvm/x86/bt_priv.h"
 
-#define DEFAULT_WARM_UP 4 /* docs/softkvm.md has the figures */
+#define DEFAULT_WARM_UP 6 /* docs/softkvm.md has the figures */
 #define DEFAULT_CACHE (64 * MIB)
 #define HWCAP2_FSGS 2
 

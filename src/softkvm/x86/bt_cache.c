@@ -19,7 +19,7 @@
 
 void *bt_alloc(struct bt *bt, uint64_t bytes)
 {
-    bytes = ALIGN_UP(bytes, 16u);
+    bytes = ALIGN_UP(bytes, 8u);
     if (bytes > (bt->current + 1ull) * bt->piece - bt->arena_used)
         return NULL;
     void *p = bt->arena + bt->arena_used;
@@ -140,7 +140,7 @@ void bt_link_set(struct bt *bt, struct bt_link *l, struct bt_block *to)
 static void unlink_out(struct bt_block *b)
 {
     for (unsigned n = 0; n < b->nlinks; n++) {
-        struct bt_link *l = &b->links[n];
+        struct bt_link *l = &bt_links(b)[n];
         if (!l->to)
             continue;
         struct bt_link **at = &l->to->in;

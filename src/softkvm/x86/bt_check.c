@@ -174,7 +174,7 @@ _Noreturn void bt_check_cut(struct vcpu *v)
 
 static uint64_t address_of(const struct bt_check *c, unsigned k)
 {
-    return c->start + c->block->insns[k].at;
+    return c->start + bt_insns(c->block)[k].at;
 }
 
 /* One instruction; a repeated one may take several pieces. */
@@ -192,7 +192,7 @@ static void interpret(struct vcpu *v, unsigned limit)
 {
     struct bt_check *c = v->bt.check;
     const struct bt_block *b = c->block;
-    while (c->count < limit && !b->insns[c->count].interp) {
+    while (c->count < limit && !bt_insns(b)[c->count].interp) {
         bytes_copy(c->gprs[c->count], v->gpr, sizeof v->gpr);
         c->cr2 = v->cr2;
         const struct insn *i = interp_peek(v);
@@ -242,7 +242,7 @@ static void harvest(struct vcpu *v, uint64_t target)
     const struct bt_link *link;
     switch ((enum bt_exit)v->bt.exit_kind) {
     case BT_EXIT_LINK:
-        link = &v->vm->bt->blocks[v->bt.exit_link >> 8]->links[v->bt.exit_link & 0xff];
+        link = &bt_links(v->vm->bt->blocks[v->bt.exit_link >> 8])[v->bt.exit_link & 0xff];
         v->rip = v->bt.page + link->off;
         c->single = link->single;
         break;
@@ -313,14 +313,14 @@ static bool next_insn(const struct bt_check *c, struct insn *i)
 {
     const struct bt_block *b = c->block;
     return c->step != NOT_THERE &&
-           insn_decode(b->bytes + b->insns[c->step].at, b->nbytes - b->insns[c->step].at, CODE64, i) == DECODE_OK;
+           insn_decode(bt_bytes(b) + bt_insns(b)[c->step].at, b->nbytes - bt_insns(b)[c->step].at, CODE64, i) == DECODE_OK;
 }
 
 /* Is that a vector or x87 instruction? The translated code may have tried it, and so have set status flags, or TOP for MMX. */
 static bool tried_native(const struct bt_check *c)
 {
     struct insn i;
-    return c->step != NOT_THERE && !c->block->insns[c->step].interp && (!next_insn(c, &i) || (i.desc->flags & ISA_NATIVE));
+    return c->step != NOT_THERE && !bt_insns(c->block)[c->step].interp && (!next_insn(c, &i) || (i.desc->flags & ISA_NATIVE));
 }
 
 /* XSTATE_BV may tell initial values for in use or not (SDM vol. 1, 13.6). */
@@ -339,7 +339,7 @@ static bool same_fpu(const struct bt_check *c)
 static uint64_t flags_kept(const struct bt_check *c)
 {
     struct insn i;
-    bool exact = c->step == NOT_THERE ? !c->single : c->block->insns[c->step].interp;
+    bool exact = c->step == NOT_THERE ? !c->single : bt_insns(c->block)[c->step].interp;
     if (c->step != NOT_THERE && (!next_insn(c, &i) || i.op == OP_iret || i.op == OP_sysret || i.op == OP_popf))
         exact = false;
     return exact ? ~0ull : ~(uint64_t)FL_ARITH;
@@ -372,7 +372,7 @@ static bool shy_of_store(struct vcpu *v, unsigned k)
 {
     struct bt_check *c = v->bt.check;
     struct insn i;
-    if (insn_decode(c->block->bytes + c->block->insns[k].at, c->block->nbytes - c->block->insns[k].at, CODE64, &i) != DECODE_OK)
+    if (insn_decode(bt_bytes(c->block) + bt_insns(c->block)[k].at, c->block->nbytes - bt_insns(c->block)[k].at, CODE64, &i) != DECODE_OK)
         return false;
     if (!i.nops || i.ops[0].kind != OPK_MEM || !(i.desc->opuse & ISA_OP_W) || !i.ops[0].size ||
         (i.desc->flags & (ISA_NATIVE | ISA_BRANCH)) || i.op != OP_mov)

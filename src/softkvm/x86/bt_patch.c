@@ -9,7 +9,7 @@
  * full speed until code is next executed there. The kernel's stores to a program's code count for more, since they are the
  * beginning of another use of the page.
  *
- * Most code of a boot or of a large program runs once or twice, and a translation costs as much as interpreting it some hundred times; so code
+ * Most code of a boot or of a large program runs once or twice, and a translation costs as much as interpreting it some ten times; so code
  * is interpreted a few times first. What has been written over begins anew, and the more often a page loses blocks to stores, the more often its code
  * has to run: code that is generated, run once and written over stays with the interpreter, in a page that is written at full speed.
  */
@@ -126,7 +126,7 @@ static const uint8_t *page_host(struct vcpu *v, uint64_t gpa)
 
 static bool changed(const struct bt_block *b, const uint8_t *host)
 {
-    return !host || !same_bytes(host + (b->gpa & (PAGE_SIZE - 1)), b->bytes, b->nbytes);
+    return !host || !same_bytes(host + (b->gpa & (PAGE_SIZE - 1)), bt_bytes(b), b->nbytes);
 }
 
 /* ---- a page's blocks against its bytes ---- */

@@ -40,30 +40,43 @@ enum bt_share { BT_SHARE_HELD = 1, BT_SHARE_LEAD_R = 2, BT_SHARE_LEAD_W = 4, BT_
 #define BT_SHARE_BASE(share) ((share) >> 4)
 
 struct bt_insn {
-    uint16_t host; /* code offset from the block's, where the instruction begins; 0 for one that is never resumed at */
-    uint16_t slow; /* the same of the exit that interprets it; 0 none */
-    uint8_t at;    /* guest bytes from the block's start */
-    uint8_t share; /* enum bt_share */
-    bool interp;   /* always left to the interpreter */
+    uint16_t host : 14;   /* code offset from the block's, where the instruction begins; 0 for one that is never resumed at */
+    uint16_t interp : 1;  /* always left to the interpreter */
+    uint16_t slow;        /* as `host`, of the exit that interprets it; 0 none */
+    uint8_t at;           /* guest bytes from the block's start */
+    uint8_t share;        /* enum bt_share */
 };
+_Static_assert(BT_MAX_CODE <= 1 << 14, "struct bt_insn has 14 bits for an offset");
 
+/* Behind a block lie its links, what is known of its instructions, and the guest's bytes as they were translated. */
 struct bt_block {
     uint64_t gpa;
-    uint32_t key, number;
-    uint32_t code, code_len; /* offset and bytes in the code region */
-    uint8_t entry;           /* bytes before `code` where a lookup enters: RAX is displaced, the flags are in bt.flags, and R10 has the page's address */
-    uint8_t entry_link;      /* the same for links from its own page, without R10 */
-    uint8_t ninsns, nlinks;
-    uint16_t nbytes;
-    uint16_t slot;           /* number of its page */
-    bool dead;
-    uint32_t entered; /* times, while checks are made */
-    struct bt_link *in; /* links that lead here */
     struct bt_block *hash_next, *page_next;
-    struct bt_insn *insns;
-    struct bt_link *links;
-    uint8_t *bytes; /* the guest's, as translated */
+    struct bt_link *in; /* links that lead here */
+    uint32_t key, number;
+    uint32_t code;      /* offset in the code region */
+    uint32_t entered;   /* times, while checks are made */
+    uint16_t code_len;  /* bytes there */
+    uint16_t nbytes;
+    uint16_t slot;      /* number of its page */
+    uint8_t entry;      /* bytes before `code` where a lookup enters: RAX is displaced, the flags are in bt.flags, and R10 has the page's address */
+    uint8_t entry_link; /* the same for links from its own page, without R10 */
+    uint8_t ninsns, nlinks;
+    bool dead;
 };
+
+static inline struct bt_link *bt_links(const struct bt_block *b)
+{
+    return (struct bt_link *)(uintptr_t)(b + 1);
+}
+static inline const struct bt_insn *bt_insns(const struct bt_block *b)
+{
+    return (const struct bt_insn *)(const void *)(bt_links(b) + b->nlinks);
+}
+static inline const uint8_t *bt_bytes(const struct bt_block *b)
+{
+    return (const uint8_t *)(bt_insns(b) + b->ninsns);
+}
 
 /* A page of guest memory that blocks were made from. */
 struct bt_page {

@@ -262,7 +262,7 @@ static const uint8_t *interpret_one(struct vcpu *v, uint32_t at)
     unsigned k = at & 0xff;
     uint64_t generation = bt->generation, flushes = v->bt.stats.flushes, page = v->bt.page;
     uint64_t start = page + (b->gpa & (PAGE_SIZE - 1));
-    set_linear_rip(v, start + b->insns[k].at);
+    set_linear_rip(v, start + bt_insns(b)[k].at);
     const struct bt_xpage *x = bt_xpage_find(v, ring_of(v), page);
     if (x && v->fetch_page != page) { /* spares the interpreter the way there */
         v->fetch_page = page;
@@ -278,8 +278,8 @@ static const uint8_t *interpret_one(struct vcpu *v, uint32_t at)
     if (unlikely(!mode_same(v, key)))
         return NULL;
     bool same = generation == bt->generation && !b->dead && flushes == v->bt.stats.flushes && key == (b->key & ~(uint32_t)BT_KEY_SINGLE);
-    if (same && k + 1u < b->ninsns && linear_rip(v) == start + b->insns[k + 1].at && share_resumes(v, &b->insns[k], revoked))
-        return bt->rx + b->code + b->insns[k + 1].host;
+    if (same && k + 1u < b->ninsns && linear_rip(v) == start + bt_insns(b)[k + 1].at && share_resumes(v, &bt_insns(b)[k], revoked))
+        return bt->rx + b->code + bt_insns(b)[k + 1].host;
     v->bt.key = key;
     return known_jump(v);
 }
@@ -321,7 +321,7 @@ static const uint8_t *follow_link(struct vcpu *v, uint32_t at)
     struct bt_block *from = bt->blocks[at >> 8], *to;
     uint64_t generation = bt->generation;
     v->bt.stats.links++;
-    bool single = from->links[at & 0xff].single;
+    bool single = bt_links(from)[at & 0xff].single;
     const uint8_t *host = single ? find_single(v, &to) : find_jump(v, &to);
     if (!host && single && generation == bt->generation && !v->bt.cold)
         interp_execute(v); /* a block made anew would come here again */
@@ -329,7 +329,7 @@ static const uint8_t *follow_link(struct vcpu *v, uint32_t at)
         return host;
     bt_lock(bt);
     if (!from->dead && !to->dead)
-        bt_link_set(bt, &from->links[at & 0xff], to);
+        bt_link_set(bt, &bt_links(from)[at & 0xff], to);
     bt_unlock(bt);
     return host;
 }
@@ -340,7 +340,7 @@ static const uint8_t *left(struct vcpu *v)
     switch ((enum bt_exit)v->bt.exit_kind) {
     case BT_EXIT_LINK:
         v->bt.page = bt_where(v, v->bt.exit_link);
-        set_linear_rip(v, v->bt.page + v->vm->bt->blocks[v->bt.exit_link >> 8]->links[v->bt.exit_link & 0xff].off);
+        set_linear_rip(v, v->bt.page + bt_links(v->vm->bt->blocks[v->bt.exit_link >> 8])[v->bt.exit_link & 0xff].off);
         return cpu_interrupted(v) ? NULL : follow_link(v, v->bt.exit_link);
     case BT_EXIT_STEP:
     case BT_EXIT_CHECK: return NULL;
@@ -444,9 +444,9 @@ static uint32_t slow_exit(struct bt *bt, uint32_t off)
     unsigned k = 0;
     if (!b)
         return 0;
-    while (k + 1u < b->ninsns && b->insns[k + 1].host <= off - b->code)
+    while (k + 1u < b->ninsns && bt_insns(b)[k + 1].host <= off - b->code)
         k++;
-    return b->insns[k].slow ? b->code + b->insns[k].slow : 0;
+    return bt_insns(b)[k].slow ? b->code + bt_insns(b)[k].slow : 0;
 }
 
 uint64_t bt_trap(uint64_t pc, uint64_t addr)

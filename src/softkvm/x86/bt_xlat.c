@@ -440,7 +440,7 @@ void xlat_interp(struct xlat *x, unsigned k)
 static unsigned xlat_insn(struct xlat *x, unsigned k)
 {
     const struct insn *i = &x->insns[k];
-    x->map[k] = (struct bt_insn){.host = (uint16_t)(emit_off(&x->e) - x->b->code), .at = x->at[k]};
+    x->map[k] = (struct bt_insn){.host = (emit_off(&x->e) - x->b->code) & 0x3fff, .at = x->at[k]};
     x->held = x->share[k].held ? BIT_OF(SHARE_REG) : 0;
     x->map[k].share = xlat_share_note(x, k);
     x->map[k].interp = x->how[k] == HOW_INTERP || x->how[k] == HOW_END;
@@ -475,25 +475,24 @@ static void xlat_insns(struct xlat *x)
     for (unsigned k = 0, n; k < x->n; k += n) {
         n = xlat_insn(x, k);
         for (unsigned j = 1; j < n; j++)
-            x->map[k + j] = (struct bt_insn){.host = (uint16_t)(emit_off(&x->e) - x->b->code), .at = x->at[k + j], .share = BT_SHARE_PART};
+            x->map[k + j] = (struct bt_insn){.host = (emit_off(&x->e) - x->b->code) & 0x3fff, .at = x->at[k + j], .share = BT_SHARE_PART};
     }
 }
 
-/* Copies what the block keeps out of the working state. */
-static bool keep(struct xlat *x, const uint8_t *src)
+/* The block as it is kept, copied out of the working state; NULL without room. */
+static struct bt_block *keep(struct xlat *x, const uint8_t *src)
 {
-    struct bt_block *b = x->b;
-    b->insns = bt_alloc(x->bt, x->n * sizeof(struct bt_insn));
-    b->links = bt_alloc(x->bt, x->nlinks * sizeof(struct bt_link));
-    b->bytes = bt_alloc(x->bt, b->nbytes);
-    if (!b->insns || !b->links || !b->bytes)
-        return false;
-    bytes_copy(b->insns, x->map, x->n * sizeof(struct bt_insn));
-    bytes_copy(b->links, x->links, x->nlinks * sizeof(struct bt_link));
-    bytes_copy(b->bytes, src, b->nbytes);
-    b->ninsns = (uint8_t)x->n;
-    b->nlinks = (uint8_t)x->nlinks;
-    return true;
+    unsigned nlinks = x->nlinks * sizeof(struct bt_link), ninsns = x->n * sizeof(struct bt_insn);
+    uint8_t *p = bt_alloc(x->bt, sizeof x->head + nlinks + ninsns + x->head.nbytes);
+    if (!p)
+        return NULL;
+    struct bt_block *b = (void *)p;
+    *b = x->head;
+    p += sizeof *b;
+    bytes_copy(p, x->links, nlinks);
+    bytes_copy(p += nlinks, x->map, ninsns);
+    bytes_copy(p += ninsns, src, b->nbytes);
+    return b;
 }
 
 uint64_t bt_xlat_size(void)
@@ -517,9 +516,9 @@ struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, u
     unsigned nbytes = decode_block(x, bytes, avail, next ? INSN_MAX_LEN : 0);
     if (x->n == 0)
         return NULL;
-    struct bt_block *b = x->b = bt_alloc(bt, sizeof *b);
+    struct bt_block *b = x->b = &x->head;
     const struct bt_page *page = bt_page_find(bt, gpa, true);
-    if (!b || !page)
+    if (!page)
         return NULL;
     x->e = (struct emit){bt->rw + ALIGN_UP(bt->used, 16u), bt->rw, bt->rw + bt->size};
     *b = (struct bt_block){.gpa = gpa, .key = key, .number = bt->nblocks, .nbytes = (uint16_t)nbytes, .slot = (uint16_t)(page - bt->pool)};
@@ -543,9 +542,10 @@ struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, u
     if (!ends_block((enum how)x->how[x->n - 1]))
         xlat_goto(x, xlat_next_off(x, x->n - 1), x->n);
     emit_asides(x);
-    b->code_len = emit_off(&x->e) - b->code;
-    if (!keep(x, bytes))
-        return NULL;
-    bt->used = b->code + b->code_len;
+    b->code_len = (uint16_t)(emit_off(&x->e) - b->code);
+    b->ninsns = (uint8_t)x->n;
+    b->nlinks = (uint8_t)x->nlinks;
+    if ((b = keep(x, bytes)))
+        bt->used = b->code + b->code_len;
     return b;
 }

@@ -55,7 +55,7 @@ struct aside {
 struct xlat {
     struct emit e;
     struct bt *bt;
-    struct bt_block *b;
+    struct bt_block *b, head; /* the latter until it is kept */
     uint32_t key;
     unsigned page_off; /* of the block's first byte */
     uint32_t where;    /* offset of the page's bt.where in struct vcpu */
