@@ -22,7 +22,7 @@ caller_puts='lapic_msr_read lapic_msr_write lapic_set_base lapic_tpr_get lapic_t
 # state and leaves with the old one).
 not_running='mmap mmap64 munmap mprotect madvise memfd_create ftruncate ftruncate64 close fstat sysconf calloc malloc free aligned_alloc
              pthread_once pthread_mutex_init pthread_mutex_destroy sigaction sigemptyset sigaddset sigaltstack signal raise pthread_sigmask __errno_location
-             __tls_get_addr clock_gettime clock_nanosleep nanosleep getpid gettid syscall __assert_fail'
+             __tls_get_addr clock_gettime clock_nanosleep nanosleep getpid gettid syscall getenv __assert_fail'
 
 # The linker's.
 linker='_GLOBAL_OFFSET_TABLE_ __start_ __stop_'

@@ -36,6 +36,9 @@ static const struct {
     {"VEX only: AVX, AVX2, FMA, F16C, AVX-VNNI", 0
 #include "softkvm/x86/isa_rows_vex.h"
     },
+    {"AVX-512, where the guest was given it", 0
+#include "softkvm/x86/isa_rows_evex.h"
+    },
 };
 #undef I
 #undef N
@@ -46,6 +49,7 @@ static const char *const features[FEAT_COUNT] = {
     "AVX2",    "FMA",     "F16C",     "BMI1",     "BMI2",    "ADX",       "MOVBE",    "POPCNT",  "LZCNT",   "CX16",     "RDRAND",    "RDSEED",  "XSAVE",
     "XSAVEOPT", "XSAVEC", "XSAVES",   "FXSR",     "FSGSBASE", "RDTSCP",   "RDPID",    "INVPCID", "SMAP",    "PKU",      "CLFLUSH",   "CLFLUSHOPT", "CLWB",
     "PREFETCHW", "GFNI",  "VAES",     "VPCLMULQDQ", "AVX-VNNI", "MONITOR", "MOVDIRI", "MOVDIR64B", "SERIALIZE", "WBNOINVD",
+    "AVX512F", "AVX512DQ", "AVX512BW", "AVX512CD", "AVX512IFMA", "AVX512VBMI", "AVX512VBMI2", "AVX512VNNI", "AVX512BITALG", "AVX512VPOPCNTDQ", "AVX512BF16",
 };
 
 static const char *executed_by(const struct isa_row *r)
@@ -55,7 +59,7 @@ static const char *executed_by(const struct isa_row *r)
 
 static const char *modes(const struct isa_row *r)
 {
-    return r->flags & ISA_NO64 ? "16, 32" : r->flags & ISA_ONLY64 ? "64" : "all";
+    return r->flags & ISA_NO64 ? "16, 32" : r->flags & ISA_ONLY64 || !strncmp(r->encoding, "EVEX", 4) ? "64" : "all";
 }
 
 static const char *coverage(const struct isa_row *r)

@@ -93,7 +93,7 @@ enum exemption {
     EXEMPT_GPRS = 4,  /* POPA has loaded some registers when a later one faults */
     EXEMPT_MXCSR = 8, /* VCVTPS2PH sets its flags before it stores */
     EXEMPT_OPERAND = 16, /* REP CMPS: which operand faults, when both do */
-    EXEMPT_FAULT = 32,   /* masked moves and whole states: which part of the operand faults, when several do, and so how */
+    EXEMPT_FAULT = 32,   /* masked operands and whole states: which part of the operand faults, when several do, and so how */
     EXEMPT_VECTORS = 64, /* XRSTOR and FXRSTOR have loaded some registers when they find what makes them fault */
     EXEMPT_MEMORY = 128, /* a far CALL has pushed CS when the push of rIP faults */
 };
@@ -101,6 +101,14 @@ enum exemption {
 static bool memory_fault(const struct cpu_image *s)
 {
     return s->vector == EXC_PF || s->vector == EXC_GP || s->vector == EXC_SS || s->vector == EXC_AC;
+}
+
+/* The mask of an EVEX instruction; prefixes stand in front of it. */
+static unsigned evex_mask(const uint8_t *code)
+{
+    while (*code != 0x62)
+        code++;
+    return code[3] & 7;
 }
 
 static unsigned exemptions(const struct test_case *t, const struct cpu_image *host)
@@ -112,6 +120,8 @@ static unsigned exemptions(const struct test_case *t, const struct cpu_image *ho
         return EXEMPT_FLAGS;
     if (host->rip != t->in.rip || host->vector == EXC_MF || host->vector == EXC_XM)
         return 0;
+    if ((row->flags & EV_FS) && evex_mask(t->code))
+        return EXEMPT_FAULT;
     unsigned mmx = strpbrk(row->operands, "PNQ") ? EXEMPT_X87 : 0;
     switch (row->op) {
     case OP_cmps:
@@ -166,6 +176,18 @@ static void check_xarea(struct report *r, const uint8_t *before, const uint8_t *
         unsigned at = n < 16 ? 160 + 16 * n : 576 + 16 * (n - 16);
         snprintf(name, sizeof(name), "%s%u", n < 16 ? "xmm" : "ymmh", n & 15);
         check_bytes(r, name, before + at, host + at, guest + at, 16);
+    }
+}
+
+static void check_avx512(struct report *r, const uint8_t *before, const uint8_t *host, const uint8_t *guest)
+{
+    char name[8];
+    for (unsigned n = 5; n <= 7; n++) {
+        unsigned size, from = xarea_component(n, &size), step = n == 5 ? 8 : 16;
+        for (unsigned at = 0; at < size; at += step) {
+            snprintf(name, sizeof(name), n == 5 ? "k%u" : n == 6 ? "zmmh%u" : "zmm%u", n == 5 ? at / 8 : n == 6 ? at / 32 : 16 + at / 64);
+            check_bytes(r, name, before + from + at, host + from + at, guest + from + at, step);
+        }
     }
 }
 
@@ -233,6 +255,8 @@ unsigned compare(const struct test_case *t, const struct cpu_image *host, const 
         check64(&r, "gs base", t->in.gs_base, host->gs_base, guest->gs_base);
     }
     check_xarea(&r, t->in.xarea, host->xarea, guest->xarea, exempt);
+    if (!(exempt & EXEMPT_VECTORS))
+        check_avx512(&r, t->in.xarea, host->xarea, guest->xarea);
     if (!(exempt & EXEMPT_MEMORY))
         check_memory(&r);
     return r.count;

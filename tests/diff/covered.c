@@ -57,6 +57,9 @@ static const struct feature_bit feature_bits[FEAT_COUNT] = {
     [FEAT_CLFLUSHOPT] = {7, 0, 1, 23},  [FEAT_CLWB] = {7, 0, 1, 24},         [FEAT_PREFETCHW] = {0x80000001, 0, 2, 8}, [FEAT_GFNI] = {7, 0, 2, 8},
     [FEAT_VAES] = {7, 0, 2, 9},         [FEAT_VPCLMUL] = {7, 0, 2, 10},      [FEAT_AVXVNNI] = {7, 1, 0, 4},       [FEAT_MONITOR] = {1, 0, 2, 3},
     [FEAT_MOVDIRI] = {7, 0, 2, 27},     [FEAT_MOVDIR64B] = {7, 0, 2, 28},    [FEAT_SERIALIZE] = {7, 0, 3, 14},    [FEAT_WBNOINVD] = {0x80000008, 0, 1, 9},
+    [FEAT_AVX512F] = {7, 0, 1, 16},     [FEAT_AVX512DQ] = {7, 0, 1, 17},     [FEAT_AVX512BW] = {7, 0, 1, 30},     [FEAT_AVX512CD] = {7, 0, 1, 28},
+    [FEAT_AVX512IFMA] = {7, 0, 1, 21},  [FEAT_AVX512VBMI] = {7, 0, 2, 1},    [FEAT_AVX512VBMI2] = {7, 0, 2, 6},   [FEAT_AVX512VNNI] = {7, 0, 2, 11},
+    [FEAT_AVX512BITALG] = {7, 0, 2, 12}, [FEAT_AVX512VPOPCNTDQ] = {7, 0, 2, 14}, [FEAT_AVX512BF16] = {7, 1, 0, 5},
 };
 
 bool host_has_feature(unsigned feature)

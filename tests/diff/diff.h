@@ -45,7 +45,7 @@ extern const struct ldt_desc ldt[LDT_COUNT];
 /* Segment order of the hardware: ES CS SS DS FS GS. */
 enum { S_ES, S_CS, S_SS, S_DS, S_FS, S_GS, S_COUNT };
 
-#define XAREA_SIZE 832 /* legacy region, header, AVX at 576 */
+#define XAREA_SIZE 2752 /* at most: legacy region, header, AVX at 576, and where the host has AVX-512 its components, where its CPUID says */
 
 struct cpu_image {
     uint64_t gpr[16], rip, rflags;
@@ -95,6 +95,10 @@ void mem_plant(uint64_t addr, const void *data, unsigned n);
 void state_random(struct cpu_image *s, unsigned mode);
 void state_random_memory(void);
 uint64_t interesting_int(void);
+/* Components of the area that take part (XCR0), its bytes, and where one of AVX-512's components (5 to 7) begins. After guest_init(). */
+uint64_t xarea_mask(void);
+unsigned xarea_size(void);
+unsigned xarea_component(unsigned n, unsigned *size);
 /* Passes an area through the host's registers, so that what reads back differently from how it was written is settled. */
 void state_canonical(uint8_t *xarea);
 

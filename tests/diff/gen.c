@@ -54,9 +54,9 @@ static void legacy_prefixes(struct bytes *e, const struct isa_row *r, const stru
         emit(e, 0x67);
     if (chance(mode == CODE64 ? 12 : 20))
         emit(e, segments[rng_below(chance(80) ? 2 : 6)]);
-    if (chance((r->flags & ISA_LOCK) ? 30 : 1) && !p->vex)
+    if (chance((r->flags & ISA_LOCK) ? 30 : 1) && !p->vex && !p->evex)
         emit(e, 0xf0);
-    if (p->vex)
+    if (p->vex || p->evex)
         return;
     if (fixed == KEY_PFX) {
         unsigned want = p->match & KEY_PFX;
@@ -82,11 +82,41 @@ static void shuffle(uint8_t *b, unsigned n)
     }
 }
 
+/* What the last byte of EVEX says is decided when ModRM is known: evex_tail(). */
+static void evex_escape(struct bytes *e, const struct isa_row *r, const struct isa_pattern *p)
+{
+    unsigned w = key_field(p, KEY_W, 9, chance(50)), pp = key_field(p, KEY_PFX, 0, rng() & 3);
+    unsigned vvvv = p->mask & KEY_VVVV ? 15 : (unsigned)(rng() & 15), extra = (unsigned)(chance(60) ? rng() & 0xf0 : 0xf0);
+    emit(e, 0x62);
+    emit(e, extra | r->opmap);
+    emit(e, w << 7 | vvvv << 3 | 4 | pp);
+    emit(e, 0);
+}
+
+/* Length or rounding, broadcast, mask and zeroing. */
+static unsigned evex_tail(const struct isa_row *r, const struct isa_pattern *p, bool memory)
+{
+    unsigned length = key_field(p, KEY_L2, 14, rng() & 1) << 1;
+    if (!length)
+        length = key_field(p, KEY_L, 10, rng() & 1);
+    bool vvvv = !(p->mask & KEY_VVVV) || p->vsib, b = (r->flags & (memory ? EV_BCST : EV_ER | EV_SAE)) && chance(40);
+    unsigned tail = (b && !memory ? (unsigned)rng() & 3 : length) << 5 | (unsigned)b << 4 | (vvvv && chance(40) ? 0 : 8);
+    if ((r->flags & EV_KREQ) || ((r->flags & EV_K) && chance(60)))
+        tail |= 1 + (unsigned)rng_below(7);
+    if (tail & 7 && (r->flags & EV_Z) && chance(50))
+        tail |= 0x80;
+    return tail;
+}
+
 static void opcode_escape(struct bytes *e, const struct isa_row *r, const struct isa_pattern *p, unsigned mode)
 {
     unsigned w = key_field(p, KEY_W, 9, chance(35)), rxb = (unsigned)(chance(50) ? rng() & 7 : 0);
     if (p->mask & KEY_B)
         rxb &= 6;
+    if (p->evex) {
+        evex_escape(e, r, p);
+        return;
+    }
     if (!p->vex) {
         if (mode == CODE64 && (w || rxb || chance(10)))
             emit(e, 0x40 | w << 3 | rxb);
@@ -126,6 +156,8 @@ static void encode(struct bytes *e, unsigned row, unsigned mode)
         if (p->vsib)
             rm = 4;
         emit(e, (mod3 ? 3 : (unsigned)rng_below(3)) << 6 | reg << 3 | rm);
+        if (p->evex)
+            e->b[e->n - 3] = (uint8_t)evex_tail(r, p, !mod3);
     }
     while (e->n < 24) {
         uint64_t v = interesting_int();
@@ -292,17 +324,18 @@ static void plant_stack(const struct test_case *t, const struct insn *i, unsigne
 static void want_xsave(struct test_case *t, const struct insn *i)
 {
     static uint8_t area[XAREA_SIZE + 64] __attribute__((aligned(64)));
-    /* Only components that both sides have. PKRU and AVX-512 are the host's own. */
-    t->in.gpr[RAX] = chance(50) ? 7 : rng() & 7;
+    /* Only components that both sides have. PKRU is the host's own. */
+    uint64_t ours = xarea_mask();
+    t->in.gpr[RAX] = chance(50) ? ours : rng() & ours;
     t->in.gpr[RDX] = 0;
     t->in.xarea[512] |= XCR0_SSE; /* whether the host takes initial SSE state for in use depends on its interrupts */
     memcpy(area, t->in.xarea, 160);
     for (unsigned at = 160; at < sizeof(area); at++)
         area[at] = (uint8_t)rng();
     memset(area + 512, 0, 64);
-    area[512] = rng() & 7;
+    area[512] = (uint8_t)(rng() & ours);
     if (chance(15)) { /* compacted format */
-        area[520] = area[512] | (rng() & 7);
+        area[520] = (uint8_t)(area[512] | (rng() & ours));
         area[527] = 0x80;
     }
     if (chance(5)) /* a component that neither side has */
@@ -316,12 +349,54 @@ static void want_xsave(struct test_case *t, const struct insn *i)
     mem_plant(linear_of(t, i), area, sizeof(area));
 }
 
+/* Byte `at` of a ZMM register, wherever the area has it. */
+static uint8_t *zmm_byte(uint8_t *x, unsigned reg, unsigned at)
+{
+    unsigned size;
+    if (reg >= 16)
+        return x + xarea_component(7, &size) + 64 * (reg - 16) + at;
+    return at < 16 ? x + 160 + 16 * reg + at : at < 32 ? x + 576 + 16 * reg + at - 16 : x + xarea_component(6, &size) + 32 * reg + at - 32;
+}
+
+static bool has_wide_index(const struct insn *i)
+{
+    switch (i->op) {
+    case OP_vpgatherqd:
+    case OP_vpgatherqq:
+    case OP_vgatherqps:
+    case OP_vgatherqpd:
+    case OP_vpscatterqd:
+    case OP_vpscatterqq:
+    case OP_vscatterqps:
+    case OP_vscatterqpd:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void want_wide_vsib(struct test_case *t, const struct insn *i)
+{
+    for (unsigned k = 0; k < 16; k++) {
+        int32_t off = (int32_t)rng_below(chance(90) ? 600 : 0x100000) - 300;
+        if (has_wide_index(i) && k & 1)
+            off = *zmm_byte(t->in.xarea, i->index, 4 * k - 1) & 0x80 ? -1 : 0;
+        memcpy(zmm_byte(t->in.xarea, i->index, 4 * k), &off, 4);
+    }
+    t->in.xarea[512] = (uint8_t)xarea_mask();
+    state_canonical(t->in.xarea);
+}
+
 static void want_vsib(struct test_case *t, const struct insn *i)
 {
     uint8_t *x = t->in.xarea;
+    if (insn_has(i, PFX_EVEX)) {
+        want_wide_vsib(t, i);
+        return;
+    }
     for (unsigned k = 0; k < 8; k++) {
         int32_t off = (int32_t)rng_below(chance(90) ? 600 : 0x100000) - 300;
-        bool quad = i->op == OP_vpgatherqd || i->op == OP_vpgatherqq || i->op == OP_vgatherqps || i->op == OP_vgatherqpd;
+        bool quad = has_wide_index(i);
         uint8_t *lane = k < 4 ? x + 160 + 16 * i->index + 4 * k : x + 576 + 16 * i->index + 4 * (k - 4);
         if (quad && k & 1)
             off = lane[-1] & 0x80 ? -1 : 0;

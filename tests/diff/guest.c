@@ -6,6 +6,7 @@
  * been delivered, CPL is 0, rip says which vector it was, and the frame on the kernel stack has the state of the interrupted code.
  */
 #include <string.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 
 #include "diff.h"
@@ -133,6 +134,7 @@ void guest_interpret_only(void)
 
 int guest_init(void)
 {
+    setenv("SOFTKVM_AVX512", "1", 0);
     guest_vcpu = bt_cpu_map();
     if (!guest_vcpu || build_vm() || native_init())
         return -1;
@@ -150,13 +152,13 @@ int guest_init(void)
     struct vcpu *v = guest_vcpu;
     memset(&v->has, 1, sizeof(v->has));
     v->phys_bits = 46;
-    v->guest_xcr0_mask = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+    v->guest_xcr0_mask = xarea_mask();
     cpu_reset(v, false);
     v->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
     v->cr3 = GPA_PML4;
     v->cr4 = CR4_PAE | CR4_PGE | CR4_DE | CR4_MCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE | CR4_SMEP | CR4_SMAP | CR4_UMIP | CR4_PKE;
     v->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NX;
-    v->xcr0 = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+    v->xcr0 = xarea_mask();
     v->gdt = (struct desc_table){KERNEL_BASE + GPA_GDT, 127};
     v->idt = (struct desc_table){KERNEL_BASE + GPA_IDT, 4095};
     mmu_init(v);
@@ -183,7 +185,7 @@ void guest_set_state(struct vcpu *v, const struct cpu_image *in)
         v->seg[SEG_FS].base = in->fs_base;
     if (!(in->sel[S_GS] & ~3))
         v->seg[SEG_GS].base = in->gs_base;
-    memcpy(v->fpu.area, in->xarea, XAREA_SIZE);
+    memcpy(v->fpu.area, in->xarea, xarea_size());
     v->fpu.ptrs = 0;
     cpu_update_mode(v);
     debug_update(v);
@@ -212,7 +214,7 @@ void guest_get_state(struct vcpu *v, struct cpu_image *out)
     out->fs_base = v->seg[SEG_FS].base;
     out->gs_base = v->seg[SEG_GS].base;
     out->cr2 = vector == EXC_PF ? v->cr2 : 0;
-    memcpy(out->xarea, v->fpu.area, XAREA_SIZE);
+    memcpy(out->xarea, v->fpu.area, xarea_size());
 }
 
 void guest_run(const struct test_case *t, struct cpu_image *out)

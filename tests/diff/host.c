@@ -77,7 +77,7 @@ static void enter_case(ucontext_t *uc)
     memcpy(&in_bv, in->xarea + XSTATE_BV, 8);
     bv = (bv & ~0xffull) | in_bv;
     memcpy(x + XSTATE_BV, &bv, 8);
-    memcpy(x + AVX_AT, in->xarea + AVX_AT, XAREA_SIZE - AVX_AT);
+    memcpy(x + AVX_AT, in->xarea + AVX_AT, xarea_size() - AVX_AT);
 
     __asm__ volatile("movl %0, %%es; movl %1, %%ds" : : "r"((uint32_t)in->sel[S_ES]), "r"((uint32_t)in->sel[S_DS]));
     host.phase = PHASE_CASE;
@@ -107,7 +107,7 @@ static void leave_case(ucontext_t *uc)
     out->vector = (uint8_t)g[REG_TRAPNO];
     out->error = (uint32_t)g[REG_ERR];
     out->cr2 = out->vector == TRAP_PF ? (uint64_t)g[REG_CR2] : 0;
-    memcpy(out->xarea, x, XAREA_SIZE);
+    memcpy(out->xarea, x, xarea_size());
 
     memcpy(g, host.saved, sizeof(host.saved));
     memset(x, 0, SW_RESERVED);

@@ -212,7 +212,7 @@ static void record(const struct vcpu *v, enum cpu_stop reason, struct stop *s)
     s->how = reason == STOP_HALT ? HOW_HALT : HOW_OTHER;
     s->reason = reason;
     memcpy(s->cpu.gpr, v->gpr, sizeof s->cpu.gpr);
-    memcpy(s->cpu.xarea, v->fpu.area, XAREA_SIZE);
+    memcpy(s->cpu.xarea, v->fpu.area, xarea_size());
     s->cpu.rip = v->rip;
     s->cpu.rflags = v->rflags;
 }

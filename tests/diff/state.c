@@ -4,6 +4,7 @@
 
 #include "diff.h"
 #include "softkvm/x86/cpu.h"
+#include "softkvm/x86/fpu.h"
 
 uint64_t interesting_int(void)
 {
@@ -152,11 +153,45 @@ void mem_plant(uint64_t addr, const void *data, unsigned n)
 
 /* ---- registers ---- */
 
+uint64_t xarea_mask(void)
+{
+    return xstate_supported() & ~(uint64_t)XCR0_PKRU;
+}
+
+unsigned xarea_size(void)
+{
+    return xstate_size(xarea_mask(), false);
+}
+
+unsigned xarea_component(unsigned n, unsigned *size)
+{
+    uint32_t offset = 0;
+    *size = 0;
+    if (xarea_mask() >> n & 1)
+        xstate_component(n, size, &offset);
+    return offset;
+}
+
+static void random_avx512(uint8_t *x)
+{
+    unsigned size;
+    uint8_t *k = x + xarea_component(5, &size);
+    for (unsigned n = 0; n < size / 8; n++) {
+        uint64_t v = chance(50) ? rng() : interesting_int();
+        memcpy(k + 8 * n, &v, 8);
+    }
+    for (unsigned n = 6; n <= 7; n++) {
+        uint8_t *p = x + xarea_component(n, &size);
+        for (unsigned at = 0; at < size; at += 128)
+            random_vector(p + at, 128);
+    }
+}
+
 static void random_xarea(uint8_t *x)
 {
     uint16_t fcw = 0x37f, fsw = (uint16_t)(rng() & 0x7f00);
     uint32_t mxcsr = 0x1f80 | (rng() & 0x3f);
-    uint64_t bv = 7;
+    uint64_t bv = xarea_mask();
     memset(x, 0, XAREA_SIZE);
     if (chance(40))
         fcw = (uint16_t)((fcw & ~0xf00) | (rng() & 0xf00));
@@ -183,8 +218,9 @@ static void random_xarea(uint8_t *x)
     random_vector(x + 288, 128);
     random_vector(x + 576, 128);
     random_vector(x + 704, 128);
+    random_avx512(x);
     if (chance(8))
-        bv = rng() & 7;
+        bv = rng() & xarea_mask();
     memcpy(x + 512, &bv, 8);
     state_canonical(x);
 }
@@ -198,7 +234,7 @@ void state_canonical(uint8_t *xarea)
                      "fninit\n\t"
                      "ldmxcsr %1"
                      : "+m"(*(uint8_t(*)[XAREA_SIZE])xarea)
-                     : "m"(mxcsr), "a"(7), "d"(0)
+                     : "m"(mxcsr), "a"((uint32_t)xarea_mask()), "d"(0)
                      : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
                        "xmm15", "memory");
 }

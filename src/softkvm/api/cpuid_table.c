@@ -4,7 +4,7 @@
  *
  * A feature is offered when the engine implements it. System features are the engine's own, so they are there on every host; instructions that
  * run on the host's units, or may do so once they are translated, are there when the host has them. Vendor, family and model are the host's,
- * so that guests choose what suits it. There is no VMX, SVM, TSX, MPX, AVX-512, AMX, SGX, CET, LA57, PT or PMU.
+ * so that guests choose what suits it. AVX-512 is there where SOFTKVM_AVX512=1 asks for it. There is no VMX, SVM, TSX, MPX, AMX, SGX, CET, LA57, PT or PMU.
  *
  * CPUID exits on a virtual host, at 1-2 us each, so the table is made once.
  */
@@ -54,6 +54,10 @@
 #define L7B_AVX  B(5)
 #define L7C_AVX  (B(9) | B(10))
 #define L71A_AVX B(4)
+/* AVX-512, where the host has it and SOFTKVM_AVX512 asks for it: F DQ IFMA CD BW VL; VBMI VBMI2 VNNI BITALG VPOPCNTDQ; BF16 */
+#define L7B_AVX512  (B(16) | B(17) | B(21) | B(28) | B(30) | B(31))
+#define L7C_AVX512  (B(1) | B(6) | B(11) | B(12) | B(14))
+#define L71A_AVX512 B(5)
 
 #define PV_FEATURES                                                                                                                        \
     (B(KVM_FEATURE_CLOCKSOURCE) | B(KVM_FEATURE_NOP_IO_DELAY) | B(KVM_FEATURE_CLOCKSOURCE2) | B(KVM_FEATURE_STEAL_TIME) |                  \
@@ -145,12 +149,14 @@ static void add_basic(struct table *t, bool avx)
     add(t, 6, -1, (struct regs){.eax = B(2)}); /* the LAPIC timer always runs */
 
     h = host(7, 0);
+    bool avx512 = xstate_supported() & XCR0_AVX512;
+    uint32_t l7b = L7B_HOST | (avx512 ? L7B_AVX512 : 0), l7c = L7C_HOST | (avx512 ? L7C_AVX512 : 0), l71a = L71A_HOST | (avx512 ? L71A_AVX512 : 0);
     struct regs h1 = h.eax >= 1 ? host(7, 1) : (struct regs){0};
     add(t, 7, 0,
-        (struct regs){2, (h.ebx & L7B_HOST & (avx ? ~0u : ~L7B_AVX)) | L7B_OWN | (fpu_fdp_exceptions_only() ? B(6) : 0),
-                      (h.ecx & L7C_HOST & (avx ? ~0u : ~L7C_AVX)) | (cpuid_offered_xcr0() & XCR0_PKRU ? L7C_OWN : L7C_OWN & ~L7C_PKU),
+        (struct regs){2, (h.ebx & l7b & (avx ? ~0u : ~L7B_AVX)) | L7B_OWN | (fpu_fdp_exceptions_only() ? B(6) : 0),
+                      (h.ecx & l7c & (avx ? ~0u : ~L7C_AVX)) | (cpuid_offered_xcr0() & XCR0_PKRU ? L7C_OWN : L7C_OWN & ~L7C_PKU),
                       (h.edx & L7D_HOST) | L7D_OWN});
-    add(t, 7, 1, (struct regs){.eax = h1.eax & L71A_HOST & (avx ? ~0u : ~L71A_AVX)});
+    add(t, 7, 1, (struct regs){.eax = h1.eax & l71a & (avx ? ~0u : ~L71A_AVX)});
     add(t, 7, 2, (struct regs){.edx = L72D_OWN});
 }
 

@@ -92,9 +92,14 @@ static bool native_here(const struct insn *i, uint32_t key)
         return false;
     if (xlat_is_x87(i))
         return xlat_x87_here(i, key);
+    if (insn_has(i, PFX_EVEX))
+        return false;
     bool vec = insn_has(i, PFX_VEX);
-    for (unsigned n = 0; n < i->nops; n++)
+    for (unsigned n = 0; n < i->nops; n++) {
+        if (i->ops[n].kind == OPK_K)
+            return false;
         vec |= i->ops[n].kind == OPK_VEC;
+    }
     return key & (insn_has(i, PFX_VEX) ? BT_KEY_AVX : vec ? BT_KEY_SSE : BT_KEY_X87);
 }
 

@@ -262,7 +262,8 @@ void op_xsetbv(struct vcpu *v, const struct insn *i)
     require_cpl0(v);
     uint64_t val = edx_eax(v);
     bool bad =
-        (uint32_t)v->gpr[RCX] != 0 || !(val & XCR0_X87) || (val & ~v->guest_xcr0_mask) || ((val & XCR0_AVX) && !(val & XCR0_SSE));
+        (uint32_t)v->gpr[RCX] != 0 || !(val & XCR0_X87) || (val & ~v->guest_xcr0_mask) || ((val & XCR0_AVX) && !(val & XCR0_SSE)) ||
+        ((val & XCR0_AVX512) && (val & (XCR0_AVX | XCR0_AVX512)) != (XCR0_AVX | XCR0_AVX512));
     if (bad)
         cpu_gp(v, 0);
     v->xcr0 = val;

@@ -156,6 +156,7 @@ struct io_record {
 #define XCR0_X87   BIT64(0)
 #define XCR0_SSE   BIT64(1)
 #define XCR0_AVX   BIT64(2)
+#define XCR0_AVX512 (7ull << 5) /* opmasks, upper halves of ZMM0..15, ZMM16..31 */
 #define XCR0_PKRU  BIT64(9)
 #define FPU_AREA_SIZE 4096
 

@@ -11,7 +11,7 @@
 #include "base/util.h"
 #include "softkvm/x86/isa_pattern.h"
 
-enum { REX_B = 1, REX_X = 2, REX_R = 4, REX_W = 8 };
+enum { REX_B = 1, REX_X = 2, REX_R = 4, REX_W = 8, REX_R2 = 16 };
 
 struct cursor {
     const uint8_t *bytes;
@@ -91,10 +91,10 @@ static enum decode_result read_prefixes(struct cursor *c, struct insn *i)
             i->prefixes |= PFX_LOCK;
             break;
         case P_REP:
-            i->prefixes = (uint8_t)((i->prefixes & ~PFX_REPNE) | PFX_REP);
+            i->prefixes = (uint16_t)((i->prefixes & ~PFX_REPNE) | PFX_REP);
             break;
         case P_REPNE:
-            i->prefixes = (uint8_t)((i->prefixes & ~PFX_REP) | PFX_REPNE);
+            i->prefixes = (uint16_t)((i->prefixes & ~PFX_REP) | PFX_REPNE);
             break;
         default:
             if (i->mode == CODE64 && class - P_SEG < SEG_FS)
@@ -150,6 +150,51 @@ static enum decode_result read_vex(struct cursor *c, struct insn *i, bool three,
     return DECODE_OK;
 }
 
+/* 62 has been seen, in 64-bit code. SDM vol. 2, 2.7.1. What L'L means is find_key_length()'s. */
+static enum decode_result read_evex(struct cursor *c, struct insn *i, uint32_t *key)
+{
+    if (!has(c, 4))
+        return out_of_bytes(c);
+    unsigned p0 = c->bytes[c->at], p1 = c->bytes[c->at + 1], p2 = c->bytes[c->at + 2];
+    if (i->prefixes & (PFX_LOCK | PFX_66 | PFX_REP | PFX_REPNE | PFX_REX))
+        return DECODE_UD;
+    if ((p0 & 0xc) || !(p0 & 3) || !(p1 & 4))
+        return DECODE_UD;
+    c->at += 3;
+    i->rex = (uint8_t)((~p0 >> 5 & 7) | (p1 & 0x80 ? REX_W : 0) | (p0 & 0x10 ? 0 : REX_R2));
+    i->vvvv = (uint8_t)((~p1 >> 3 & 15) | (p2 & 8 ? 0 : 16));
+    i->evex = (uint8_t)p2;
+    i->opmap = p0 & 3;
+    i->prefixes |= PFX_EVEX;
+    *key = (p1 & 3) << KEY_PFX_SHIFT | (i->vvvv & 15 ? KEY_VVVV : 0);
+    return DECODE_OK;
+}
+
+/* Adds the vector length to *key: with EVEX.b between registers, L'L is the rounding mode and the length 512 bits. */
+static bool evex_length(const struct insn *i, uint32_t *key)
+{
+    unsigned length = i->evex & EVEX_B && i->modrm >= 0xc0 ? 2 : i->evex >> 5 & 3;
+    *key |= length == 2 ? KEY_L2 : length ? KEY_L : 0;
+    return length != 3;
+}
+
+/* Broadcast, rounding and masks, as far as the row has them. */
+static bool evex_allowed(const struct insn *i, const struct isa_pattern *p, bool memory)
+{
+    unsigned flags = i->desc->flags, k = i->evex & EVEX_K;
+    bool has_vvvv = false, stores = false;
+    for (unsigned n = 0; n < p->nops; n++)
+        has_vvvv |= p->ops[n].place == 'H';
+    stores = memory && (i->desc->opuse & ISA_OP_W) && (p->ops[0].place == 'W' || p->ops[0].place == 'M' || p->ops[0].place == 'T');
+    if ((i->evex & EVEX_B) && !(flags & (memory ? EV_BCST : EV_ER | EV_SAE)))
+        return false;
+    if (k ? !(flags & EV_K) : flags & EV_KREQ)
+        return false;
+    if ((i->evex & EVEX_Z) && (!(flags & EV_Z) || !k || stores))
+        return false;
+    return has_vvvv || p->vsib || !(i->vvvv & 16);
+}
+
 /* Reads escapes or VEX and the opcode. */
 static enum decode_result read_opcode(struct cursor *c, struct insn *i, uint32_t *key)
 {
@@ -175,7 +220,13 @@ static enum decode_result read_opcode(struct cursor *c, struct insn *i, uint32_t
             byte = c->bytes[c->at++];
         }
     }
-    if (!insn_has(i, PFX_VEX))
+    if (unlikely(byte == 0x62) && i->mode == CODE64 && !i->opmap) {
+        enum decode_result r = read_evex(c, i, key);
+        if (r != DECODE_OK)
+            return r;
+        byte = c->bytes[c->at++];
+    }
+    if (!insn_has(i, PFX_VEX | PFX_EVEX))
         *key = mandatory_prefix(i) << KEY_PFX_SHIFT;
     i->opcode = (uint8_t)byte;
     i->opcode_at = (uint8_t)(c->at - 1);
@@ -183,9 +234,10 @@ static enum decode_result read_opcode(struct cursor *c, struct insn *i, uint32_t
 }
 
 /* Finds the row; reads ModRM when the slot has one. */
-static enum decode_result find_row(struct cursor *c, struct insn *i, uint32_t key, unsigned *row)
+static enum decode_result find_row(struct cursor *c, struct insn *i, uint32_t *found, unsigned *row)
 {
-    const struct isa_slot *slot = &isa_slots[(i->opmap + (insn_has(i, PFX_VEX) ? 4u : 0)) * 256 + i->opcode];
+    const struct isa_slot *slot = &isa_slots[(i->opmap + (insn_has(i, PFX_EVEX) ? ISA_MAP_EVEX : insn_has(i, PFX_VEX) ? ISA_MAP_VEX : 0u)) * 256 + i->opcode];
+    uint32_t key = *found;
     if (unlikely(!slot->used))
         return DECODE_UD;
     key |= (i->rex & REX_W ? KEY_W : 0) | (i->rex & REX_B ? KEY_B : 0) | (i->mode == CODE64 ? KEY_64 : 0);
@@ -196,6 +248,8 @@ static enum decode_result find_row(struct cursor *c, struct insn *i, uint32_t ke
         i->modrm = (uint8_t)modrm;
         key |= (modrm >= 0xc0 ? KEY_MOD3 : 0) | (modrm >> 3 & 7) << KEY_REG_SHIFT | (modrm & 7) << KEY_RM_SHIFT;
     }
+    if (insn_has(i, PFX_EVEX) && !evex_length(i, &key))
+        return DECODE_UD;
     const struct isa_candidate *cand = &isa_candidates[slot->first];
     while ((key & cand->mask) != cand->match) {
         if (cand->last)
@@ -203,12 +257,13 @@ static enum decode_result find_row(struct cursor *c, struct insn *i, uint32_t ke
         cand++;
     }
     *row = cand->row;
+    *found = key;
     return DECODE_OK;
 }
 
 /* ---- sizes ---- */
 
-static void set_sizes(struct insn *i, unsigned flags, const struct isa_pattern *p, bool l)
+static void set_sizes(struct insn *i, unsigned flags, const struct isa_pattern *p, uint32_t key)
 {
     if (i->mode == CODE64) {
         unsigned size = i->rex & REX_W ? 8 : i->prefixes & PFX_66 ? 2 : 4;
@@ -224,12 +279,12 @@ static void set_sizes(struct insn *i, unsigned flags, const struct isa_pattern *
             i->opsize = 4;
     }
     if (p->vectors)
-        i->vl = l && !p->lig ? 32 : 16;
+        i->vl = p->lig ? 16 : key & KEY_L2 ? 64 : key & KEY_L ? 32 : 16;
 }
 
 static inline unsigned resolve_size(const struct insn *i, unsigned size)
 {
-    if (likely(size < SZ_FIXED_MAX))
+    if (likely(size <= SZ_FIXED_MAX))
         return size;
     switch (size) {
     case SZ_V:
@@ -252,6 +307,10 @@ static inline unsigned resolve_size(const struct insn *i, unsigned size)
         return i->vl;
     case SZ_H:
         return i->vl / 2u;
+    case SZ_F:
+        return i->vl / 4u;
+    case SZ_O:
+        return i->vl / 8u;
     default: /* SZ_BS */
         return 1;
     }
@@ -259,11 +318,11 @@ static inline unsigned resolve_size(const struct insn *i, unsigned size)
 
 /* ---- memory operands ---- */
 
-static enum decode_result read_disp(struct cursor *c, struct insn *i, unsigned size)
+static enum decode_result read_disp(struct cursor *c, struct insn *i, unsigned size, unsigned disp8_unit)
 {
     if (!has(c, size))
         return out_of_bytes(c);
-    i->disp = sign_extend(load(c->bytes + c->at, size), size);
+    i->disp = sign_extend(load(c->bytes + c->at, size), size) * (size == 1 ? disp8_unit : 1);
     i->disp_at = (uint8_t)c->at;
     i->disp_len = (uint8_t)size;
     c->at += size;
@@ -277,16 +336,16 @@ static enum decode_result read_mem16(struct cursor *c, struct insn *i)
     static const uint8_t indexes[8] = {RSI, RDI, RSI, RDI, REG_NONE, REG_NONE, REG_NONE, REG_NONE};
     unsigned mod = i->modrm >> 6, rm = i->modrm & 7;
     if (mod == 0 && rm == 6)
-        return read_disp(c, i, 2);
+        return read_disp(c, i, 2, 1);
     i->base = bases[rm];
     i->index = indexes[rm];
     if (i->base == RBP && !insn_has(i, PFX_SEG))
         i->seg = SEG_SS;
-    return mod ? read_disp(c, i, mod) : DECODE_OK;
+    return mod ? read_disp(c, i, mod, 1) : DECODE_OK;
 }
 
 /* 32- and 64-bit forms, SDM vol. 2, tables 2-2 and 2-3. */
-static enum decode_result read_mem(struct cursor *c, struct insn *i, bool vsib)
+static enum decode_result read_mem(struct cursor *c, struct insn *i, bool vsib, unsigned disp8_unit)
 {
     unsigned mod = i->modrm >> 6, base = i->modrm & 7;
     bool no_base = false;
@@ -296,7 +355,7 @@ static enum decode_result read_mem(struct cursor *c, struct insn *i, bool vsib)
         unsigned sib = c->bytes[c->at++], index = (sib >> 3 & 7) | (i->rex & REX_X ? 8u : 0);
         i->scale = (uint8_t)(sib >> 6);
         if (index != 4 || vsib)
-            i->index = (uint8_t)index;
+            i->index = (uint8_t)(index | (vsib ? i->vvvv & 16 : 0));
         base = sib & 7;
         no_base = mod == 0 && base == 5;
     } else if (vsib) {
@@ -304,21 +363,34 @@ static enum decode_result read_mem(struct cursor *c, struct insn *i, bool vsib)
     } else if (mod == 0 && base == 5) {
         if (i->mode == CODE64)
             i->base = REG_RIP;
-        return read_disp(c, i, 4);
+        return read_disp(c, i, 4, 1);
     }
     if (no_base)
-        return read_disp(c, i, 4);
+        return read_disp(c, i, 4, 1);
     i->base = (uint8_t)(base | (i->rex & REX_B ? 8u : 0));
     if ((i->base == RSP || i->base == RBP) && !insn_has(i, PFX_SEG))
         i->seg = SEG_SS;
-    return mod == 0 ? DECODE_OK : read_disp(c, i, mod == 1 ? 1 : 4);
+    return mod == 0 ? DECODE_OK : read_disp(c, i, mod == 1 ? 1 : 4, disp8_unit);
+}
+
+/* A displacement of one byte counts elements, halves or whole vectors with EVEX: SDM vol. 2, 2.7.5. */
+static unsigned disp8_unit(const struct insn *i, const struct isa_pattern *p)
+{
+    if (!insn_has(i, PFX_EVEX))
+        return 1;
+    if (i->evex & EVEX_B || i->desc->flags & EV_PACKED)
+        return EV_ELEMENT(i->desc->flags);
+    for (unsigned n = 0; n < p->nops; n++)
+        if (p->ops[n].place == 'W' || p->ops[n].place == 'M' || p->ops[n].place == 'E' || p->ops[n].place == 'T')
+            return resolve_size(i, p->ops[n].mem_size);
+    return 1;
 }
 
 static enum decode_result read_memory_operand(struct cursor *c, struct insn *i, const struct isa_pattern *p)
 {
     if (i->addrsize == 2)
         return p->vsib ? DECODE_UD : read_mem16(c, i);
-    return read_mem(c, i, p->vsib);
+    return read_mem(c, i, p->vsib, disp8_unit(i, p));
 }
 
 /* ---- immediates ---- */
@@ -364,7 +436,7 @@ static inline void set_rm(const struct insn *i, struct operand *o, const struct 
     if (memory) {
         o->kind = OPK_MEM;
         o->reg = REG_NONE;
-        o->size = (uint8_t)resolve_size(i, d->mem_size);
+        o->size = (uint8_t)(i->evex & EVEX_B ? EV_ELEMENT(i->desc->flags) : resolve_size(i, d->mem_size));
         return;
     }
     unsigned size = resolve_size(i, d->size);
@@ -372,7 +444,13 @@ static inline void set_rm(const struct insn *i, struct operand *o, const struct 
         set_reg(o, kind, rm, 8);
         return;
     }
+    if (kind == OPK_K) {
+        set_reg(o, kind, rm, size);
+        return;
+    }
     rm |= i->rex & REX_B ? 8u : 0;
+    if (kind == OPK_VEC && insn_has(i, PFX_EVEX))
+        rm |= i->rex & REX_X ? 16u : 0;
     if (kind == OPK_GPR)
         set_gpr(i, o, rm, size);
     else
@@ -405,13 +483,17 @@ static bool set_vector_operand(const struct insn *i, struct operand *o, const st
         set_rm(i, o, d, OPK_VEC, memory);
         return true;
     case 'V':
-        set_reg(o, OPK_VEC, reg, MAX(resolve_size(i, d->size), 16u));
+        set_reg(o, OPK_VEC, reg | (i->rex & REX_R2), MAX(resolve_size(i, d->size), 16u));
         return true;
     case 'H':
         set_reg(o, OPK_VEC, i->vvvv, MAX(resolve_size(i, d->size), 16u));
         return true;
     case 'L':
         set_reg(o, OPK_VEC, i->imm >> 4 & (i->mode == CODE64 ? 15 : 7), resolve_size(i, d->size));
+        return true;
+    case 'K':
+    case 'm':
+        set_rm(i, o, d, OPK_K, memory);
         return true;
     case 'N':
     case 'Q':
@@ -446,7 +528,7 @@ static bool set_operand(struct insn *i, const struct isa_pattern *p, unsigned n,
         return true;
     case 'G':
         set_gpr(i, o, reg, size);
-        return true;
+        return !(i->rex & REX_R2);
     case 'I':
         set_reg(o, OPK_IMM, 0, size);
         return true;
@@ -479,6 +561,12 @@ static bool set_operand(struct insn *i, const struct isa_pattern *p, unsigned n,
     case 'A':
         set_reg(o, OPK_FAR, 0, resolve_size(i, SZ_P));
         return true;
+    case 'F':
+        set_reg(o, OPK_K, reg, size);
+        return reg < 8 && !(i->rex & REX_R2);
+    case 'k':
+        set_reg(o, OPK_K, i->vvvv, size);
+        return i->vvvv < 8;
     default:
         return set_vector_operand(i, o, d, memory, reg) || set_system_register(i, o, d, i->desc->opuse >> 2 * n & ISA_OP_W, reg);
     }
@@ -494,7 +582,9 @@ static bool set_operands(struct insn *i, const struct isa_pattern *p, bool memor
     if (unlikely(insn_has(i, PFX_LOCK)) && !((i->desc->flags & ISA_LOCK) && i->ops[0].kind == OPK_MEM))
         return false;
     /* A gather's destination, index and mask are three registers. */
-    if (p->vsib && (i->ops[0].reg == i->index || i->ops[2].reg == i->index || i->ops[0].reg == i->ops[2].reg))
+    if (p->vex && p->vsib && (i->ops[0].reg == i->index || i->ops[2].reg == i->index || i->ops[0].reg == i->ops[2].reg))
+        return false;
+    if (p->evex && ((p->vsib && i->ops[0].kind == OPK_VEC && i->ops[0].reg == i->index) || !evex_allowed(i, p, memory)))
         return false;
     return true;
 }
@@ -541,19 +631,19 @@ enum decode_result insn_decode(const uint8_t *bytes, unsigned avail, enum code_m
     i->mode = (uint8_t)mode;
     i->seg = SEG_DS;
     i->base = i->index = REG_NONE;
-    if ((r = read_prefixes(&c, i)) != DECODE_OK || (r = read_opcode(&c, i, &key)) != DECODE_OK || (r = find_row(&c, i, key, &row)) != DECODE_OK)
+    if ((r = read_prefixes(&c, i)) != DECODE_OK || (r = read_opcode(&c, i, &key)) != DECODE_OK || (r = find_row(&c, i, &key, &row)) != DECODE_OK)
         return r;
 
     const struct isa_pattern *p = &isa_patterns[row];
     i->desc = &isa_rows[row];
     i->exec = i->desc->exec;
     i->op = i->desc->op;
-    set_sizes(i, i->desc->flags, p, key & KEY_L);
+    set_sizes(i, i->desc->flags, p, key);
     bool memory = p->modrm && i->modrm < 0xc0 && !p->any_mod;
     if (memory && (r = read_memory_operand(&c, i, p)) != DECODE_OK)
         return r;
     for (unsigned n = 0; n < p->nops; n++)
-        if (p->ops[n].place == 'O' && (r = read_disp(&c, i, i->addrsize)) != DECODE_OK)
+        if (p->ops[n].place == 'O' && (r = read_disp(&c, i, i->addrsize, 1)) != DECODE_OK)
             return r;
     if (p->imm[0] && (r = read_immediates(&c, i, p)) != DECODE_OK)
         return r;

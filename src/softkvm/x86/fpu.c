@@ -12,6 +12,7 @@
  * processors record FDP and FOP on unmasked exceptions only: fpu_init() asks this one.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "softkvm/x86/fpu.h"
 #include "softkvm/x86/native.h"
@@ -19,15 +20,15 @@
 enum { FPU_FIP = 1, FPU_FDP = 2, FPU_FOP = 4 };
 
 #define FSW_ES        0x80
-#define XCR0_AVX512   (7ull << 5)
 #define MXCSR_DEFAULT 0x1f80
 #define FCW_DEFAULT   0x37f
 
 static struct {
-    uint64_t guest_mask; /* components in `area` that guests use: x87, SSE, AVX */
+    uint64_t guest_mask; /* components in `area` that guests use: x87, SSE, AVX, and AVX-512 where SOFTKVM_AVX512 asks */
     uint64_t load_mask;  /* and those initialised along with them, so that no dirty upper halves slow the guest's SSE down */
     uint32_t mxcsr_mask;
-    uint32_t pkru_offset; /* standard format */
+    uint32_t avx512_offset[3]; /* standard format; opmasks, upper halves of ZMM0..15, ZMM16..31 */
+    uint32_t pkru_offset;      /* standard format */
     bool fdp_always, fop_always;
 } host;
 
@@ -56,6 +57,9 @@ enum {
     AT_HEADER_END = 576,
     AT_AVX = 576,
     AVX_SIZE = 256,
+    OPMASK_SIZE = 64,
+    ZMM_HIGH_SIZE = 512,
+    ZMM_UPPER_SIZE = 1024,
     PKRU_SIZE = 8
 };
 
@@ -105,6 +109,21 @@ static bool leaves(native_code *code, unsigned at)
     return at == AT_FDP ? *field64(area, AT_FDP) != 0 : *field16(area, AT_FOP) != 0;
 }
 
+static const uint32_t avx512_size[3] = {OPMASK_SIZE, ZMM_HIGH_SIZE, ZMM_UPPER_SIZE};
+
+/* Asks where the host has the three components of AVX-512; false when they are not as expected. */
+static bool avx512_layout(void)
+{
+    for (unsigned n = 0; n < 3; n++) {
+        uint32_t r[4];
+        host_cpuid(0xd, 5 + n, r);
+        if (r[0] != avx512_size[n] || r[1] < AT_AVX + AVX_SIZE || r[0] + r[1] > FPU_AREA_SIZE)
+            return false;
+        host.avx512_offset[n] = r[1];
+    }
+    return true;
+}
+
 int fpu_init(void)
 {
     uint32_t r[4];
@@ -117,9 +136,11 @@ int fpu_init(void)
     if ((xcr0 & XCR0_AVX) && r[0] == AVX_SIZE && r[1] == AT_AVX)
         host.guest_mask |= XCR0_AVX;
     host.load_mask = host.guest_mask;
-    host_cpuid(0xd, 7, r); /* the highest of the three AVX-512 components */
-    if ((xcr0 & XCR0_AVX512) == XCR0_AVX512 && r[0] + r[1] <= FPU_AREA_SIZE)
+    if ((xcr0 & XCR0_AVX512) == XCR0_AVX512 && avx512_layout())
         host.load_mask |= XCR0_AVX512;
+    const char *ask = getenv("SOFTKVM_AVX512");
+    if (ask && *ask == '1' && (host.guest_mask & XCR0_AVX))
+        host.guest_mask |= host.load_mask & XCR0_AVX512;
     host_cpuid(0xd, 9, r);
     host.pkru_offset = r[0] && r[1] + PKRU_SIZE <= FPU_AREA_SIZE ? r[1] : 0xa80;
 
@@ -141,6 +162,11 @@ uint64_t xstate_supported(void)
 
 bool xstate_component(unsigned n, uint32_t *size, uint32_t *offset)
 {
+    if (n >= 5 && n <= 7 && (host.guest_mask & XCR0_AVX512)) {
+        *size = avx512_size[n - 5];
+        *offset = host.avx512_offset[n - 5];
+        return true;
+    }
     bool avx = n == 2 && (host.guest_mask & XCR0_AVX);
     *size = avx ? AVX_SIZE : n == 9 ? PKRU_SIZE : 0;
     *offset = avx ? AT_AVX : n == 9 ? host.pkru_offset : 0;
@@ -321,6 +347,11 @@ void fpu_check(struct vcpu *v, enum fpu_class c)
         if (unlikely(off & CR0_TS))
             refuse(v, false);
         return;
+    case FPU_AVX512:
+        if (unlikely((v->xcr0 & XCR0_AVX512) != XCR0_AVX512))
+            cpu_ud(v);
+        fpu_check(v, FPU_AVX);
+        return;
     case FPU_XSAVE:
         if (unlikely(!(v->cr4 & CR4_OSXSAVE)))
             cpu_ud(v);
@@ -431,6 +462,8 @@ void fpu_get_xsave(const struct vcpu *v, void *area, uint32_t size)
     if (*field32(to, AT_MXCSR) != MXCSR_DEFAULT)
         bv |= XCR0_SSE; /* or a restore would initialise it */
     bytes_copy(to + AT_AVX, from + AT_AVX, AVX_SIZE);
+    for (unsigned n = 0; n < 3 && (host.guest_mask & XCR0_AVX512); n++)
+        bytes_copy(to + host.avx512_offset[n], from + host.avx512_offset[n], avx512_size[n]);
     if (v->pkru) {
         *field32(to, host.pkru_offset) = v->pkru;
         bv |= XCR0_PKRU;
@@ -465,6 +498,9 @@ int fpu_set_xsave(struct vcpu *v, const void *area, uint32_t size, uint64_t perm
         *field32(to, AT_MXCSR) = *field32(from, AT_MXCSR);
     if (bv & XCR0_AVX)
         bytes_copy(to + AT_AVX, from + AT_AVX, AVX_SIZE);
+    for (unsigned n = 0; n < 3; n++)
+        if (bv & BIT64(5 + n))
+            bytes_copy(to + host.avx512_offset[n], from + host.avx512_offset[n], avx512_size[n]);
     *field64(to, AT_XSTATE_BV) = bv & host.guest_mask;
     uint32_t pkru = bv & XCR0_PKRU ? *field32(from, host.pkru_offset) : 0;
     if (pkru != v->pkru) {

@@ -16,9 +16,10 @@
 
 struct vcpu;
 
-/* XCR0 bits that a guest can be given on this host: x87, SSE, AVX where the host has it, PKRU. Valid after native_init(). */
+/* XCR0 bits that a guest can be given on this host: x87, SSE, AVX where the host has it, AVX-512 where SOFTKVM_AVX512=1 asks for it as well, PKRU.
+ * Valid after native_init(). */
 uint64_t xstate_supported(void);
-/* Bytes and standard-format offset of extended component n (2 or 9); false when there is none. Its XSAVEC alignment is 8
+/* Bytes and standard-format offset of extended component n (2, 5 to 7, 9); false when there is none. Its XSAVEC alignment is 8
  * (CPUID.0xD:ECX[1] = 0). */
 bool xstate_component(unsigned n, uint32_t *size, uint32_t *offset);
 /* Bytes of an area with the components of `xcr0`, in standard (CPUID.0xD.0:EBX) or compacted format (CPUID.0xD.1:EBX). */

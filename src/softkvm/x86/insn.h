@@ -40,7 +40,11 @@ enum prefix {
     PFX_SEG = 1 << 5, /* a segment override is present (and effective: in 64-bit code only FS and GS are) */
     PFX_REX = 1 << 6, /* any REX */
     PFX_VEX = 1 << 7,
+    PFX_EVEX = 1 << 8,
 };
+
+/* struct insn.evex */
+enum evex_bit { EVEX_K = 7, EVEX_B = 0x10, EVEX_Z = 0x80 };
 
 enum operand_kind {
     OPK_NONE,
@@ -50,8 +54,9 @@ enum operand_kind {
     OPK_SEG,  /* segment register `reg` */
     OPK_CR,   /* control register `reg` */
     OPK_DR,   /* debug register `reg` */
-    OPK_VEC,  /* XMM/YMM register `reg` */
+    OPK_VEC,  /* XMM/YMM/ZMM register `reg` */
     OPK_MMX,  /* MMX register `reg` */
+    OPK_K,    /* opmask register `reg` */
     OPK_ST,   /* ST(reg) */
     OPK_REL,  /* branch displacement in insn.imm, sign-extended */
     OPK_FAR,  /* far pointer: offset in insn.imm, selector in insn.imm2 */
@@ -61,7 +66,7 @@ struct operand {
     uint8_t kind; /* enum operand_kind */
     uint8_t reg;  /* register number within its kind; for OPK_GPR of AH..BH the number of the full register, 0..3 */
     uint8_t off;  /* OPK_GPR: byte offset into vcpu->gpr (AH is RAX*8+1) */
-    uint8_t size; /* bytes that the operand has: 1, 2, 4, 8, 10, 16, 32; 0 when it depends (xsave areas, lea) */
+    uint8_t size; /* bytes that the operand has: 1, 2, 4, 8, 10, 16, 32, 64; 0 when it depends (xsave areas, lea) */
 };
 
 typedef void insn_fn(struct vcpu *v, const struct insn *i);
@@ -79,18 +84,19 @@ struct insn {
     uint8_t seg;                /* segment of the memory operand and of string sources: default or override */
     uint8_t base, index;        /* enum reg; REG_RIP as base means: relative to the end of this instruction */
     uint8_t scale;              /* shift: 0..3 */
-    uint8_t prefixes;           /* enum prefix bits */
+    uint16_t prefixes;          /* enum prefix bits */
     uint8_t nops;               /* operands in op[] */
     uint8_t opcode;             /* last opcode byte */
     uint8_t modrm;              /* raw ModRM byte, 0 without one */
+    uint8_t rex;                /* REX.WRXB bits, or their equivalent from VEX and EVEX; R'=16 W=8 R=4 X=2 B=1 */
     uint16_t op;                /* enum insn_op */
-    uint16_t imm2;              /* ENTER's level, far pointer's selector */
     const struct isa_row *desc; /* the row of isa.h */
     void *native;               /* host code for a NATIVE row once native.c has built it, else NULL; cleared by the decoder */
     uint8_t bytes[16];          /* the instruction's own bytes; bytes behind `len` are zero */
-    uint8_t rex;                /* REX.WRXB bits, or their equivalent from VEX; W=8 R=4 X=2 B=1 */
-    uint8_t vvvv;               /* VEX register, 0..15 */
-    uint8_t vl;                 /* vector length in bytes: 16, 32; 0 for instructions without vectors */
+    uint16_t imm2;              /* ENTER's level, far pointer's selector */
+    uint8_t vvvv;               /* VEX register, 0..15; with EVEX 0..31 */
+    uint8_t evex;               /* EVEX's last byte: enum evex_bit, 0 without EVEX */
+    uint8_t vl;                 /* vector length in bytes: 16, 32, 64; 0 for instructions without vectors */
     uint8_t opmap;              /* 0 one-byte, 1 0F, 2 0F38, 3 0F3A */
     uint8_t opcode_at;          /* index of the opcode byte (behind its prefixes and escapes) in bytes[]; ModRM follows it */
     uint8_t disp_at, disp_len;  /* index and size of the displacement in bytes[]; 0,0 without one */

@@ -37,7 +37,7 @@ static struct isa_row rows[] = {
 
 static struct isa_pattern patterns[ARRAY_SIZE(rows)];
 static struct isa_candidate candidates[CANDIDATE_MAX];
-static struct isa_slot slots[8 * 256];
+static struct isa_slot slots[ISA_SLOTS];
 
 const struct isa_row *const isa_rows = rows;
 const unsigned isa_row_count = ARRAY_SIZE(rows);
@@ -122,21 +122,26 @@ static bool parse_condition(struct isa_pattern *p, const struct word *w)
     static const struct {
         const char *word;
         uint32_t mask, match;
-        bool vex, lig;
+        bool vex, lig, evex;
     } conditions[] = {
-        {"NP", KEY_PFX, 0, false, false},
-        {"66", KEY_PFX, 1 << KEY_PFX_SHIFT, false, false},
-        {"F3", KEY_PFX, 2 << KEY_PFX_SHIFT, false, false},
-        {"F2", KEY_PFX, 3 << KEY_PFX_SHIFT, false, false},
-        {"NFx", KEY_PFX_REP, 0, false, false},
-        {"W0", KEY_W, 0, false, false},
-        {"W1", KEY_W, KEY_W, false, false},
-        {"B0", KEY_B, 0, false, false},
-        {"VEX", 0, 0, true, false},
-        {"VEX.128", KEY_L, 0, true, false},
-        {"VEX.256", KEY_L, KEY_L, true, false},
-        {"VEX.LZ", KEY_L, 0, true, false},
-        {"VEX.LIG", 0, 0, true, true},
+        {"NP", KEY_PFX, 0, false, false, false},
+        {"66", KEY_PFX, 1 << KEY_PFX_SHIFT, false, false, false},
+        {"F3", KEY_PFX, 2 << KEY_PFX_SHIFT, false, false, false},
+        {"F2", KEY_PFX, 3 << KEY_PFX_SHIFT, false, false, false},
+        {"NFx", KEY_PFX_REP, 0, false, false, false},
+        {"W0", KEY_W, 0, false, false, false},
+        {"W1", KEY_W, KEY_W, false, false, false},
+        {"B0", KEY_B, 0, false, false, false},
+        {"VEX", 0, 0, true, false, false},
+        {"VEX.128", KEY_L, 0, true, false, false},
+        {"VEX.256", KEY_L, KEY_L, true, false, false},
+        {"VEX.LZ", KEY_L, 0, true, false, false},
+        {"VEX.LIG", 0, 0, true, true, false},
+        {"EVEX", 0, 0, false, false, true},
+        {"EVEX.128", KEY_L | KEY_L2, 0, false, false, true},
+        {"EVEX.256", KEY_L | KEY_L2, KEY_L, false, false, true},
+        {"EVEX.512", KEY_L | KEY_L2, KEY_L2, false, false, true},
+        {"EVEX.LIG", 0, 0, false, true, true},
     };
     for (unsigned n = 0; n < ARRAY_SIZE(conditions); n++) {
         if (!word_is(w, conditions[n].word))
@@ -144,6 +149,7 @@ static bool parse_condition(struct isa_pattern *p, const struct word *w)
         constrain(p, conditions[n].mask, conditions[n].match);
         p->vex |= conditions[n].vex;
         p->lig |= conditions[n].lig;
+        p->evex |= conditions[n].evex;
         return true;
     }
     return false;
@@ -214,7 +220,7 @@ static int parse_size(const struct word *w)
         uint8_t size;
     } sizes[] = {
         {"b", 1},     {"w", 2},     {"d", 4},     {"q", 8},     {"t", 10},    {"dq", 16},   {"qq", 32},   {"0", 0},   {"v", SZ_V}, {"z", SZ_Z},
-        {"y", SZ_Y},  {"n", SZ_N},  {"j", SZ_J},  {"p", SZ_P},  {"a", SZ_A},  {"s", SZ_S},  {"x", SZ_X},  {"h", SZ_H},
+        {"y", SZ_Y},  {"n", SZ_N},  {"j", SZ_J},  {"p", SZ_P},  {"a", SZ_A},  {"s", SZ_S},  {"x", SZ_X},  {"h", SZ_H},  {"f", SZ_F},  {"o", SZ_O}, {"oq", 64},
         {"bs", SZ_BS},
     };
     for (unsigned n = 0; n < ARRAY_SIZE(sizes); n++)
@@ -276,6 +282,7 @@ static bool apply_place(struct isa_pattern *p, const struct isa_operand *o)
     case 'N':
     case 'R':
     case 'U':
+    case 'm':
         if (!p->any_mod)
             constrain(p, KEY_MOD3, KEY_MOD3);
         break;
@@ -298,7 +305,7 @@ static bool apply_place(struct isa_pattern *p, const struct isa_operand *o)
     p->vectors |= o->place == 'V' || o->place == 'W' || o->place == 'U' || o->place == 'H';
     switch (o->place) {
     case 'B': case 'C': case 'D': case 'E': case 'G': case 'H': case 'L': case 'M': case 'N': case 'P': case 'Q': case 'R': case 'S': case 'T': case 'U':
-    case 'V': case 'W': case 'i':
+    case 'V': case 'W': case 'i': case 'F': case 'K': case 'k': case 'm':
         return p->modrm;
     case 'A': case 'I': case 'J': case 'O': case 'X': case 'Y': case 'Z': case 'a': case 'f': case 's': case '1':
         return true;
@@ -325,18 +332,18 @@ static bool parse_operands(struct isa_row *r, struct isa_pattern *p)
         r->opuse |= (uint8_t)(use << 2 * n);
         if (!parse_operand(w, &p->ops[n]) || !apply_place(p, &p->ops[n]))
             return false;
-        vvvv |= p->ops[n].place == 'B' || p->ops[n].place == 'H';
+        vvvv |= p->ops[n].place == 'B' || p->ops[n].place == 'H' || p->ops[n].place == 'k';
     }
-    if (p->vex && !vvvv)
+    if ((p->vex || p->evex) && !vvvv)
         constrain(p, KEY_VVVV, 0);
-    return vvvv ? p->vex : true;
+    return vvvv ? p->vex || p->evex : true;
 }
 
 static bool parse_row(struct isa_row *r, struct isa_pattern *p)
 {
     if (!parse_encoding(r, p) || !parse_operands(r, p))
         return false;
-    if (p->vex) {
+    if (p->vex || p->evex) {
         r->flags |= ISA_PROT; /* SDM vol. 2, 2.3.1: no VEX in real and virtual-8086 mode */
         p->vectors |= (r->flags & ISA_NATIVE) != 0;
     }
@@ -352,13 +359,13 @@ static bool parse_row(struct isa_row *r, struct isa_pattern *p)
 /* The first of the slots that a row belongs to. */
 static struct isa_slot *row_slots(unsigned row)
 {
-    return &slots[(rows[row].opmap + (patterns[row].vex ? 4 : 0)) * 256 + rows[row].opcode];
+    return &slots[(rows[row].opmap + (patterns[row].evex ? ISA_MAP_EVEX : patterns[row].vex ? ISA_MAP_VEX : 0)) * 256 + rows[row].opcode];
 }
 
 /* A counting sort: how many candidates has each slot, where does each begin, then the rows in their order. */
 __attribute__((constructor)) static void isa_build(void)
 {
-    static uint16_t fill[8 * 256];
+    static uint16_t fill[ISA_SLOTS];
     unsigned total = 0;
     for (unsigned r = 0; r < ARRAY_SIZE(rows); r++) {
         if (!parse_row(&rows[r], &patterns[r]))

@@ -29,6 +29,24 @@ enum isa_flag {
     ISA_NOVM = 1 << 14,    /* NATIVE row that native.c handles by a function of its own (fxsave, xsave family, maskmov, gathers, fldenv...): row's exec is op_M */
 };
 
+/* What an EVEX row allows, and how its mask goes with its memory operand: SDM vol. 2, 2.7. */
+enum isa_evex_flag {
+    EV_K = 1 << 16,      /* an opmask */
+    EV_Z = 1 << 17,      /* that zeroes, unless the destination is memory */
+    EV_KREQ = 1 << 18,   /* k0 cannot be it */
+    EV_BCST = 1 << 19,   /* one element in memory that is broadcast */
+    EV_ER = 1 << 20,     /* rounding in the instruction, between registers */
+    EV_SAE = 1 << 21,    /* no exceptions, between registers */
+    EV_FS = 1 << 22,     /* elements of memory that the mask leaves out are not accessed */
+    EV_PACKED = 1 << 23, /* memory has the elements that the mask selects one behind the other */
+    EV_REPEAT = 1 << 24, /* memory is repeated along the vector */
+    EV_E1 = 0,           /* bytes of an element in memory */
+    EV_E2 = 1 << 25,
+    EV_E4 = 2 << 25,
+    EV_E8 = 3 << 25,
+};
+#define EV_ELEMENT(flags) (1u << ((flags) >> 25 & 3))
+
 /* How operands are used, from the row's operand list: "+r" read, "+w" written. Two bits for each operand. */
 enum { ISA_OP_R = 1, ISA_OP_W = 2 };
 
@@ -38,7 +56,8 @@ enum isa_feature {
     FEAT_AVX, FEAT_AVX2, FEAT_FMA, FEAT_F16C, FEAT_BMI1, FEAT_BMI2, FEAT_ADX, FEAT_MOVBE, FEAT_POPCNT, FEAT_LZCNT, FEAT_CX16, FEAT_RDRAND,
     FEAT_RDSEED, FEAT_XSAVE, FEAT_XSAVEOPT, FEAT_XSAVEC, FEAT_XSAVES, FEAT_FXSR, FEAT_FSGSBASE, FEAT_RDTSCP, FEAT_RDPID, FEAT_INVPCID, FEAT_SMAP,
     FEAT_PKU, FEAT_CLFLUSH, FEAT_CLFLUSHOPT, FEAT_CLWB, FEAT_PREFETCHW, FEAT_GFNI, FEAT_VAES, FEAT_VPCLMUL, FEAT_AVXVNNI, FEAT_MONITOR, FEAT_MOVDIRI,
-    FEAT_MOVDIR64B, FEAT_SERIALIZE, FEAT_WBNOINVD, FEAT_COUNT
+    FEAT_MOVDIR64B, FEAT_SERIALIZE, FEAT_WBNOINVD, FEAT_AVX512F, FEAT_AVX512DQ, FEAT_AVX512BW, FEAT_AVX512CD, FEAT_AVX512IFMA, FEAT_AVX512VBMI,
+    FEAT_AVX512VBMI2, FEAT_AVX512VNNI, FEAT_AVX512BITALG, FEAT_AVX512VPOPCNTDQ, FEAT_AVX512BF16, FEAT_COUNT
 };
 
 struct isa_row {
@@ -46,7 +65,7 @@ struct isa_row {
     const char *encoding; /* as written in isa_rows.h */
     const char *operands; /* as written in isa_rows.h */
     uint16_t op;          /* enum insn_op */
-    uint16_t flags;       /* enum isa_flag */
+    uint32_t flags;       /* enum isa_flag */
     uint8_t feature;      /* enum isa_feature */
     uint8_t opuse;        /* bits 2n, 2n+1: ISA_OP_R/W of operand n */
     uint8_t opmap;        /* 0..3 */

@@ -23,7 +23,8 @@
     X(invd) X(wbinvd) X(invpcid) X(clflush) X(clflushopt) X(clwb) X(lfence) X(mfence) X(sfence) X(fxsave) X(fxrstor)               \
     X(ldmxcsr) X(stmxcsr) X(xsave) X(xrstor) X(xsaveopt) X(xsavec) X(xsaves) X(xrstors) X(fldenv) X(fnstenv) X(frstor)             \
     X(fnsave) X(fwait) X(maskmovq) X(maskmovdqu) X(vmaskmovdqu) X(vmaskmovps) X(vmaskmovpd) X(vpmaskmovd) X(vpmaskmovq)            \
-    X(vpgatherdd) X(vpgatherdq) X(vpgatherqd) X(vpgatherqq) X(vgatherdps) X(vgatherdpd) X(vgatherqps) X(vgatherqpd)
+    X(vpgatherdd) X(vpgatherdq) X(vpgatherqd) X(vpgatherqq) X(vgatherdps) X(vgatherdpd) X(vgatherqps) X(vgatherqpd)  \
+    X(vpscatterdd) X(vpscatterdq) X(vpscatterqd) X(vpscatterqq) X(vscatterdpd) X(vscatterdps) X(vscatterqpd) X(vscatterqps)
 
 #define ISA_NATIVE_OPS(X)                                                                                                         \
     X(fadd) X(fiadd) X(fmul) X(fimul) X(fcom) X(ficom) X(fcomp) X(ficomp) X(fsub) X(fisub) X(fsubr) X(fisubr) X(fdiv) X(fidiv)     \
@@ -93,7 +94,38 @@
     X(vfnmadd213sd) X(vfnmsub213ps) X(vfnmsub213pd) X(vfnmsub213ss) X(vfnmsub213sd) X(vfmaddsub231ps) X(vfmaddsub231pd)            \
     X(vfmsubadd231ps) X(vfmsubadd231pd) X(vfmadd231ps) X(vfmadd231pd) X(vfmadd231ss) X(vfmadd231sd) X(vfmsub231ps)                 \
     X(vfmsub231pd) X(vfmsub231ss) X(vfmsub231sd) X(vfnmadd231ps) X(vfnmadd231pd) X(vfnmadd231ss) X(vfnmadd231sd)                   \
-    X(vfnmsub231ps) X(vfnmsub231pd) X(vfnmsub231ss) X(vfnmsub231sd)
+    X(vfnmsub231ps) X(vfnmsub231pd) X(vfnmsub231ss) X(vfnmsub231sd)  \
+    X(kaddb) X(kaddd) X(kaddq) X(kaddw) X(kandb) X(kandd) X(kandnb) X(kandnd) X(kandnq) X(kandnw) X(kandq) X(kandw) X(kmovb)      \
+    X(kmovd) X(kmovq) X(kmovw) X(knotb) X(knotd) X(knotq) X(knotw) X(korb) X(kord) X(korq) X(kortestb) X(kortestd) X(kortestq)    \
+    X(kortestw) X(korw) X(kshiftlb) X(kshiftld) X(kshiftlq) X(kshiftlw) X(kshiftrb) X(kshiftrd) X(kshiftrq) X(kshiftrw)           \
+    X(ktestb) X(ktestd) X(ktestq) X(ktestw) X(kunpckbw) X(kunpckdq) X(kunpckwd) X(kxnorb) X(kxnord) X(kxnorq) X(kxnorw)           \
+    X(kxorb) X(kxord) X(kxorq) X(kxorw) X(valignd) X(valignq) X(vblendmpd) X(vblendmps) X(vbroadcastf32x2) X(vbroadcastf32x4)     \
+    X(vbroadcastf32x8) X(vbroadcastf64x2) X(vbroadcastf64x4) X(vbroadcasti32x2) X(vbroadcasti32x4) X(vbroadcasti32x8)             \
+    X(vbroadcasti64x2) X(vbroadcasti64x4) X(vcompresspd) X(vcompressps) X(vcvtne2ps2bf16) X(vcvtneps2bf16) X(vcvtpd2qq)           \
+    X(vcvtpd2udq) X(vcvtpd2uqq) X(vcvtps2qq) X(vcvtps2udq) X(vcvtps2uqq) X(vcvtqq2pd) X(vcvtqq2ps) X(vcvtsd2usi) X(vcvtss2usi)    \
+    X(vcvttpd2qq) X(vcvttpd2udq) X(vcvttpd2uqq) X(vcvttps2qq) X(vcvttps2udq) X(vcvttps2uqq) X(vcvttsd2usi) X(vcvttss2usi)         \
+    X(vcvtudq2pd) X(vcvtudq2ps) X(vcvtuqq2pd) X(vcvtuqq2ps) X(vcvtusi2sd) X(vcvtusi2ss) X(vdbpsadbw) X(vdpbf16ps) X(vexpandpd)    \
+    X(vexpandps) X(vextractf32x4) X(vextractf32x8) X(vextractf64x2) X(vextractf64x4) X(vextracti32x4) X(vextracti32x8)            \
+    X(vextracti64x2) X(vextracti64x4) X(vfixupimmpd) X(vfixupimmps) X(vfixupimmsd) X(vfixupimmss) X(vfpclasspd) X(vfpclassps)     \
+    X(vfpclasssd) X(vfpclassss) X(vgetexppd) X(vgetexpps) X(vgetexpsd) X(vgetexpss) X(vgetmantpd) X(vgetmantps) X(vgetmantsd)     \
+    X(vgetmantss) X(vinsertf32x4) X(vinsertf32x8) X(vinsertf64x2) X(vinsertf64x4) X(vinserti32x4) X(vinserti32x8)                 \
+    X(vinserti64x2) X(vinserti64x4) X(vmovdqa32) X(vmovdqa64) X(vmovdqu16) X(vmovdqu32) X(vmovdqu64) X(vmovdqu8) X(vpabsq)        \
+    X(vpandd) X(vpandnd) X(vpandnq) X(vpandq) X(vpblendmb) X(vpblendmd) X(vpblendmq) X(vpblendmw) X(vpbroadcastmb2q)              \
+    X(vpbroadcastmw2d) X(vpcmpb) X(vpcmpd) X(vpcmpq) X(vpcmpub) X(vpcmpud) X(vpcmpuq) X(vpcmpuw) X(vpcmpw) X(vpcompressb)         \
+    X(vpcompressd) X(vpcompressq) X(vpcompressw) X(vpconflictd) X(vpconflictq) X(vpermb) X(vpermi2b) X(vpermi2d) X(vpermi2pd)     \
+    X(vpermi2ps) X(vpermi2q) X(vpermi2w) X(vpermt2b) X(vpermt2d) X(vpermt2pd) X(vpermt2ps) X(vpermt2q) X(vpermt2w) X(vpermw)      \
+    X(vpexpandb) X(vpexpandd) X(vpexpandq) X(vpexpandw) X(vplzcntd) X(vplzcntq) X(vpmadd52huq) X(vpmadd52luq) X(vpmaxsq)          \
+    X(vpmaxuq) X(vpminsq) X(vpminuq) X(vpmovb2m) X(vpmovd2m) X(vpmovdb) X(vpmovdw) X(vpmovm2b) X(vpmovm2d) X(vpmovm2q)            \
+    X(vpmovm2w) X(vpmovq2m) X(vpmovqb) X(vpmovqd) X(vpmovqw) X(vpmovsdb) X(vpmovsdw) X(vpmovsqb) X(vpmovsqd) X(vpmovsqw)          \
+    X(vpmovswb) X(vpmovusdb) X(vpmovusdw) X(vpmovusqb) X(vpmovusqd) X(vpmovusqw) X(vpmovuswb) X(vpmovw2m) X(vpmovwb)              \
+    X(vpmullq) X(vpmultishiftqb) X(vpopcntb) X(vpopcntd) X(vpopcntq) X(vpopcntw) X(vpord) X(vporq) X(vprold) X(vprolq)            \
+    X(vprolvd) X(vprolvq) X(vprord) X(vprorq) X(vprorvd) X(vprorvq) X(vpshldd) X(vpshldq) X(vpshldvd) X(vpshldvq) X(vpshldvw)     \
+    X(vpshldw) X(vpshrdd) X(vpshrdq) X(vpshrdvd) X(vpshrdvq) X(vpshrdvw) X(vpshrdw) X(vpshufbitqmb) X(vpsllvw) X(vpsraq)          \
+    X(vpsravq) X(vpsravw) X(vpsrlvw) X(vpternlogd) X(vpternlogq) X(vptestmb) X(vptestmd) X(vptestmq) X(vptestmw) X(vptestnmb)     \
+    X(vptestnmd) X(vptestnmq) X(vptestnmw) X(vpxord) X(vpxorq) X(vrangepd) X(vrangeps) X(vrangesd) X(vrangess) X(vrcp14pd)        \
+    X(vrcp14ps) X(vrcp14sd) X(vrcp14ss) X(vreducepd) X(vreduceps) X(vreducesd) X(vreducess) X(vrndscalepd) X(vrndscaleps)         \
+    X(vrndscalesd) X(vrndscaless) X(vrsqrt14pd) X(vrsqrt14ps) X(vrsqrt14sd) X(vrsqrt14ss) X(vscalefpd) X(vscalefps)               \
+    X(vscalefsd) X(vscalefss) X(vshuff32x4) X(vshuff64x2) X(vshufi32x4) X(vshufi64x2)
 
 #define ISA_OP_ENUM(m) OP_##m,
 enum insn_op { ISA_HANDLED_OPS(ISA_OP_ENUM) ISA_NATIVE_OPS(ISA_OP_ENUM) OP_COUNT };

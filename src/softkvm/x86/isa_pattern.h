@@ -7,6 +7,7 @@
  *     bit 3-5   ModRM.reg        bit 6-8   ModRM.rm
  *     bit 9     REX.W / VEX.W    bit 10    VEX.L        bit 11   64-bit code
  *     bit 12    VEX.vvvv is not 1111                    bit 13   REX.B
+ *     bit 14    EVEX.L' (512 bits; also where EVEX.b means rounding)
  *
  * A row is the instruction when (key & mask) == match. Rows that share map, opcode and VEX-ness stand one behind the other in
  * isa_candidates[], in the order of isa_rows.h; isa_slots[] says where they begin.
@@ -29,6 +30,7 @@
 #define KEY_64        (1u << 11)
 #define KEY_VVVV      (1u << 12)
 #define KEY_B         (1u << 13)
+#define KEY_L2        (1u << 14)
 
 /* Sizes that depend on the instruction; smaller values are bytes. */
 enum isa_size {
@@ -43,6 +45,8 @@ enum isa_size {
     SZ_S, /* pseudo-descriptor: 6, in 64-bit code 10 */
     SZ_X, /* vector length */
     SZ_H, /* half of it */
+    SZ_F, /* a quarter */
+    SZ_O, /* an eighth */
     SZ_BS, /* byte, sign-extended */
 };
 
@@ -56,7 +60,7 @@ struct isa_operand {
 
 struct isa_pattern {
     uint32_t mask, match;
-    bool vex, modrm;
+    bool vex, evex, modrm;
     bool any_mod;    /* mod is ignored, rm is a register */
     bool is4;        /* a register in imm8[7:4] */
     bool vsib;
@@ -83,7 +87,10 @@ struct isa_slot {
 /* By row number. */
 extern const struct isa_pattern *const isa_patterns;
 extern const struct isa_candidate *const isa_candidates;
-/* By map * 256 + opcode; maps 0..3 are the legacy ones, 4 + n is map n with VEX. */
+/* By map * 256 + opcode; maps 0..3 are the legacy ones, 4 + n is map n with VEX, 8 + n with EVEX. */
+#define ISA_MAP_VEX  4
+#define ISA_MAP_EVEX 8
+#define ISA_SLOTS    (12 * 256)
 extern const struct isa_slot *const isa_slots;
 
 #endif

@@ -12,6 +12,7 @@
  *   NP 66 F3 F2   mandatory prefix (VEX: the pp field). NP: none of the three. NFx: neither F2 nor F3, 66 is the operand size.
  *                 With none of these words, 66 is the operand size and F2/F3 are ignored or repeat.
  *   VEX.128 VEX.256 VEX (either length) VEX.LIG (length ignored) VEX.LZ (L must be 0); in legacy encodings nothing
+ *   EVEX.128 EVEX.256 EVEX.512 EVEX (any length) EVEX.LIG
  *   0F, 0F 38, 0F 3A   opcode map
  *   W0 W1         REX.W or VEX.W must be that; otherwise W is the operand size or is ignored
  *   B0            REX.B must be 0
@@ -27,9 +28,10 @@
  *   O moffs                               P MMX register (reg)               Q MMX register or memory   R general register (rm)
  *   S segment register (reg)              T VSIB memory (size of an element) U vector register (rm)     V vector register (reg)
  *   W vector register or memory (rm)      X string source, seg:rSI           Y string destination, ES:rDI
+ *   F opmask (reg)   k opmask VEX.vvvv   m opmask (rm)   K opmask or memory (rm)
  *   Z general register in the opcode      AL CL AX DX rAX eAX ES..GS ST0 STi: that very register         1: the constant
- * sizes: b 1, w 2, d 4, q 8, t 10, dq 16, qq 32 bytes; v operand size; z operand size, 4 at most; y 4, or 8 with W; n 8 in 64-bit
- *   code, else 4; j address size; x vector length, h half of it; p far pointer (2 + operand size); a BOUND's pair;
+ * sizes: b 1, w 2, d 4, q 8, t 10, dq 16, qq 32, oq 64 bytes; v operand size; z operand size, 4 at most; y 4, or 8 with W; n 8 in 64-bit
+ *   code, else 4; j address size; x vector length, h half, f a quarter, o an eighth of it; p far pointer (2 + operand size); a BOUND's pair;
  *   s pseudo-descriptor (6, in 64-bit code 10); bs a byte, sign-extended; 0: no data access, or a size that depends on state.
  *   A second size behind a slash is that of the memory form: Ev/w. Vector registers have the size of the vector whatever the row says:
  *   Wd is an XMM register or 4 bytes of memory.
@@ -44,3 +46,4 @@
 #include "softkvm/x86/isa_rows_x87.h"
 #include "softkvm/x86/isa_rows_sse.h"
 #include "softkvm/x86/isa_rows_vex.h"
+#include "softkvm/x86/isa_rows_evex.h"

@@ -21,7 +21,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
-#include "softkvm/x86/isa.h"
+#include "softkvm/x86/isa_pattern.h"
 #include "softkvm/x86/native.h"
 #include "softkvm/x86/op.h"
 
@@ -29,7 +29,7 @@
 #define STUB_CODE  64 /* bytes of code a stub may have */
 #define STUB_TABLE (2 * STUB_MAX)
 #define MOVE_CODE  16 /* bytes of one of native_load()'s and native_store()'s */
-#define MOVE_BYTES (4 * 2 * 16 * MOVE_CODE)
+#define MOVE_BYTES (NATIVE_FILES * 2 * 32 * MOVE_CODE)
 #define CODE_BYTES (MOVE_BYTES + (STUB_MAX + 1) * STUB_CODE)
 
 enum stub_flag {
@@ -128,10 +128,13 @@ static enum fpu_class class_of(const struct insn *i)
     bool vec = false;
     if (is_x87(i))
         return FPU_X87;
-    if (insn_has(i, PFX_VEX))
-        return FPU_AVX;
-    for (unsigned n = 0; n < i->nops; n++)
+    for (unsigned n = 0; n < i->nops; n++) {
         vec |= i->ops[n].kind == OPK_VEC;
+        if (i->ops[n].kind == OPK_K)
+            return FPU_AVX512;
+    }
+    if (insn_has(i, PFX_VEX | PFX_EVEX))
+        return insn_has(i, PFX_VEX) ? FPU_AVX : FPU_AVX512;
     return vec ? FPU_SSE : FPU_MMX; /* MMX also for those with general registers only; there are none, and EMMS */
 }
 
@@ -152,7 +155,7 @@ bool native_imm_is_register(const struct insn *i)
 
 /* Registers as the stub has them. */
 struct fields {
-    uint8_t rex; /* W=8 R=4 X=2 B=1 */
+    uint8_t rex; /* R'=16 W=8 R=4 X=2 B=1 */
     uint8_t modrm, vvvv;
 };
 
@@ -160,7 +163,7 @@ struct fields {
 static struct fields assign(const struct insn *i, struct native_stub *s)
 {
     bool code64 = i->mode == CODE64;
-    struct fields f = {.rex = i->rex & (code64 ? 15 : 8), .modrm = i->modrm, .vvvv = i->vvvv & (code64 ? 15 : 7)};
+    struct fields f = {.rex = i->rex & (code64 ? 31 : 8), .modrm = i->modrm, .vvvv = i->vvvv & (code64 ? 15 : 7)};
     if (!code64 && native_w_is_size(i))
         f.rex = 0;
     for (unsigned n = 0; n < i->nops; n++) {
@@ -171,7 +174,7 @@ static struct fields assign(const struct insn *i, struct native_stub *s)
             s->mem_size = o->size;
             s->align = i->desc->flags & ISA_ALIGN ? o->size : 0;
             f.modrm = (f.modrm & 0x38) | 6; /* (%rsi) */
-            f.rex &= 0xc;
+            f.rex &= 0x1c;
         }
         if (o->kind != OPK_GPR)
             continue;
@@ -184,7 +187,7 @@ static struct fields assign(const struct insn *i, struct native_stub *s)
         case 'R':
             slot = SLOT_C;
             f.modrm = (f.modrm & 0xf8) | 1;
-            f.rex &= 0xc;
+            f.rex &= 0x1c;
             break;
         case 'B':
             slot = SLOT_D;
@@ -215,6 +218,12 @@ static void emit_prefixes(struct emitter *e, const struct insn *i, struct fields
         unsigned last = i->bytes[i->opcode_at - 1]; /* of C4 and C5 alike: L and pp in the low three bits */
         emit(e, 2, 0xc4u | ((~(unsigned)f.rex & 7) << 5 | i->opmap) << 8);
         emit(e, 1, (f.rex & 8u) << 4 | (~(unsigned)f.vvvv & 15) << 3 | (last & 7));
+        return;
+    }
+    if (insn_has(i, PFX_EVEX)) { /* L'L, b, z and the mask as they are */
+        const uint8_t *p = i->bytes + i->opcode_at - 3;
+        emit(e, 2, 0x62u | ((~(unsigned)f.rex & 7) << 5 | (f.rex & 16 ? 0 : 0x10) | i->opmap) << 8);
+        emit(e, 2, ((f.rex & 8u) << 4 | (~(unsigned)f.vvvv & 15) << 3 | (p[1] & 7)) | (unsigned)p[2] << 8);
         return;
     }
     if (is_x87(i))
@@ -462,17 +471,23 @@ static void regs_store(struct vcpu *v, const struct insn *i, const struct native
     }
 }
 
+static bool accesses(struct vcpu *v, const struct insn *i, const struct native_stub *s)
+{
+    return !evex_is_masked(i) || evex_accesses(v, i, s->mem_size);
+}
+
 /*
  * The operand's linear address, with all checks that come before paging. Alignment comes first: against the operand's size where
  * the instruction asks for it, SDM vol. 1, 10.4; against min(size, 8) where EFLAGS.AC does, SDM vol. 3, table 6-7.
  */
 static uint64_t linear(struct vcpu *v, const struct insn *i, const struct native_stub *s, uint64_t ea, enum mem_access acc)
 {
-    if (s->align && (raw_linear(v, i->seg, ea) & (s->align - 1u)))
+    if (s->align && (raw_linear(v, i->seg, ea) & (s->align - 1u)) && accesses(v, i, s))
         cpu_gp(v, 0);
     uint64_t la = seg_linear(v, i->seg, ea, s->mem_size, acc);
     unsigned align = MIN(s->mem_size, 8u);
-    if (v->mmu_idx == MMU_USER_AC && !(s->flags & STUB_NO_AC) && (la & (align - 1)) && (v->code_mode != CODE64 || is_canonical(la)))
+    if (v->mmu_idx == MMU_USER_AC && !(s->flags & STUB_NO_AC) && (la & (align - 1)) && (v->code_mode != CODE64 || is_canonical(la)) &&
+        accesses(v, i, s))
         cpu_fault(v, EXC_AC, 0);
     return la;
 }
@@ -519,11 +534,29 @@ static void store_x87(struct vcpu *v, const struct insn *i, const struct native_
  */
 static void store_other(struct vcpu *v, const struct insn *i, const struct native_stub *s, struct native_regs *r, uint64_t ea)
 {
-    uint8_t buf[32] __attribute__((aligned(32)));
+    uint8_t buf[64] __attribute__((aligned(64)));
     if (s->flags & STUB_WAITS)
         mmu_probe(v, linear(v, i, s, ea, MEM_W), s->mem_size, MEM_W, v->mmu_idx, i->seg);
     run_now(v, s, r, buf);
-    mmu_write_buf(v, linear(v, i, s, ea, MEM_W), buf, s->mem_size, v->mmu_idx, i->seg);
+    uint64_t la = linear(v, i, s, ea, MEM_W);
+    if (evex_is_masked(i))
+        evex_write_masked(v, i, ea, buf, s->mem_size);
+    else
+        mmu_write_buf(v, la, buf, s->mem_size, v->mmu_idx, i->seg);
+}
+
+unsigned native_full_size(const struct insn *i)
+{
+    const struct isa_pattern *p = &isa_patterns[i->desc - isa_rows];
+    for (unsigned n = 0; n < i->nops; n++)
+        if (i->ops[n].kind == OPK_MEM)
+            switch (p->ops[n].mem_size) {
+            case SZ_X: return i->vl;
+            case SZ_H: return i->vl / 2u;
+            case SZ_F: return i->vl / 4u;
+            default: return p->ops[n].mem_size;
+            }
+    return 0;
 }
 
 /* Whatever may be the matter: a TLB miss, two pages, MMIO, a watchpoint, a fault. Pending x87 exceptions come before any of them.
@@ -531,11 +564,15 @@ static void store_other(struct vcpu *v, const struct insn *i, const struct nativ
 static __attribute__((noinline)) void run_mem_slow(struct vcpu *v, const struct insn *i, const struct native_stub *s,
                                                    struct native_regs *r, uint64_t ea)
 {
-    uint8_t buf[32] __attribute__((aligned(32)));
+    uint8_t buf[64] __attribute__((aligned(64)));
     if (s->flags & STUB_WAITS)
         native_wait(v);
     if (!(s->access & ISA_OP_W)) {
-        mmu_read_buf(v, linear(v, i, s, ea, MEM_R), buf, s->mem_size, v->mmu_idx, i->seg);
+        uint64_t la = linear(v, i, s, ea, MEM_R);
+        if (evex_is_masked(i))
+            evex_read_masked(v, i, ea, buf, s->mem_size);
+        else
+            mmu_read_buf(v, la, buf, s->mem_size, v->mmu_idx, i->seg);
         run_now(v, s, r, buf);
     } else if (s->flags & STUB_POINTERS) {
         store_x87(v, i, s, r, ea);
@@ -609,7 +646,7 @@ void native_exec(struct vcpu *v, const struct insn *i)
 
 static unsigned move_at(enum native_file f, bool store, unsigned reg)
 {
-    return ((f * 2u + store) * 16 + reg) * MOVE_CODE;
+    return ((f * 2u + store) * 32 + reg) * MOVE_CODE;
 }
 
 static void build_move(enum native_file f, bool store, unsigned reg)
@@ -627,6 +664,15 @@ static void build_move(enum native_file f, bool store, unsigned reg)
         break; /* vmovups */
     case NATIVE_YMM:
         emit(&e, 3, 0xc5u | (reg < 8 ? 0xfc00 : 0x7c00) | (store ? 0x110000 : 0x100000));
+        break;
+    case NATIVE_K: /* kmovq */
+        emit(&e, 4, 0xf8e1c4u | (store ? 0x91u : 0x90u) << 24);
+        break;
+    case NATIVE_ZMM: /* vmovups; inverted, the register's bits 3 and 4 are R and R' */
+        emit(&e, 2, 0x62u | (0x61u | (reg & 8 ? 0 : 0x80) | (reg & 16 ? 0 : 0x10)) << 8);
+        emit(&e, 3, 0x487cu | (store ? 0x110000 : 0x100000));
+        break;
+    case NATIVE_FILES:
         break;
     }
     emit(&e, 1, (reg & 7) << 3 | 6);
@@ -665,8 +711,8 @@ static int code_create(void)
     madvise(rx, CODE_BYTES, MADV_DONTFORK);
     code.rw = rw;
     code.rx = rx;
-    for (unsigned f = NATIVE_MMX; f <= NATIVE_YMM; f++)
-        for (unsigned reg = 0; reg < (f == NATIVE_MMX ? 8 : 16); reg++)
+    for (unsigned f = NATIVE_MMX; f < NATIVE_FILES; f++)
+        for (unsigned reg = 0; reg < (f == NATIVE_MMX || f == NATIVE_K ? 8 : f == NATIVE_ZMM ? 32 : 16); reg++)
             for (unsigned store = 0; store < 2; store++)
                 build_move((enum native_file)f, store, reg);
     return 0;

@@ -86,6 +86,7 @@ enum fpu_class {
     FPU_MMX,  /* #UD by EM, #NM by TS */
     FPU_SSE,  /* #UD by EM or no OSFXSR, #NM by TS */
     FPU_AVX,  /* #UD by mode, OSXSAVE, XCR0; #NM by TS */
+    FPU_AVX512, /* the same with more of XCR0 */
     FPU_FXSR, /* #NM by EM or TS */
     FPU_XSAVE /* #UD by OSXSAVE, #NM by TS */
 };
@@ -133,8 +134,19 @@ void area_probe(struct area a, unsigned at, unsigned n, enum mem_access acc);
 void area_read(struct area a, unsigned at, void *to, unsigned n);
 void area_write(struct area a, unsigned at, const void *from, unsigned n);
 
-/* Loads or stores a whole register by plain moves. NATIVE_XMM leaves, NATIVE_VXMM clears the upper half. */
-enum native_file { NATIVE_MMX, NATIVE_XMM, NATIVE_VXMM, NATIVE_YMM };
+/* ---- evex.c ---- */
+/* Does a mask choose the elements of the memory operand that are accessed? Then these are what accesses it. */
+bool evex_is_masked(const struct insn *i);
+/* Is any element accessed? */
+bool evex_accesses(struct vcpu *v, const struct insn *i, unsigned mem_size);
+void evex_read_masked(struct vcpu *v, const struct insn *i, uint64_t ea, void *buf, unsigned mem_size);
+void evex_write_masked(struct vcpu *v, const struct insn *i, uint64_t ea, const void *buf, unsigned mem_size);
+void evex_gather(struct vcpu *v, const struct insn *i, unsigned index_size);
+/* Bytes of the memory operand without broadcast. */
+unsigned native_full_size(const struct insn *i);
+
+/* Loads or stores a whole register by plain moves. NATIVE_XMM leaves, NATIVE_VXMM and NATIVE_YMM clear what lies above. */
+enum native_file { NATIVE_MMX, NATIVE_XMM, NATIVE_VXMM, NATIVE_YMM, NATIVE_K, NATIVE_ZMM, NATIVE_FILES };
 void native_load(struct vcpu *v, enum native_file f, unsigned reg, void *from);
 void native_store(struct vcpu *v, enum native_file f, unsigned reg, void *to);
 

@@ -169,8 +169,14 @@ static void gather_commit_partly(struct vcpu *v, struct gather *g)
     for (unsigned n = 0; n < g->length / g->size; n++)
         bytes_fill(g->mask + n * g->size, selected(g->mask, n, g->size) ? 0xff : 0, g->size);
     native_load(v, vex_file(g->length), g->mask_reg, g->mask);
-    if (g->any)
-        native_load(v, g->length == 16 ? NATIVE_VXMM : g->bytes == 16 ? NATIVE_XMM : NATIVE_YMM, g->dest_reg, g->dest);
+    if (!g->any)
+        return;
+    if (g->length > g->bytes && g->length == 32) { /* the upper half stays, what lies above it does not */
+        uint8_t now[32];
+        native_store(v, NATIVE_YMM, g->dest_reg, now);
+        bytes_copy(g->dest + 16, now + 16, 16);
+    }
+    native_load(v, vex_file(g->length), g->dest_reg, g->dest);
 }
 
 static uint64_t gather_offset(const struct vcpu *v, const struct insn *i, const struct gather *g, unsigned n)
@@ -224,6 +230,10 @@ static void gather_element(struct vcpu *v, const struct insn *i, struct gather *
 
 static void gather(struct vcpu *v, const struct insn *i, unsigned index_size)
 {
+    if (insn_has(i, PFX_EVEX)) {
+        evex_gather(v, i, index_size);
+        return;
+    }
     struct gather g = {.index_size = index_size, .size = i->ops[1].size, .dest_reg = i->ops[0].reg, .mask_reg = i->ops[2].reg};
     fpu_check(v, FPU_AVX);
     if (g.dest_reg == g.mask_reg || g.dest_reg == i->index || g.mask_reg == i->index)

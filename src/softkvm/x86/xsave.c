@@ -20,7 +20,7 @@
 #define MXCSR_DEFAULT 0x1f80
 #define COMPACTED     BIT64(63)
 
-/* An XSAVE area as the host writes it, as far as AVX. */
+/* An XSAVE area as the host writes it; AVX-512's components are where xstate_component() says, in `room`. */
 struct image {
     uint8_t x87[24];
     uint32_t mxcsr, mxcsr_mask;
@@ -41,20 +41,71 @@ static unsigned xmm_size(const struct vcpu *v)
     return cpu_64bit(v) ? 256 : 128;
 }
 
-/* PKRU's offset when the components of `xcomp` are laid out. */
-static unsigned pkru_offset(uint64_t xcomp, bool compacted)
+#define COMPONENTS 10 /* one more than PKRU's number */
+
+/* Component n's offset when those of `xcomp` are laid out. */
+static unsigned component_offset(unsigned n, uint64_t xcomp, bool compacted)
 {
     uint32_t size, offset;
     if (compacted)
-        return EXTENDED + (xcomp & XCR0_AVX ? AVX_SIZE : 0);
-    xstate_component(9, &size, &offset);
+        return xstate_size(xcomp & (BIT64(n) - 1), true);
+    xstate_component(n, &size, &offset);
     return offset;
+}
+static unsigned pkru_offset(uint64_t xcomp, bool compacted)
+{
+    return component_offset(9, xcomp, compacted);
 }
 static unsigned area_size(uint64_t rfbm, uint64_t xcomp, bool compacted)
 {
-    if (rfbm & XCR0_PKRU)
-        return pkru_offset(xcomp, compacted) + 8;
-    return EXTENDED + (rfbm & XCR0_AVX ? AVX_SIZE : 0);
+    unsigned end = EXTENDED;
+    uint32_t size, offset;
+    for (unsigned n = 2; n < COMPONENTS; n++)
+        if ((rfbm & BIT64(n)) && xstate_component(n, &size, &offset))
+            end = MAX(end, component_offset(n, xcomp, compacted) + size);
+    return end;
+}
+
+/* ---- AVX-512's three components ---- */
+
+#define FIRST_AVX512 5
+#define LAST_AVX512  7
+
+/* Outside 64-bit code there are the lower halves of eight registers, and opmasks. */
+static unsigned avx512_size(const struct vcpu *v, unsigned n, uint32_t size)
+{
+    return cpu_64bit(v) || n == FIRST_AVX512 ? size : n == LAST_AVX512 ? 0 : size / 2;
+}
+
+static void avx512_save(struct area p, struct image *x, uint64_t saved, uint64_t xcomp, bool compact)
+{
+    uint32_t size, offset;
+    for (unsigned n = FIRST_AVX512; n <= LAST_AVX512; n++)
+        if ((saved & BIT64(n)) && xstate_component(n, &size, &offset))
+            area_write(p, component_offset(n, xcomp, compact), (uint8_t *)x + offset, avx512_size(p.v, n, size));
+}
+
+static void avx512_load(struct area p, struct image *x, uint64_t loaded, uint64_t xcomp, bool compact)
+{
+    uint32_t size, offset;
+    for (unsigned n = FIRST_AVX512; n <= LAST_AVX512; n++)
+        if ((loaded & BIT64(n)) && xstate_component(n, &size, &offset))
+            area_read(p, component_offset(n, xcomp, compact), (uint8_t *)x + offset, size);
+}
+
+/* What code outside 64-bit mode does not load stays. */
+static void avx512_keep(const struct vcpu *v, struct image *x, const struct image *now, uint64_t rfbm)
+{
+    uint32_t size, offset;
+    for (unsigned n = FIRST_AVX512 + 1; n <= LAST_AVX512; n++) {
+        if (!(rfbm & BIT64(n)) || !xstate_component(n, &size, &offset))
+            continue;
+        unsigned low = avx512_size(v, n, size);
+        if (!(x->xstate_bv & BIT64(n)))
+            bytes_fill((uint8_t *)x + offset, 0, low);
+        bytes_copy((uint8_t *)x + offset + low, (const uint8_t *)now + offset + low, size - low);
+        x->xstate_bv |= BIT64(n);
+    }
 }
 
 static uint64_t requested(const struct vcpu *v)
@@ -95,6 +146,8 @@ static void save(struct vcpu *v, const struct insn *i, enum save_kind kind)
         area_read(p, 512, &old_bv, 8);
     state_store(v, &x, wide_pointers(i));
     uint64_t inuse = x.xstate_bv | (v->pkru ? XCR0_PKRU : 0);
+    if (!cpu_64bit(v))
+        inuse &= ~BIT64(LAST_AVX512); /* there are no such registers: SDM vol. 1, 13.6 */
     if (compact && x.mxcsr != MXCSR_DEFAULT)
         inuse |= XCR0_SSE;
     uint64_t saved = kind == PLAIN ? rfbm : rfbm & inuse;
@@ -109,6 +162,7 @@ static void save(struct vcpu *v, const struct insn *i, enum save_kind kind)
         area_write(p, 160, x.xmm, xmm_size(v));
     if (saved & XCR0_AVX)
         area_write(p, EXTENDED, x.avx, cpu_64bit(v) ? AVX_SIZE : AVX_LOW);
+    avx512_save(p, &x, saved, rfbm, compact);
     if (saved & XCR0_PKRU)
         area_write(p, pkru_offset(rfbm, compact), &(uint64_t){v->pkru}, 8);
 
@@ -176,6 +230,7 @@ static void keep_upper(struct vcpu *v, struct image *x, uint64_t rfbm)
     bytes_copy(x->xmm + 128, now.xmm + 128, 128);
     bytes_copy(x->avx + AVX_LOW, now.avx + AVX_LOW, AVX_LOW);
     x->xstate_bv |= rfbm & (XCR0_SSE | XCR0_AVX);
+    avx512_keep(v, x, &now, rfbm);
 }
 
 /* Settles which MXCSR the host's XRSTOR of the standard format is to load; it does so for SSE and AVX alike, whatever XSTATE_BV
@@ -223,6 +278,7 @@ static void image_load(struct area p, struct image *x, uint64_t rfbm, bool must_
         area_read(p, 160, x->xmm, sizeof(x->xmm));
     if (rfbm & x->xstate_bv & XCR0_AVX)
         area_read(p, EXTENDED, x->avx, sizeof(x->avx));
+    avx512_load(p, x, rfbm & x->xstate_bv, x->xcomp_bv, compact);
     *pkru = 0;
     if (rfbm & x->xstate_bv & XCR0_PKRU)
         area_read(p, pkru_offset(x->xcomp_bv, compact), pkru, 4);

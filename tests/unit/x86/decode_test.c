@@ -84,7 +84,7 @@ static void report(const uint8_t *bytes, enum code_mode mode, const struct peer 
 static const ZydisISAExt not_offered[] = {
     ZYDIS_ISA_EXT_VTX,       ZYDIS_ISA_EXT_VMFUNC,         ZYDIS_ISA_EXT_SVM,       ZYDIS_ISA_EXT_SMX,       ZYDIS_ISA_EXT_SGX,
     ZYDIS_ISA_EXT_SGX_ENCLV, ZYDIS_ISA_EXT_RTM,            ZYDIS_ISA_EXT_TSX_LDTRK, ZYDIS_ISA_EXT_CET,       ZYDIS_ISA_EXT_AMD3DNOW,
-    ZYDIS_ISA_EXT_FMA4,      ZYDIS_ISA_EXT_XOP,            ZYDIS_ISA_EXT_AVX512VEX, ZYDIS_ISA_EXT_AVX512EVEX, ZYDIS_ISA_EXT_SSE4A,
+    ZYDIS_ISA_EXT_FMA4,      ZYDIS_ISA_EXT_XOP,            ZYDIS_ISA_EXT_SSE4A,
     ZYDIS_ISA_EXT_KEYLOCKER, ZYDIS_ISA_EXT_KEYLOCKER_WIDE, ZYDIS_ISA_EXT_WAITPKG,   ZYDIS_ISA_EXT_PT,        ZYDIS_ISA_EXT_ENQCMD,
     ZYDIS_ISA_EXT_PCONFIG,   ZYDIS_ISA_EXT_HRESET,         ZYDIS_ISA_EXT_TDX,       ZYDIS_ISA_EXT_CLZERO,    ZYDIS_ISA_EXT_MONITORX,
     ZYDIS_ISA_EXT_MCOMMIT,   ZYDIS_ISA_EXT_RDPRU,          ZYDIS_ISA_EXT_SNP,       ZYDIS_ISA_EXT_AMD_INVLPGB, ZYDIS_ISA_EXT_UINTR,
@@ -92,11 +92,22 @@ static const ZydisISAExt not_offered[] = {
     ZYDIS_ISA_EXT_KNC,       ZYDIS_ISA_EXT_KNCE,           ZYDIS_ISA_EXT_KNCV,
 };
 
+/* FP16, VP2INTERSECT and the instruction sets of Knights Landing and Knights Mill. */
+static bool avx512_not_offered(ZydisISASet set)
+{
+    const char *name = ZydisISASetGetString(set);
+    return strstr(name, "FP16") || strstr(name, "VP2INTERSECT") || strstr(name, "AVX512ER") || strstr(name, "AVX512PF") || strstr(name, "4FMAPS") ||
+           strstr(name, "4VNNIW");
+}
+
 static bool refused_on_purpose(const struct peer *z, enum code_mode mode)
 {
     for (unsigned n = 0; n < ARRAY_SIZE(not_offered); n++)
         if (z->insn.meta.isa_ext == not_offered[n])
             return true;
+    /* AVX-512 exists in 64-bit code only, and some of it not at all. */
+    if (z->insn.meta.isa_ext == ZYDIS_ISA_EXT_AVX512EVEX || z->insn.meta.isa_ext == ZYDIS_ISA_EXT_AVX512VEX)
+        return mode != CODE64 || avx512_not_offered(z->insn.meta.isa_set);
     /* AMD has these in 32-bit code, Intel has not (SDM vol. 2, SYSCALL). */
     return mode != CODE64 && (z->insn.mnemonic == ZYDIS_MNEMONIC_SYSCALL || z->insn.mnemonic == ZYDIS_MNEMONIC_SYSRET);
 }
@@ -202,9 +213,11 @@ static const char *check_register(const struct insn *i, const struct operand *o,
     case OPK_DR:
         return class == ZYDIS_REGCLASS_DEBUG && o->reg == id ? NULL : "debug register";
     case OPK_VEC:
-        if (class != (o->size == 32 ? ZYDIS_REGCLASS_YMM : ZYDIS_REGCLASS_XMM))
+        if (class != (o->size == 64 ? ZYDIS_REGCLASS_ZMM : o->size == 32 ? ZYDIS_REGCLASS_YMM : ZYDIS_REGCLASS_XMM))
             return "vector register size";
         return o->reg == id ? NULL : "vector register number";
+    case OPK_K:
+        return class == ZYDIS_REGCLASS_MASK && o->reg == id ? NULL : "opmask register";
     case OPK_MMX:
         return class == ZYDIS_REGCLASS_MMX && o->reg == id ? NULL : "MMX register";
     case OPK_ST:
@@ -218,11 +231,11 @@ static bool same_address_register(unsigned ours, ZydisRegister theirs, unsigned 
 {
     if (ours == REG_NONE || theirs == ZYDIS_REGISTER_NONE)
         return ours == REG_NONE && theirs == ZYDIS_REGISTER_NONE;
-    if (ours == REG_RIP)
+    if (ours == REG_RIP && !vsib)
         return theirs == (addrsize == 8 ? ZYDIS_REGISTER_RIP : ZYDIS_REGISTER_EIP);
     ZydisRegisterClass class = ZydisRegisterGetClass(theirs);
     if (vsib)
-        return (class == ZYDIS_REGCLASS_XMM || class == ZYDIS_REGCLASS_YMM) && (unsigned)ZydisRegisterGetId(theirs) == ours;
+        return (class == ZYDIS_REGCLASS_XMM || class == ZYDIS_REGCLASS_YMM || class == ZYDIS_REGCLASS_ZMM) && (unsigned)ZydisRegisterGetId(theirs) == ours;
     return class == (addrsize == 8 ? ZYDIS_REGCLASS_GPR64 : addrsize == 4 ? ZYDIS_REGCLASS_GPR32 : ZYDIS_REGCLASS_GPR16) &&
            (unsigned)ZydisRegisterGetId(theirs) == ours;
 }
@@ -277,7 +290,7 @@ static const char *check_operands(const struct insn *i, const struct peer *z)
         const struct operand *o = &i->ops[n];
         if (strchr("asf1XY", p->ops[n].place))
             continue;
-        while (zn < z->insn.operand_count && z->ops[zn].visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT)
+        while (zn < z->insn.operand_count && (z->ops[zn].visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT || z->ops[zn].encoding == ZYDIS_OPERAND_ENCODING_MASK))
             zn++;
         if (zn == z->insn.operand_count)
             return "number of operands";
@@ -407,6 +420,59 @@ static void enumerate_vex(enum code_mode mode)
     }
 }
 
+/* Every map, opcode, pp, W, ModRM.reg and length, with and without memory and mask, and otherwise as most instructions want it. */
+static void enumerate_plain_vex(void)
+{
+    uint8_t b[16];
+    for (unsigned n = 0; n < 3 * 256 * 8 * 8 * 2 * 2; n++) {
+        unsigned memory = n % 2, reg = n / 2 % 8, pp = n / 16 % 4, w = n / 64 % 2, length = n / 128 % 2;
+        random_bytes(b, 16);
+        b[0] = 0xc4;
+        b[1] = (uint8_t)((b[1] & 0x60) | 0x80 | (n / (256 * 256) + 1));
+        b[2] = (uint8_t)(w << 7 | 0x78 | length << 2 | pp);
+        b[3] = (uint8_t)(n / 256);
+        b[4] = (uint8_t)((memory ? b[4] & 0x80 : 0xc0) | reg << 3 | 4);
+        check(b, CODE64);
+    }
+}
+
+static void enumerate_plain_evex(void)
+{
+    uint8_t b[16];
+    for (unsigned n = 0; n < 3 * 256 * 8 * 8 * 2 * 2 * 3; n++) {
+        unsigned k = n, mask = k % 2, memory = k / 2 % 2, reg = k / 4 % 8, pp = k / 32 % 4, w = k / 128 % 2, length = k / 256 % 3;
+        random_bytes(b, 16);
+        b[0] = 0x62;
+        b[1] = (uint8_t)((b[1] & 0x70) | 0x80 | (k / (768 * 256) + 1));
+        b[2] = (uint8_t)(w << 7 | 0x7c | pp);
+        b[3] = (uint8_t)(length << 5 | 8 | (mask ? 1 + b[15] % 7 : 0));
+        b[4] = (uint8_t)(k / 768);
+        b[5] = (uint8_t)((memory ? b[5] & 0x80 : 0xc0) | reg << 3 | 4); /* a SIB: gathers need one */
+        check(b, CODE64);
+    }
+}
+
+static void enumerate_evex(void)
+{
+    uint8_t b[16];
+    for (unsigned n = 0; n < 3 * 256 * 64 * 16; n++) {
+        random_bytes(b, 16);
+        unsigned rnd = b[15], modrm = n >> 4 & 63;
+        b[0] = 0x62;
+        b[1] &= rnd & 0x80 ? 0xf0 : 0xff;
+        b[1] = (uint8_t)((b[1] & ~3u) | (n / (256 * 64 * 16) + 1));
+        if (b[14] & 0x18)
+            b[1] &= 0xf3; /* reserved bits */
+        b[2] = (uint8_t)((n & 3) | (b[14] & 7 ? 4 : 0) | (n & 4 ? 0x80 : 0) | (rnd & 4 ? 0x78 : b[2] & 0x78)); /* vvvv: 1111 every other time */
+        b[3] = (uint8_t)((b[3] & (rnd & 8 ? 0x6f : 0xff)) | (rnd & 16 ? 8 : 0));
+        if (b[14] & 0x20)
+            b[3] &= 0x78; /* no mask */
+        b[4] = (uint8_t)(n >> 10);
+        b[5] = (uint8_t)((modrm & 7) << 3 | (modrm & 8 ? 0xc0 : (modrm & 0x30) << 2) | (rnd & 0x40 ? 4 : b[5] & 7));
+        check(b, CODE64);
+    }
+}
+
 static void random_strings(enum code_mode mode, unsigned count)
 {
     static const uint8_t likely_prefixes[16] = {0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x2e, 0x3e, 0x64, 0x65, 0x26, 0x40, 0x48, 0x41, 0x44, 0x4f, 0x36};
@@ -485,6 +551,11 @@ int main(int argc, char **argv)
         ZydisDecoderEnableMode(&decoders[mode], ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_TRUE);
         enumerate_legacy((enum code_mode)mode);
         enumerate_vex((enum code_mode)mode);
+        if (mode == CODE64) {
+            enumerate_plain_vex();
+            enumerate_plain_evex();
+            enumerate_evex();
+        }
         random_strings((enum code_mode)mode, count);
         truncated_strings((enum code_mode)mode, count / 20);
     }

@@ -460,6 +460,12 @@ static void test_init(struct test *t)
     mprotect(t->window + 2 * PAGE_SIZE, PAGE_SIZE, PROT_NONE);
 }
 
+/* Its registers are not in this program's states; tests/diff has them. */
+static bool needs_avx512(const struct isa_row *r)
+{
+    return r->feature >= FEAT_AVX512F || !strncmp(r->encoding, "EVEX", 4);
+}
+
 int main(int argc, char **argv)
 {
     static struct test t;
@@ -475,7 +481,7 @@ int main(int argc, char **argv)
     test_init(&t);
     mxcsr_mask = fpu_mxcsr_mask();
     for (unsigned n = 0; n < isa_row_count; n++)
-        if ((isa_rows[n].flags & (ISA_NATIVE | ISA_PRIV)) == ISA_NATIVE && (argc < 4 || !strcmp(argv[3], isa_rows[n].name)))
+        if ((isa_rows[n].flags & (ISA_NATIVE | ISA_PRIV)) == ISA_NATIVE && !needs_avx512(&isa_rows[n]) && (argc < 4 || !strcmp(argv[3], isa_rows[n].name)))
             bad += test_row(&t, n, rounds);
     printf("%llu instructions, %llu of them faulted, %u differences\n", (unsigned long long)t.ran, (unsigned long long)t.faulted,
            bad);
