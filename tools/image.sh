@@ -49,8 +49,10 @@ customize_hook() {
     rm -f "$root"/etc/ssh/ssh_host_*
     mkdir -p "$root/etc/systemd/system/ssh.service.d"
     printf '[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n' >"$root/etc/systemd/system/ssh.service.d/keys.conf"
+    # There is no locale to set but C.UTF-8.
+    echo 'locale: false' >>"$root/etc/cloud/cloud.cfg.d/90_lodge.cfg"
     # Two sources, so that cloud-init looks for them, and stays off where it finds none.
-    echo 'datasource_list: [ NoCloud, ConfigDrive ]' >"$root/etc/cloud/cloud.cfg.d/90_lodge.cfg"
+    echo 'datasource_list: [ NoCloud, ConfigDrive ]' >>"$root/etc/cloud/cloud.cfg.d/90_lodge.cfg"
     mkdir -p "$root/boot/grub"
     cat >"$root/boot/grub/grub.cfg" <<'CFG'
 set timeout=0

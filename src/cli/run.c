@@ -11,6 +11,7 @@
 
 #include "base/util.h"
 #include "cli/run.h"
+#include "cli/seed.h"
 #include "cli/verbs.h"
 
 /* ---- options ---- */
@@ -69,6 +70,11 @@ static int set_cdrom(void *o, const char *value, struct error *err)
     disk->cdrom = true;
     disk->bus = DISK_SATA;
     return run_set_path(&disk->file, value, err);
+}
+
+static int set_cloud_init(void *o, const char *value, struct error *err)
+{
+    return run_set_path(&((struct run *)o)->cloud_init, value, err);
 }
 
 static int set_firmware(void *o, const char *value, struct error *err)
@@ -166,6 +172,7 @@ static const struct option_row rows[] = {
     {"accel", "auto|kvm|softkvm", "who runs the guest's CPUs (auto)", set_accel},
     {"disk", "PATH[,format=raw|qcow2][,…]", "a disk; may be given several times", run_set_disk},
     {"cdrom", "FILE", "a disc in a CD-ROM drive; may be given several times", set_cdrom},
+    {"cloud-init", "FILE", "user-data for cloud-init, which the guest finds on a disk of its own", set_cloud_init},
     {"firmware", "bios|FILE", "boot by SeaBIOS, or another BIOS (bios, when there is a disk and no kernel)", set_firmware},
     {"boot-menu", NULL, "offer the firmware's boot menu", set_boot_menu},
     {"firmware-log", "FILE", "what the firmware tells its developers goes to this file", set_firmware_log},
@@ -260,6 +267,17 @@ static int write_memfd(const struct domain *d, struct error *err)
     return fd;
 }
 
+/* The seed lives in memory; lodge-vm, which this process becomes, opens it by its descriptor. */
+static int add_seed(struct run *r, struct error *err)
+{
+    int fd = seed_make(r->cloud_init, r->d.name, err);
+    struct domain_disk *disk = fd >= 0 ? domain_add_disk(&r->d, err) : NULL;
+    if (!disk)
+        return -1;
+    disk->readonly = true;
+    return asprintf(&disk->file, "/proc/self/fd/%d", fd) < 0 ? error_set(err, ENOMEM, "command line: out of memory") : 0;
+}
+
 /* What no option says: the name, the devices that every guest has. */
 static int complete(struct run *r, struct error *err)
 {
@@ -276,6 +294,8 @@ static int complete(struct run *r, struct error *err)
         if (run_set_text(&d->name, slash ? slash + 1 : from, err) < 0)
             return -1;
     }
+    if (r->cloud_init && add_seed(r, err) < 0)
+        return -1;
     d->os.bios_serial = !d->os.kernel && r->console == DOMAIN_CHAR_SERIAL;
     struct domain_char *c = domain_add_char(d, err);
     if (!c)
@@ -315,6 +335,7 @@ int verb_run(int argc, char **argv, struct error *err)
                 exec_vm(fd, r.stats, err);
         }
     }
+    free(r.cloud_init);
     domain_free(&r.d);
     return status;
 }

@@ -11,6 +11,7 @@ struct run {
     bool print_xml, help, no_net, stats;
     bool firmware; /* --firmware was given */
     enum domain_char_kind console;
+    char *cloud_init; /* the user-data file; owned */
 };
 
 /* Replaces *to by a copy; a path becomes absolute, as libvirt's XML has them. */

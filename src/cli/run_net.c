@@ -90,6 +90,15 @@ static int parse_number(const char *what, const char *value, unsigned long max, 
     return 0;
 }
 
+static int net_model(void *object, const char *value, struct error *err)
+{
+    bool intel = strcmp(value, "e1000e") == 0;
+    if (!intel && strcmp(value, "virtio") != 0)
+        return error_set(err, 0, "option '--net': there is no model '%s'; give virtio or e1000e", value);
+    ((struct domain_iface *)object)->model = intel ? IFACE_E1000E : IFACE_VIRTIO;
+    return 0;
+}
+
 static int net_queues(void *object, const char *value, struct error *err)
 {
     return parse_number("queues", value, IFACE_MAX_QUEUES, &((struct domain_iface *)object)->queues, err);
@@ -135,6 +144,7 @@ static const struct field_row fields[] = {
     {"hostfwd", true, user_forward},   {"tftp", true, net_tftp},           {"bootfile", true, net_bootfile}, {"restrict", false, net_restrict},
     {"ifname", true, tap_ifname},      {"bridge", true, tap_bridge},       {"listen", true, socket_listen},  {"connect", true, socket_connect},
     {"mac", true, net_mac},            {"queues", true, net_queues},       {"mtu", true, net_mtu},           {"pcap", true, net_pcap},
+    {"model", true, net_model},
     {"rate-in", true, net_rate_in},    {"rate-out", true, net_rate_out},   {"burst", true, net_burst},       {NULL, false, NULL},
 };
 

@@ -6,6 +6,7 @@
 
 #include "base/util.h"
 #include "block/block.h"
+#include "devices/ether/e1000e.h"
 #include "devices/virtio/v9p.h"
 #include "devices/virtio/vballoon.h"
 #include "devices/virtio/vblk.h"
@@ -21,6 +22,7 @@ struct virtio_devices {
     struct vblk *vblks[DOMAIN_MAX_DISKS];
     struct netdev *nets[DOMAIN_MAX_IFACES];
     struct vnet *vnets[DOMAIN_MAX_IFACES];
+    struct e1000e *e1000es[DOMAIN_MAX_IFACES];
     struct pcap *pcaps[DOMAIN_MAX_IFACES];
     struct share *shares[DOMAIN_MAX_SHARES];
     struct v9p *v9ps[DOMAIN_MAX_SHARES];
@@ -91,6 +93,11 @@ static int make_net(struct virtio_devices *v, const struct domain *d, struct pci
     memcpy(cfg.mac, f->mac, sizeof cfg.mac);
     if ((f->pcap && pcap_create(f->pcap, &v->pcaps[i], err) < 0) || make_netdev(f, d->name, &v->nets[i], err) < 0)
         return -1;
+    if (f->model == IFACE_E1000E) {
+        struct e1000e_config intel = {.slot = PCI_SLOT_AUTO, .net = v->nets[i], .pcap = v->pcaps[i]};
+        memcpy(intel.mac, f->mac, sizeof intel.mac);
+        return e1000e_create(pci, &intel, &v->e1000es[i], err);
+    }
     cfg.net = v->nets[i];
     cfg.pcap = v->pcaps[i];
     return vnet_create(pci, &cfg, &v->vnets[i], err);
@@ -156,6 +163,7 @@ void virtio_devices_destroy(struct virtio_devices *v)
     }
     for (unsigned i = 0; i < DOMAIN_MAX_IFACES; i++) {
         vnet_destroy(v->vnets[i]);
+        e1000e_destroy(v->e1000es[i]);
         netdev_destroy(v->nets[i]);
         pcap_free(v->pcaps[i]);
     }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The virtio devices that a domain names, with what is behind them: disks, networks, folders. The console is the machine's. */
+/* The virtio devices (and the network cards that are none) that a domain names, with what is behind them: disks, networks, folders. The console is the machine's. */
 #ifndef LODGE_MACHINE_VIRTIO_DEVICES_H
 #define LODGE_MACHINE_VIRTIO_DEVICES_H
 

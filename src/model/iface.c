@@ -8,6 +8,8 @@
 
 const char *const iface_type_names[] = {"user", "ethernet", "bridge", "server", "client", NULL};
 
+static const char *const models[] = {"virtio", "e1000e", NULL}; /* enum iface_model */
+
 struct domain_iface *domain_add_iface(struct domain *d, struct error *err)
 {
     return domain_append(&d->ifaces, &d->nifaces, sizeof *d->ifaces, DOMAIN_MAX_IFACES, "network interfaces", err);
@@ -164,8 +166,9 @@ static int begin_mac(const struct xml_node *node, void *object, struct error *er
 
 static int begin_model(const struct xml_node *node, void *object, struct error *err)
 {
-    (void)object;
-    return xml_attr_only(node, "type", "virtio", err);
+    int model = xml_attr_word(node, "type", models, 0, err);
+    last(object)->model = model == 1 ? IFACE_E1000E : IFACE_VIRTIO;
+    return model < 0 ? -1 : 0;
 }
 
 static void iface_free(struct domain *d)
@@ -191,6 +194,9 @@ static int check_one(const struct domain_iface *f, unsigned number, struct error
     for (unsigned i = 0; i < f->nforwards; i++)
         if (!f->forwards[i].host_port || !f->forwards[i].guest_port)
             return error_set(err, 0, "network interface %u: a forward without a port; name the host's and the guest's", number);
+    if (f->model == IFACE_E1000E && (f->queues || f->mtu || f->link_down || f->inbound.average || f->outbound.average))
+        return error_set(err, 0, "network interface %u: queues, MTU, link state and limits of rate need the model 'virtio'; use that, or leave them out",
+                         number);
     if (f->mtu && (f->mtu < 68 || f->mtu > 65535))
         return error_set(err, 0, "network interface %u: an MTU of %u bytes; give it 68 to 65535", number, f->mtu);
     return 0;
@@ -266,7 +272,7 @@ static void write_one(const struct domain_iface *f, FILE *out)
     fprintf(out, "    <interface type='%s'>\n      <mac address='%02x:%02x:%02x:%02x:%02x:%02x'/>\n", iface_type_names[f->type], m[0], m[1], m[2], m[3],
             m[4], m[5]);
     write_source(f, out);
-    fputs("      <model type='virtio'/>\n", out);
+    fprintf(out, "      <model type='%s'/>\n", models[f->model]);
     if (f->queues)
         fprintf(out, "      <driver name='qemu' queues='%u'/>\n", f->queues);
     if (f->inbound.average || f->outbound.average) {

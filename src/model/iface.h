@@ -26,12 +26,15 @@ struct iface_forward {
     uint16_t host_port, guest_port;
 };
 
+enum iface_model { IFACE_VIRTIO, IFACE_E1000E };
+
 struct iface_rate {
     uint64_t average, burst; /* bytes in a second, bytes at once; 0: no limit, the default */
 };
 
 struct domain_iface {
     enum iface_type type;
+    enum iface_model model;
     uint8_t mac[6];
     char *source, *target;
     struct iface_forward *forwards;

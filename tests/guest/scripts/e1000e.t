@@ -1,0 +1,20 @@
+# The emulated network card, with checksum and segmentation offload: files go to the guest and come back, byte for byte.
+sh "LODGE_DEMO=$BUILD/tests/guest/generic LODGE_DEMO_KERNEL=linux-image-amd64 LODGE_DEMO_MODULES='ahci sd_mod sr_mod e1000e' flock $BUILD/tests/guest/generic.lock tools/demo.sh --prepare >/dev/null"
+sh "dd if=/dev/urandom of=$TMP/down bs=1M count=16 status=none"
+bg "python3 $SRC/tests/guest/peer.py $TMP $PORT 2>/dev/null"
+vm --accel softkvm --kernel $BUILD/tests/guest/generic/vmlinuz --initrd $BUILD/tests/guest/generic/initrd.gz --append "console=ttyS0 quiet" --memory 512M --cpus 2 --net user,model=e1000e
+expect 400 "~ # "
+send "for i in 1 2 3 4 5 6 7 8 9 10; do ip addr show eth0 | grep -q 10.0.2 && break; sleep 1; done; ip addr show eth0\n"
+expect 60 "inet 10.0.2.15"
+send "dmesg | grep -c 'e1000e.*Link is Up 1000 Mbps Full Duplex'\n"
+expect 60 "1"
+send "wget -q -O /tmp/f http://10.0.2.2:$PORT/down && echo lo''aded\n"
+expect 120 "loaded"
+send "nc 10.0.2.2 $PORT2 < /tmp/f && echo se''nt\n"
+expect 120 "sent"
+send "ifconfig eth0 down; ifconfig eth0 up; sleep 3; ping -c 1 10.0.2.2 | grep -c ' 0% packet loss'; grep eth0 /proc/interrupts\n"
+expect 60 "1"
+expect 60 "MSI"
+send "poweroff -f\n"
+wait 60 0
+sh "for i in `seq 50`; do [ -f $TMP/up ] && break; sleep 0.1; done; cmp $TMP/down $TMP/up"
