@@ -4,4 +4,5 @@
 set -eu
 build=${BUILD:-build}
 demo=$(tools/demo.sh --prepare)
+[ $# -gt 0 ] || python3 tests/bench/block.py --lodge "$build/src/cli/lodge" --bench "$build/tests/bench/block_bench"
 exec python3 tests/bench/bench.py --lodge "$build/src/cli/lodge" --demo "$demo" --first "$build/tests/bench" "$@"
