@@ -41,27 +41,57 @@ static int zstd_cluster(const struct qcow2 *q, const uint8_t *in, size_t len, ui
     return ret;
 }
 
-static int unpack(struct qcow2 *q, uint64_t entry)
+struct unpacking {
+    const struct qcow2 *q;
+    const uint8_t *in;
+    size_t len;
+    uint8_t *out;
+};
+
+static ssize_t run_unpacking(void *arg)
+{
+    const struct unpacking *u = arg;
+    return u->q->h.compression ? zstd_cluster(u->q, u->in, u->len, u->out) : inflate_cluster(u->q, u->in, u->len, u->out);
+}
+
+/* Reads a compressed cluster and puts its contents into `out`. */
+static int unpack(struct qcow2 *q, uint64_t entry, uint8_t *out)
 {
     unsigned x = 62 - (q->h.cluster_bits - 8);
     uint64_t host = entry & ((1ull << x) - 1), sectors = ((entry & (QCOW2_COMPRESSED - 1)) >> x) + 1;
     uint64_t len = sectors * BLOCK_SECTOR - (host & (BLOCK_SECTOR - 1));
     AUTO_FREE uint8_t *in = malloc(len);
-    if (!in || (!q->unpacked.data && !(q->unpacked.data = malloc(q->cluster_size))))
-        return -ENOMEM;
-    q->unpacked.entry = 0;
-    int ret = file_read(q->file, host, in, len);
+    struct unpacking u = {q, in, len, out};
+    int ret = in ? file_read(q->file, host, in, len) : -ENOMEM;
+    return ret < 0 ? ret : (int)io_call(q->im->loop, run_unpacking, &u);
+}
+
+/* Whole clusters, as tools read them, several at a time. */
+static int read_whole(struct qcow2 *q, uint64_t entry, const struct iovec *iov, int niov)
+{
+    if (niov == 1)
+        return unpack(q, entry, iov->iov_base);
+    AUTO_FREE uint8_t *buf = malloc(q->cluster_size);
+    int ret = buf ? unpack(q, entry, buf) : -ENOMEM;
     if (ret == 0)
-        ret = q->h.compression ? zstd_cluster(q, in, len, q->unpacked.data) : inflate_cluster(q, in, len, q->unpacked.data);
-    if (ret == 0)
-        q->unpacked.entry = entry;
+        iov_from(iov, niov, 0, buf, q->cluster_size);
     return ret;
 }
 
+/* Parts of clusters come out of the one that was unpacked last: guests read on. */
 int qcow2_read_packed(struct qcow2 *q, uint64_t entry, unsigned at, uint64_t len, const struct iovec *iov, int niov)
 {
+    int ret = 0;
+    if (len == q->cluster_size)
+        return read_whole(q, entry, iov, niov);
     fiber_lock(&q->unpacked.lock);
-    int ret = q->unpacked.entry == entry ? 0 : unpack(q, entry);
+    if (!q->unpacked.data && !(q->unpacked.data = malloc(q->cluster_size)))
+        ret = -ENOMEM;
+    if (ret == 0 && q->unpacked.entry != entry) {
+        q->unpacked.entry = 0;
+        ret = unpack(q, entry, q->unpacked.data);
+        q->unpacked.entry = ret == 0 ? entry : 0;
+    }
     if (ret == 0)
         iov_from(iov, niov, 0, q->unpacked.data + at, len);
     fiber_unlock(q->im->loop, &q->unpacked.lock);

@@ -269,6 +269,7 @@ int qcow2_write_back(struct qcow2 *q)
     for (unsigned i = 0; ret == 0 && i < q->nfreed; i++)
         ret = give_back(q, q->freed[i].offset, q->freed[i].len);
     q->nfreed = 0;
+    q->unpacked.entry = 0; /* its place may be given out again */
     if (ret < 0) {
         log_error("image '%s': its refcounts contradict its tables; no more writes: mend it with 'lodge image check -r all'", q->file->path);
         q->broken = true;
