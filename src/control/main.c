@@ -164,12 +164,12 @@ static void tell_end(struct qmp *q, const struct machine *m, const struct verdic
 
 /* Runs one machine from the domain. */
 static struct verdict run_once(const struct domain *d, enum domain_accel *accel, const struct options *o, bool paused,
-                               struct qmp *q, struct terminal *terminal, int signal_fd, struct error *err)
+                               struct qmp *q, struct terminal *terminal, struct charsock *sockets, int signal_fd, struct error *err)
 {
     struct verdict v = {.status = STATUS_ERROR};
     struct machine *m;
     int code;
-    if (machine_create(d, *accel, terminal, &m, err) < 0)
+    if (machine_create(d, *accel, terminal, sockets, &m, err) < 0)
         return v;
     *accel = machine_accel(m);
     if (paused)
@@ -189,12 +189,12 @@ static struct verdict run_once(const struct domain *d, enum domain_accel *accel,
 }
 
 /* Runs machines from the domain until one is the last. The process's exit status; with STATUS_ERROR, err is set. */
-static int run(const struct domain *d, const struct options *o, struct qmp *q, struct terminal *terminal, int signal_fd,
-               struct error *err)
+static int run(const struct domain *d, const struct options *o, struct qmp *q, struct terminal *terminal, struct charsock *sockets,
+               int signal_fd, struct error *err)
 {
     enum domain_accel accel = d->accel;
     for (bool paused = o->paused;; paused = false) {
-        struct verdict v = run_once(d, &accel, o, paused, q, terminal, signal_fd, err);
+        struct verdict v = run_once(d, &accel, o, paused, q, terminal, sockets, signal_fd, err);
         if (v.text)
             fprintf(stderr, "lodge: %s%s\n", v.text, v.again ? "; it starts again" : "");
         if (!v.again)
@@ -210,6 +210,7 @@ int main(int argc, char **argv)
     struct options o = {0};
     struct qmp *qmp = NULL;
     struct terminal *terminal = NULL;
+    struct charsock *sockets = NULL;
     int status = STATUS_ERROR;
     if (argc == 2 && strcmp(argv[1], "--help") == 0) {
         fputs(usage, stdout);
@@ -221,10 +222,13 @@ int main(int argc, char **argv)
     }
     AUTO_CLOSE int fd = parse_options(argc, argv, &o, &err) < 0 ? -1 : open_domain(&o, &err);
     if (fd >= 0 && domain_parse_fd(&d, fd, &err) == 0 && (!o.qmp || qmp_open(o.qmp, &d, &qmp, &err) == 0)) {
+        domain_name_unserved(&d, stderr, "lodge: ");
         signal_fd = open_signals(&err);
-        if (signal_fd >= 0 && vmcpu_signal_setup(&err) == 0 && terminal_open(&terminal, &err) == 0)
-            status = run(&d, &o, qmp, terminal, signal_fd, &err);
+        if (signal_fd >= 0 && vmcpu_signal_setup(&err) == 0 && charsock_open(&d, &sockets, &err) == 0 &&
+            terminal_open(&terminal, &err) == 0)
+            status = run(&d, &o, qmp, terminal, sockets, signal_fd, &err);
     }
+    charsock_close(sockets);
     qmp_close(qmp);
     terminal_close(terminal);
     domain_free(&d);

@@ -3,6 +3,7 @@
 #include "control/qmp.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -366,34 +367,63 @@ static int remove_stale(const struct sockaddr_un *addr, struct error *err)
     return 0;
 }
 
-int qmp_open(const char *address, const struct domain *d, struct qmp **out, struct error *err)
+static int listen_on(struct qmp *q, const char *path, struct error *err)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    const char *path = address + 5;
-    if (strncmp(address, "unix:", 5) != 0 || !path[0] || strlen(path) >= sizeof addr.sun_path)
-        return error_set(err, 0, "option '--qmp': '%s' is no address; write unix:PATH, with a path of less than %zu bytes", address,
+    if (!path[0] || strlen(path) >= sizeof addr.sun_path)
+        return error_set(err, 0, "option '--qmp': '%s' is no path of less than %zu bytes; write unix:PATH", path,
                          sizeof addr.sun_path);
+    q->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     strcpy(addr.sun_path, path);
     if (remove_stale(&addr, err) < 0)
         return -1;
+    mode_t mask = umask(0177);
+    bool bound = q->listen_fd >= 0 && bind(q->listen_fd, (struct sockaddr *)&addr, sizeof addr) == 0;
+    umask(mask);
+    if (!bound || listen(q->listen_fd, MAX_CLIENTS) < 0)
+        return error_set(err, errno,
+                         "QMP socket '%s': cannot listen: %s; give a path in a folder that exists and that you may write to", path,
+                         strerror(errno));
+    q->path = strdup(path);
+    return q->path ? 0 : error_set(err, ENOMEM, "QMP: out of memory");
+}
+
+/* A socket that listens already: whoever started this process can connect before it is up. */
+static int take_listener(struct qmp *q, const char *text, struct error *err)
+{
+    char *end;
+    int listens = 0;
+    socklen_t len = sizeof listens;
+    long fd = strtol(text, &end, 10);
+    if (end == text || *end || fd < 0 || fd > 1 << 20 || getsockopt((int)fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) < 0 ||
+        !listens)
+        return error_set(err, 0, "option '--qmp': 'fd:%s' is no socket that listens; give the number of one", text);
+    q->listen_fd = (int)fd;
+    fcntl(q->listen_fd, F_SETFD, FD_CLOEXEC);
+    fcntl(q->listen_fd, F_SETFL, O_NONBLOCK);
+    return 0;
+}
+
+int qmp_open(const char *address, const struct domain *d, struct qmp **out, struct error *err)
+{
     struct qmp *q = calloc(1, sizeof *q);
+    int result = -1;
     if (!q)
         return error_set(err, ENOMEM, "QMP: out of memory");
-    *q = (struct qmp){
-        .domain = d, .path = strdup(path), .listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    *q = (struct qmp){.domain = d, .listen_fd = -1};
     for (unsigned i = 0; i < MAX_CLIENTS; i++)
         q->clients[i].fd = -1;
-    mode_t mask = umask(0177);
-    bool bound = q->path && q->listen_fd >= 0 && bind(q->listen_fd, (struct sockaddr *)&addr, sizeof addr) == 0;
-    umask(mask);
-    if (!bound || listen(q->listen_fd, MAX_CLIENTS) < 0) {
-        error_set(err, errno, "QMP socket '%s': cannot listen: %s; give a path in a folder that exists and that you may write to",
-                  path, strerror(errno));
+    if (strncmp(address, "unix:", 5) == 0)
+        result = listen_on(q, address + 5, err);
+    else if (strncmp(address, "fd:", 3) == 0)
+        result = take_listener(q, address + 3, err);
+    else
+        error_set(err, 0, "option '--qmp': '%s' is no address; write unix:PATH or fd:NUMBER", address);
+    if (result < 0)
         qmp_close(q);
-        return -1;
-    }
-    *out = q;
-    return 0;
+    else
+        *out = q;
+    return result;
 }
 
 void qmp_close(struct qmp *q)
@@ -404,7 +434,8 @@ void qmp_close(struct qmp *q)
         drop(&q->clients[i]);
     if (q->listen_fd >= 0) {
         close(q->listen_fd);
-        unlink(q->path);
+        if (q->path)
+            unlink(q->path);
     }
     free(q->path);
     free(q);

@@ -17,7 +17,7 @@
 
 struct qmp;
 
-/* Listens on "unix:PATH". 0, or -1 with err. `d` outlives the server. */
+/* Listens on "unix:PATH", or takes "fd:NUMBER", a socket that does. 0, or -1 with err. `d` outlives the server. */
 int qmp_open(const char *address, const struct domain *d, struct qmp **out, struct error *err);
 void qmp_close(struct qmp *q);
 /* The machine that commands are for; NULL between two machines. Its loop serves the clients. */

@@ -60,6 +60,15 @@ static int query_status(struct qmp *q, const json_t *args, FILE *answer, struct 
     return 0;
 }
 
+static int x_query_process(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
+{
+    (void)q;
+    (void)args;
+    (void)err;
+    fprintf(answer, "{\"pid\": %d}", (int)getpid());
+    return 0;
+}
+
 static int query_cpus(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
     (void)args;
@@ -157,8 +166,8 @@ static int query_balloon(struct qmp *q, const json_t *args, FILE *answer, struct
 /* What the guest says of its memory, less what it does not say. */
 static int x_query_balloon_stats(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
 {
-    static const char *const names[VBALLOON_STATS] = {
-        "swap-in", "swap-out", "major-faults", "minor-faults", "free", "total", "available", "disk-caches", "htlb-pgalloc", "htlb-pgfail"};
+    static const char *const names[VBALLOON_STATS] = {"swap-in", "swap-out",  "major-faults", "minor-faults", "free",
+                                                      "total",   "available", "disk-caches",  "htlb-pgalloc", "htlb-pgfail"};
     struct vballoon *b = find_balloon(q, err);
     uint64_t stats[VBALLOON_STATS];
     const char *before = "{";
@@ -261,6 +270,7 @@ const struct qmp_command qmp_commands[] = {
     {"query-uuid", NULL, query_uuid},
     {"query-status", NULL, query_status},
     {"query-cpus-fast", NULL, query_cpus},
+    {"x-query-process", NULL, x_query_process},
     {"stop", NULL, stop},
     {"cont", NULL, cont},
     {"system_powerdown", NULL, powerdown},

@@ -42,6 +42,7 @@ struct char_file {
 struct machine {
     const struct domain *domain;
     struct terminal *terminal;
+    struct charsock *sockets;
     struct board board;
     bool has_board;
     enum machine_reset reset;
@@ -103,6 +104,11 @@ static int make_chardev(struct machine *m, unsigned index, struct chardev *chr, 
     case DOMAIN_CHAR_STDIO:
         *chr = terminal_chardev(m->terminal);
         return 0;
+    case DOMAIN_CHAR_UNIX:
+        *chr = charsock_chardev(m->sockets, index);
+        return 0;
+    case DOMAIN_CHAR_PTY:
+        return error_set(err, 0, "console: type 'pty' is lodged's; use type 'unix' or 'stdio'");
     case DOMAIN_CHAR_FILE:
         break;
     }
@@ -143,6 +149,20 @@ static size_t console_input(void *opaque, const void *buf, size_t len)
             return vconsole_input(m->vconsole, buf, len);
     }
     return len;
+}
+
+/* Input for one of the consoles; bytes taken. */
+static size_t char_input(void *opaque, unsigned index, const void *buf, size_t len)
+{
+    struct machine *m = opaque;
+    switch (m->domain->chars[index].kind) {
+    case DOMAIN_CHAR_SERIAL:
+        return serial_input(m->serial, buf, len);
+    case DOMAIN_CHAR_VIRTIO:
+        return vconsole_input(m->vconsole, buf, len);
+    default:
+        return len;
+    }
 }
 
 static void console_command(void *opaque, enum terminal_command command)
@@ -326,13 +346,14 @@ static int load_kernel(struct machine *m, struct error *err)
     return vmcpu_set_entry(&m->cpus[0], &entry, err);
 }
 
-int machine_create(const struct domain *d, enum domain_accel accel, struct terminal *t, struct machine **out, struct error *err)
+int machine_create(const struct domain *d, enum domain_accel accel, struct terminal *t, struct charsock *sockets, struct machine **out, struct error *err)
 {
     struct machine *m = calloc(1, sizeof *m);
     if (!m)
         return error_set(err, ENOMEM, "machine: out of memory");
     m->domain = d;
     m->terminal = t;
+    m->sockets = sockets;
     m->disk_error_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     for (unsigned i = 0; i < DOMAIN_MAX_CHARS; i++)
         m->files[i].fd = -1;
@@ -460,6 +481,7 @@ static void loop(struct machine *m, int signal_fd)
     while (!board_ended(&m->board)) {
         pollset_clear(&p);
         terminal_prepare(m->terminal, &p);
+        charsock_prepare(m->sockets, &p);
         int signals = pollset_add(&p, signal_fd, POLLIN), timer = pollset_add(&p, pm_timer_fd(m->pm), POLLIN);
         pollset_add(&p, m->board.end_fd, POLLIN);
         if (m->watch.prepare)
@@ -467,6 +489,7 @@ static void loop(struct machine *m, int signal_fd)
         if (poll(p.fds, p.n, p.timeout_ms) < 0)
             continue;
         terminal_dispatch(m->terminal, &p);
+        charsock_dispatch(m->sockets, &p);
         if (pollset_revents(&p, signals))
             take_signal(m, signal_fd);
         if (pollset_revents(&p, timer))
@@ -501,8 +524,10 @@ int machine_run(struct machine *m, int signal_fd, struct error *err)
     if (result < 0)
         board_end(&m->board, END_FAILED, 0);
     terminal_attach(m->terminal, &ops);
+    charsock_attach(m->sockets, char_input, m);
     loop(m, signal_fd);
     terminal_attach(m->terminal, NULL);
+    charsock_attach(m->sockets, NULL, NULL);
     terminal_release(m->terminal, true); /* until the next machine runs: devices are stopped after the CPUs */
     kick_cpus(m);
     for (unsigned i = 0; i < m->ncpus; i++)

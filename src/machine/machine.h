@@ -8,14 +8,15 @@
 
 #include "base/error.h"
 #include "machine/board.h"
+#include "machine/charsock.h"
 #include "machine/terminal.h"
 #include "model/domain.h"
 
 struct machine;
 struct vballoon;
 
-/* `d` and `t` outlive the machine; `t` has been given nobody. 0, or -1 with err; then nothing is left. */
-int machine_create(const struct domain *d, enum domain_accel accel, struct terminal *t, struct machine **out, struct error *err);
+/* `d`, `t` and `sockets` outlive the machine; `t` has been given nobody. 0, or -1 with err; then nothing is left. */
+int machine_create(const struct domain *d, enum domain_accel accel, struct terminal *t, struct charsock *sockets, struct machine **out, struct error *err);
 /*
  * What else the machine's loop serves: called around each poll(), on the thread of machine_run(). Everything below may be called from
  * there.

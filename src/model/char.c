@@ -8,7 +8,7 @@
 #include "base/util.h"
 #include "model/part.h"
 
-static const char *const backends[] = {"stdio", "file", "null", NULL}; /* enum domain_char_backend */
+static const char *const backends[] = {"stdio", "file", "null", "pty", "unix", NULL}; /* enum domain_char_backend */
 
 struct domain_char *domain_add_char(struct domain *d, struct error *err)
 {
@@ -32,11 +32,20 @@ static int begin_char(const struct xml_node *node, void *object, struct error *e
     return 0;
 }
 
+static bool has_path(const struct domain_char *c)
+{
+    return c->backend == DOMAIN_CHAR_FILE || c->backend == DOMAIN_CHAR_UNIX;
+}
+
 static int begin_source(const struct xml_node *node, void *object, struct error *err)
 {
     struct domain_char *c = last(object);
-    if (c->backend != DOMAIN_CHAR_FILE)
-        return xml_error(node, err, "only type 'file' has a source; remove it");
+    if (c->backend == DOMAIN_CHAR_PTY)
+        return 0; /* where libvirt's copy of it ran */
+    if (!has_path(c) || !xml_attr(node, "path"))
+        return xml_error(node, err, "only types 'file' and 'unix' have a source, and that has a path; correct it");
+    if (xml_attr_only(node, "mode", "bind", err) < 0)
+        return -1;
     return xml_take_attr(node, "path", &c->path, err);
 }
 
@@ -86,7 +95,7 @@ static void char_free(struct domain *d)
 
 static bool same_backend(const struct domain_char *a, const struct domain_char *b)
 {
-    return a->backend == b->backend && (a->backend != DOMAIN_CHAR_FILE || (a->path && b->path && strcmp(a->path, b->path) == 0));
+    return a->backend == b->backend && (!has_path(a) || (a->path && b->path && strcmp(a->path, b->path) == 0));
 }
 
 /* Drops each <console> that is a serial port listed a second time. */
@@ -124,8 +133,8 @@ static int char_check(struct domain *d, struct error *err)
         debug_ports[i] = c->kind == DOMAIN_CHAR_DEBUGCON ? c->iobase : 0;
         if (++kinds[c->kind] > 1 && c->kind != DOMAIN_CHAR_DEBUGCON)
             return error_set(err, 0, "domain: two %s; one is supported", plural[c->kind]);
-        if (c->backend == DOMAIN_CHAR_FILE && (!c->path || !c->path[0]))
-            return error_set(err, 0, "domain: a console of type 'file' names no path; add <source path='…'/>");
+        if (has_path(c) && (!c->path || !c->path[0]))
+            return error_set(err, 0, "domain: a console of type '%s' names no path; add <source path='…'/>", backends[c->backend]);
     }
     if (stdio > 1)
         return error_set(err, 0, "domain: the terminal is wanted by two devices; give one of them type 'file' or 'null'");
@@ -136,8 +145,9 @@ static void write_char(FILE *out, const struct domain_char *c)
 {
     const char *element = c->kind == DOMAIN_CHAR_VIRTIO ? "console" : "serial";
     fprintf(out, "    <%s type='%s'>\n", element, backends[c->backend]);
-    if (c->backend == DOMAIN_CHAR_FILE)
-        xml_put_attr(out, "      <source path='", c->path, "'/>\n");
+    if (has_path(c))
+        xml_put_attr(out, c->backend == DOMAIN_CHAR_UNIX ? "      <source mode='bind' path='" : "      <source path='", c->path,
+                     "'/>\n");
     switch (c->kind) {
     case DOMAIN_CHAR_SERIAL:
         fputs("      <target type='isa-serial' port='0'/>\n", out);
@@ -155,6 +165,8 @@ static void write_char(FILE *out, const struct domain_char *c)
         break;
     }
     fprintf(out, "    </%s>\n", element);
+    if (c->kind == DOMAIN_CHAR_SERIAL && c->backend == DOMAIN_CHAR_PTY) /* as libvirt has it: clients look for a console */
+        fputs("    <console type='pty'>\n      <target type='serial' port='0'/>\n    </console>\n", out);
 }
 
 static void char_write(const struct domain *d, FILE *out)
@@ -168,19 +180,19 @@ static const struct xml_element target_children[] = {
     XML_END,
 };
 static const struct xml_element serial_children[] = {
-    {"source", 0, "path!", begin_source, NULL, NULL},
+    {"source", 0, "path mode", begin_source, NULL, NULL},
     {"target", 0, "type port", begin_serial_target, target_children, NULL},
     {"address", 0, "type! iobase!", begin_address, NULL, NULL},
     XML_END,
 };
 static const struct xml_element console_children[] = {
-    {"source", 0, "path!", begin_source, NULL, NULL},
+    {"source", 0, "path mode", begin_source, NULL, NULL},
     {"target", 0, "type port", begin_console_target, NULL, NULL},
     XML_END,
 };
 static const struct xml_element char_devices[] = {
-    {"serial", XML_MANY, "type!", begin_char, serial_children, NULL},
-    {"console", XML_MANY, "type!", begin_char, console_children, NULL},
+    {"serial", XML_MANY, "type! tty", begin_char, serial_children, NULL},
+    {"console", XML_MANY, "type! tty", begin_char, console_children, NULL},
     XML_END,
 };
 const struct domain_part char_part = {.devices = char_devices, .free = char_free, .check = char_check, .write_devices = char_write};

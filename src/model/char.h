@@ -10,12 +10,18 @@
 #define DOMAIN_FIRMWARE_LOG  0x402 /* the debug console that SeaBIOS writes to */
 
 enum domain_char_kind { DOMAIN_CHAR_SERIAL, DOMAIN_CHAR_VIRTIO, DOMAIN_CHAR_DEBUGCON, DOMAIN_CHAR_KINDS };
-enum domain_char_backend { DOMAIN_CHAR_STDIO, DOMAIN_CHAR_FILE, DOMAIN_CHAR_NULL };
+enum domain_char_backend {
+    DOMAIN_CHAR_STDIO,
+    DOMAIN_CHAR_FILE,
+    DOMAIN_CHAR_NULL,
+    DOMAIN_CHAR_PTY, /* lodged's: it becomes a socket when the guest starts */
+    DOMAIN_CHAR_UNIX /* lodge-vm listens on a Unix socket, and replays its last output to who connects */
+};
 
 struct domain_char {
     enum domain_char_kind kind;
     enum domain_char_backend backend;
-    char *path;        /* of DOMAIN_CHAR_FILE */
+    char *path;        /* of DOMAIN_CHAR_FILE and DOMAIN_CHAR_UNIX */
     uint16_t iobase;   /* of DOMAIN_CHAR_DEBUGCON */
     bool from_console; /* while parsing: it came from <console> */
 };

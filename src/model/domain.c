@@ -60,6 +60,8 @@ int domain_write(const struct domain *d, FILE *out)
 {
     bool extended = d->accel == DOMAIN_ACCEL_AUTO || d->debug_exit || iface_extended(d);
     fprintf(out, "<domain type='%s'", d->accel == DOMAIN_ACCEL_KVM ? "kvm" : "qemu");
+    if (d->id > 0)
+        fprintf(out, " id='%d'", d->id);
     if (extended)
         fprintf(out, " xmlns:lodge='%s'", DOMAIN_NS);
     fputs(">\n", out);

@@ -29,6 +29,7 @@
 #include "model/disk.h"
 #include "model/filesystem.h"
 #include "model/iface.h"
+#include "model/kept.h"
 
 #define DOMAIN_NS          "urn:lodge:domain:1"
 #define DOMAIN_XML_MAX     (1u << 20) /* bytes of XML that are read at all */
@@ -75,6 +76,7 @@ struct domain {
     char *name, *title, *description;
     uint8_t uuid[16];
     bool has_uuid;
+    int id; /* of a running guest, for the XML; 0: not shown. Not read from it */
     uint64_t memory;         /* bytes, whole pages */
     uint64_t current_memory; /* bytes; the balloon takes the rest */
     unsigned vcpus;
@@ -92,6 +94,8 @@ struct domain {
     struct domain_balloon balloon;
     bool rng;            /* virtio-rng, fed from the host's random device */
     bool pvpanic;        /* the ISA panic device: a guest with its driver tells of its panics */
+    struct domain_kept *kept;
+    unsigned nkept;
     uint16_t debug_exit; /* port of isa-debug-exit, 0 for none */
 };
 
@@ -121,6 +125,8 @@ void domain_format_uuid(const uint8_t uuid[16], char text[37]);
 int domain_parse(struct domain *d, const char *xml, size_t len, struct error *err);
 /* Reads the whole descriptor (at most DOMAIN_XML_MAX bytes) and parses it. */
 int domain_parse_fd(struct domain *d, int fd, struct error *err);
+/* A line for each element that asks for a device which does not exist yet. */
+void domain_name_unserved(const struct domain *d, FILE *out, const char *prefix);
 /* Writes the XML that domain_parse() reads. 0, or -1 with errno. */
 int domain_write(const struct domain *d, FILE *out);
 

@@ -34,7 +34,7 @@ static unsigned append_rows(struct xml_element *to, unsigned used, const struct 
 int domain_parse(struct domain *d, const char *xml, size_t len, struct error *err)
 {
     struct xml_element devices[MAX_KINDS + 1] = {0}, top[MAX_KINDS + 1] = {0};
-    const struct xml_element root = {"domain", 0, "type!", begin_domain, top, NULL};
+    const struct xml_element root = {"domain", 0, "type! id", begin_domain, top, NULL};
     unsigned ndevices = 0, ntop = 0;
     domain_init(d);
     if (len > DOMAIN_XML_MAX)

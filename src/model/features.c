@@ -32,12 +32,20 @@ static int begin_clock(const struct xml_node *node, void *object, struct error *
 
 static void clock_write(const struct domain *d, FILE *out)
 {
-    (void)d;
-    fputs("  <clock offset='utc'/>\n", out);
+    bool timers = false;
+    for (unsigned i = 0; i < d->nkept; i++)
+        timers |= d->kept[i].place == KEPT_TIMER;
+    fputs(timers ? "  <clock offset='utc'>\n" : "  <clock offset='utc'/>\n", out);
+    domain_write_timers(d, out);
+    fputs(timers ? "  </clock>\n" : "", out);
 }
 
+static const struct xml_element clock_children[] = {
+    {"timer", XML_MANY, "name! tickpolicy present", domain_begin_timer, NULL, NULL},
+    XML_END,
+};
 static const struct xml_element clock_elements[] = {
-    {"clock", 0, "offset", begin_clock, NULL, NULL},
+    {"clock", 0, "offset", begin_clock, clock_children, NULL},
     XML_END,
 };
 const struct domain_part clock_part = {.elements = clock_elements, .write = clock_write};

@@ -28,6 +28,10 @@ struct domain_part {
 #include "model/parts.h"
 #undef PART
 
+/* <timer>, which stands below <clock>. */
+int domain_begin_timer(const struct xml_node *node, void *object, struct error *err);
+void domain_write_timers(const struct domain *d, FILE *out);
+
 /* Appends a zeroed element to an array of the domain's; NULL with err at `limit`, whose text is `what`. */
 void *domain_append(void *array, unsigned *count, size_t size, unsigned limit, const char *what, struct error *err);
 

@@ -59,8 +59,8 @@ static int receive_all(struct rpc_client *c, void *data, size_t len, struct erro
     return 0;
 }
 
-static int send_packet(struct rpc_client *c, const struct rpc_header *h, const struct xdr_type *type, const void *object, const void *raw,
-                       size_t raw_len, struct error *err)
+static int send_packet(struct rpc_client *c, const struct rpc_header *h, const struct xdr_type *type, const void *object,
+                       const void *raw, size_t raw_len, struct error *err)
 {
     struct xdr_out out __attribute__((cleanup(xdr_out_free))) = {0};
     rpc_packet_begin(&out, h);
@@ -78,7 +78,8 @@ static int read_packet(struct rpc_client *c, struct error *err)
         return -1;
     uint32_t len = xdr_get_u32(length);
     if (len < RPC_PACKET_MIN || len > RPC_PACKET_MAX)
-        return error_set(err, VIR_ERR_RPC, "daemon at '%s': sends a packet of %u bytes; it does not speak libvirt's protocol", c->path, len);
+        return error_set(err, VIR_ERR_RPC, "daemon at '%s': sends a packet of %u bytes; it does not speak libvirt's protocol",
+                         c->path, len);
     free(c->packet);
     c->len = len - RPC_LENGTH_BYTES;
     c->packet = malloc(c->len);
@@ -111,7 +112,8 @@ static bool take_aside(struct rpc_client *c)
         pong.proc = KEEPALIVE_PONG;
         send_packet(c, &pong, NULL, NULL, NULL, 0, NULL);
     }
-    bool known = h->prog == RPC_PROGRAM_REMOTE && h->proc > 0 && h->proc < REMOTE_PROCS && (remote_procs[h->proc].flags & RPC_EVENT);
+    bool known =
+        h->prog == RPC_PROGRAM_REMOTE && h->proc > 0 && h->proc < REMOTE_PROCS && (remote_procs[h->proc].flags & RPC_EVENT);
     const struct xdr_type *type = known ? remote_procs[h->proc].args : NULL;
     if (type && c->on_event) {
         struct arena arena = {0};
@@ -227,7 +229,8 @@ int rpc_client_connect(const char *path, struct rpc_client **out, struct error *
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof addr.sun_path)
-        return error_set(err, VIR_ERR_INVALID_ARG, "socket '%s': longer than %zu bytes; use a shorter path", path, sizeof addr.sun_path - 1);
+        return error_set(err, VIR_ERR_INVALID_ARG, "socket '%s': longer than %zu bytes; use a shorter path", path,
+                         sizeof addr.sun_path - 1);
     strcpy(addr.sun_path, path);
     struct rpc_client *c = calloc(1, sizeof *c);
     if (!c)

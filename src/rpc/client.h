@@ -3,8 +3,8 @@
  * The client's side: a connection to any daemon that speaks the protocol, calls that wait for their reply, one stream at a time.
  *
  * A client belongs to one thread. While it waits for a reply it answers keepalives and hands events to `on_event`. An error of the
- * daemon's is an error whose text is the daemon's and whose errnum is the VIR_ERR_… code. calls.h, generated, has a typed function for
- * each procedure: client_domain_get_info(c, &args, &ret, err). What `ret` points to stays until the next call.
+ * daemon's is an error whose text is the daemon's and whose errnum is the VIR_ERR_… code. calls.h, generated, has a typed function
+ * for each procedure: client_domain_get_info(c, &args, &ret, err). What `ret` points to stays until the next call.
  */
 #ifndef LODGE_RPC_CLIENT_H
 #define LODGE_RPC_CLIENT_H
@@ -26,7 +26,8 @@ int rpc_client_call(struct rpc_client *c, int proc, const void *args, void *ret,
 /* Called for each event, from inside of the functions here: the procedure's number and its decoded message. */
 typedef void rpc_event_fn(void *opaque, int proc, const void *message);
 void rpc_client_on_event(struct rpc_client *c, rpc_event_fn *fn, void *opaque);
-/* Takes what the daemon has sent, when rpc_client_fd() is readable and no stream is open: events. 0, or -1 when the connection is over. */
+/* Takes what the daemon has sent, when rpc_client_fd() is readable and no stream is open: events. 0, or -1 when the connection is
+ * over. */
 int rpc_client_dispatch(struct rpc_client *c, struct error *err);
 
 /* After a call of a procedure with a stream: one packet of data to the daemon, or from it. */

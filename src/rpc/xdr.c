@@ -10,8 +10,8 @@
 
 #define MAX_DEPTH 16 /* structs in structs; the protocol has 5 */
 
-#define SINGLE(name, c_type, ...)                                    \
-    static const struct xdr_field name##_field = {0, __VA_ARGS__};   \
+#define SINGLE(name, c_type, ...)                                  \
+    static const struct xdr_field name##_field = {0, __VA_ARGS__}; \
     const struct xdr_type xdr_##name = {sizeof(c_type), 1, &name##_field}
 
 SINGLE(xdr_int, int32_t, XDR_INT, 0, NULL);
@@ -95,7 +95,7 @@ static int get_count(struct in *in, uint32_t max, uint32_t *count)
 
 static int get_string(struct in *in, uint32_t max, char **s)
 {
-    const uint8_t *data;
+    const uint8_t *data = NULL;
     uint32_t len;
     if (get_count(in, max, &len) < 0 || get_raw(in, len, &data) < 0)
         return -1;
@@ -167,7 +167,7 @@ static int get_array(struct in *in, const struct xdr_field *f, struct counted *c
 
 static int get_bytes(struct in *in, uint32_t max, struct counted *c)
 {
-    const uint8_t *data;
+    const uint8_t *data = NULL;
     if (get_count(in, max, &c->len) < 0 || get_raw(in, c->len, &data) < 0)
         return -1;
     c->val = arena_strndup(in->arena, (const char *)data, c->len);
@@ -202,7 +202,7 @@ static int get_optional(struct in *in, const struct xdr_field *f, uint8_t *to, u
 
 static int get_field(struct in *in, const struct xdr_field *f, uint8_t *to, unsigned depth)
 {
-    const uint8_t *data;
+    const uint8_t *data = NULL;
     switch (f->kind) {
     case XDR_INT:
         return get_u32(in, (uint32_t *)to);

@@ -2,8 +2,9 @@
 /*
  * XDR (RFC 4506) by tables: how a C struct lies on the wire is data, made by generate.py, and one decoder and one encoder walk it.
  *
- * The decoder takes any bytes. It allocates only what the bytes that are left can fill (an array's count is checked against the least
- * size of its elements), refuses strings with a NUL in them, counts beyond the protocol's maximum, and bytes that are left over.
+ * The decoder takes any bytes. It allocates only what the bytes that are left can fill (an array's count is checked against the
+ * least size of its elements), refuses strings with a NUL in them, counts beyond the protocol's maximum, and bytes that are left
+ * over.
  */
 #ifndef LODGE_RPC_XDR_H
 #define LODGE_RPC_XDR_H

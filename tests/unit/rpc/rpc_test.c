@@ -41,21 +41,27 @@ static void test_packets(void)
 {
     struct arena arena = {0};
     struct remote_connect_open_args open;
-    check_packet("00000038 20008086 00000001 00000001 00000000 00000002 00000000 00000001 0000000e 71656d753a2f2f2f 73797374656d 0000 00000000",
-                 (struct rpc_header){RPC_PROGRAM_REMOTE, 1, 1, VIR_NET_CALL, 2, VIR_NET_OK}, &xdr_remote_connect_open_args, &open, &arena);
+    check_packet("00000038 20008086 00000001 00000001 00000000 00000002 00000000 00000001 0000000e 71656d753a2f2f2f 73797374656d "
+                 "0000 00000000",
+                 (struct rpc_header){RPC_PROGRAM_REMOTE, 1, 1, VIR_NET_CALL, 2, VIR_NET_OK}, &xdr_remote_connect_open_args, &open,
+                 &arena);
     CHECK(strcmp(open.name, "qemu:///system") == 0);
     CHECK_EQ(open.flags, 0);
     struct remote_auth_list_ret auth;
     check_packet("00000024 20008086 00000001 00000042 00000001 00000000 00000000 00000001 00000000",
-                 (struct rpc_header){RPC_PROGRAM_REMOTE, 1, 66, VIR_NET_REPLY, 0, VIR_NET_OK}, &xdr_remote_auth_list_ret, &auth, &arena);
+                 (struct rpc_header){RPC_PROGRAM_REMOTE, 1, 66, VIR_NET_REPLY, 0, VIR_NET_OK}, &xdr_remote_auth_list_ret, &auth,
+                 &arena);
     CHECK_EQ(auth.types.len, 1);
     CHECK_EQ(auth.types.val[0], 0);
     struct remote_domain_lookup_by_name_ret dom;
-    check_packet("00000038 20008086 00000001 00000017 00000001 00000009 00000000 00000002 67310000 000102030405060708090a0b0c0d0e0f ffffffff",
-                 (struct rpc_header){RPC_PROGRAM_REMOTE, 1, 23, VIR_NET_REPLY, 9, VIR_NET_OK}, &xdr_remote_domain_lookup_by_name_ret, &dom, &arena);
+    check_packet("00000038 20008086 00000001 00000017 00000001 00000009 00000000 00000002 67310000 "
+                 "000102030405060708090a0b0c0d0e0f ffffffff",
+                 (struct rpc_header){RPC_PROGRAM_REMOTE, 1, 23, VIR_NET_REPLY, 9, VIR_NET_OK},
+                 &xdr_remote_domain_lookup_by_name_ret, &dom, &arena);
     CHECK(strcmp(dom.dom.name, "g1") == 0 && dom.dom.uuid[15] == 15 && dom.dom.id == -1);
     struct remote_error e;
-    check_packet("0000006c 20008086 00000001 00000017 00000001 00000005 00000001 0000002a 0000000a 00000001 00000005 6e6f206769000000 00000002 00000000"
+    check_packet("0000006c 20008086 00000001 00000017 00000001 00000005 00000001 0000002a 0000000a 00000001 00000005 "
+                 "6e6f206769000000 00000002 00000000"
                  "00000001 00000014 446f6d61696e206e6f7420666f756e643a202573 00000000 00000000 ffffffff ffffffff 00000000",
                  (struct rpc_header){RPC_PROGRAM_REMOTE, 1, 23, VIR_NET_REPLY, 5, VIR_NET_ERROR}, &xdr_remote_error, &e, &arena);
     CHECK(e.code == 42 && strcmp(e.str1, "Domain not found: %s") == 0 && !e.str2 && !e.dom);
@@ -67,8 +73,10 @@ static void test_params(void)
     struct arena arena = {0};
     ERROR_SCOPED(err);
     static char name[] = "state.state", text[] = "x";
-    struct remote_typed_param params[] = {{name, {.type = VIR_TYPED_PARAM_INT, .i = -1}},      {name, {.type = VIR_TYPED_PARAM_ULLONG, .ul = 1ull << 63}},
-                                          {name, {.type = VIR_TYPED_PARAM_DOUBLE, .d = 1.5}},  {name, {.type = VIR_TYPED_PARAM_BOOLEAN, .b = 1}},
+    struct remote_typed_param params[] = {{name, {.type = VIR_TYPED_PARAM_INT, .i = -1}},
+                                          {name, {.type = VIR_TYPED_PARAM_ULLONG, .ul = 1ull << 63}},
+                                          {name, {.type = VIR_TYPED_PARAM_DOUBLE, .d = 1.5}},
+                                          {name, {.type = VIR_TYPED_PARAM_BOOLEAN, .b = 1}},
                                           {name, {.type = VIR_TYPED_PARAM_STRING, .s = text}}};
     struct remote_domain_get_memory_parameters_ret r = {.params = {5, params}, .nparams = 7}, back;
     struct xdr_out out = {0};

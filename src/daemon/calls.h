@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files of calls about domains share. */
+#ifndef LODGE_DAEMON_CALLS_H
+#define LODGE_DAEMON_CALLS_H
+
+#include "daemon/server.h"
+
+/* The domain that a client means, by its UUID: references it; NULL with c->err. */
+struct dom *call_dom(struct call *c, const struct remote_nonnull_domain *ref);
+/* The same with its job taken. call_dom_done() gives both back, and takes NULL. */
+struct dom *call_dom_locked(struct call *c, const struct remote_nonnull_domain *ref);
+void call_dom_done(struct dom *dom);
+/* As it goes over the wire. -1 without memory. */
+int call_set_ref(struct call *c, struct remote_nonnull_domain *ref, const struct dom *dom);
+/* What runs, else what would; daemon.lock is held. */
+const struct domain *dom_now(const struct dom *dom);
+/* Does a call with VIR_DOMAIN_AFFECT_… flags mean what runs, the configuration, or both? -1 with c->err. */
+int call_affects(struct call *c, const struct dom *dom, unsigned flags, bool *live, bool *config);
+
+/* ---- process statistics (stats.c) ---- */
+uint64_t process_cpu_ns(int pid);
+
+#endif

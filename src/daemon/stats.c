@@ -1,0 +1,575 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Calls that ask what a domain is and does: information, statistics, the bulk of them. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "base/util.h"
+#include "daemon/calls.h"
+
+struct one_domain {
+    struct remote_nonnull_domain dom;
+};
+
+/* What most of these calls need, taken under daemon.lock. */
+struct facts {
+    int state, reason, pid;
+    bool active;
+    uint64_t memory, current; /* bytes */
+    unsigned vcpus;
+};
+
+static struct facts facts_of(struct dom *dom)
+{
+    struct daemon *daemon = dom->hv->daemon;
+    pthread_mutex_lock(&daemon->lock);
+    const struct domain *d = dom_now(dom);
+    struct facts f = {dom->state,      dom->reason, dom->pid, dom_active(dom), d ? d->memory : 0, d ? d->current_memory : 0,
+                      d ? d->vcpus : 0};
+    pthread_mutex_unlock(&daemon->lock);
+    return f;
+}
+
+static struct dom *get_facts(struct call *c, const void *args, struct facts *f)
+{
+    struct dom *dom = call_dom(c, &((const struct one_domain *)args)->dom);
+    if (dom)
+        *f = facts_of(dom);
+    return dom;
+}
+
+/* ---- the process ---- */
+
+/* User and system time of a process or, with tid, of one of its threads. */
+static uint64_t cpu_ns(int pid, int tid, int *cpu)
+{
+    char path[64], text[1024];
+    unsigned long long user, system;
+    int last = 0;
+    if (pid <= 0)
+        return 0;
+    if (tid)
+        snprintf(path, sizeof path, "/proc/%d/task/%d/stat", pid, tid);
+    else
+        snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    FILE *f = fopen(path, "re");
+    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    if (f)
+        fclose(f);
+    text[n] = 0;
+    const char *p = strrchr(text, ')');
+    /* Fields 14 and 15, and 39, the CPU that it ran on last (proc(5)). */
+    if (!p || sscanf(p + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) != 2)
+        return 0;
+    const char *field = p + 2;
+    for (unsigned i = 3; i < 39 && field; i++)
+        field = strchr(field, ' ') ? strchr(field, ' ') + 1 : NULL;
+    if (field)
+        last = atoi(field);
+    if (cpu)
+        *cpu = last;
+    return (user + system) * (NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK));
+}
+
+uint64_t process_cpu_ns(int pid)
+{
+    return cpu_ns(pid, 0, NULL);
+}
+
+static uint64_t resident_bytes(int pid)
+{
+    char path[64];
+    unsigned long long pages = 0;
+    snprintf(path, sizeof path, "/proc/%d/statm", pid);
+    FILE *f = pid > 0 ? fopen(path, "re") : NULL;
+    if (f && fscanf(f, "%*u %llu", &pages) != 1)
+        pages = 0;
+    if (f)
+        fclose(f);
+    return pages * PAGE_SIZE;
+}
+
+/* What the balloon has left the guest; the configured memory when there is none. */
+static uint64_t balloon_bytes(struct dom *dom, const struct facts *f)
+{
+    if (!f->active || dom->hv->driver != &lodge_driver)
+        return f->current ? f->current : f->memory;
+    json_t *answer = process_ask(dom, "query-balloon", NULL, NULL);
+    int64_t actual = json_get_int(json_object_get(answer, "return"), "actual", -1);
+    json_decref(answer);
+    return actual > 0 ? (uint64_t)actual : f->memory;
+}
+
+/* ---- information ---- */
+
+static int get_info(struct call *c, const void *args, void *ret)
+{
+    struct remote_domain_get_info_ret *r = ret;
+    struct facts f;
+    struct dom *dom = get_facts(c, args, &f);
+    if (!dom)
+        return -1;
+    *r = (struct remote_domain_get_info_ret){(uint8_t)f.state, f.memory / KIB, balloon_bytes(dom, &f) / KIB, (uint16_t)f.vcpus,
+                                             process_cpu_ns(f.pid)};
+    dom_unref(dom);
+    return 0;
+}
+
+static int get_state(struct call *c, const void *args, void *ret)
+{
+    struct facts f;
+    struct dom *dom = get_facts(c, args, &f);
+    dom_unref(dom);
+    *(struct remote_domain_get_state_ret *)ret = (struct remote_domain_get_state_ret){dom ? f.state : 0, dom ? f.reason : 0};
+    return dom ? 0 : -1;
+}
+
+static int get_max_memory(struct call *c, const void *args, void *ret)
+{
+    struct facts f;
+    struct dom *dom = get_facts(c, args, &f);
+    ((struct remote_domain_get_max_memory_ret *)ret)->memory = dom ? f.memory / KIB : 0;
+    dom_unref(dom);
+    return dom ? 0 : -1;
+}
+
+static int get_max_vcpus(struct call *c, const void *args, void *ret)
+{
+    struct facts f;
+    struct dom *dom = get_facts(c, args, &f);
+    ((struct remote_domain_get_max_vcpus_ret *)ret)->num = dom ? (int)f.vcpus : 0;
+    dom_unref(dom);
+    return dom ? 0 : -1;
+}
+
+static int get_vcpus_flags(struct call *c, const void *args, void *ret)
+{
+    const struct remote_domain_get_vcpus_flags_args *a = args;
+    struct facts f;
+    struct dom *dom = get_facts(c, args, &f);
+    int result = dom ? 0 : -1;
+    if (dom && (a->flags & VIR_DOMAIN_AFFECT_LIVE) && !f.active)
+        result = call_fail(c, VIR_ERR_OPERATION_INVALID, "domain '%s' is not running", dom->name);
+    ((struct remote_domain_get_vcpus_flags_ret *)ret)->num = dom ? (int)f.vcpus : 0;
+    dom_unref(dom);
+    return result;
+}
+
+static int get_os_type(struct call *c, const void *args, void *ret)
+{
+    struct dom *dom = call_dom(c, &((const struct one_domain *)args)->dom);
+    ((struct remote_domain_get_os_type_ret *)ret)->type = call_string(c, "hvm");
+    dom_unref(dom);
+    return dom ? 0 : -1;
+}
+
+static int is_active(struct call *c, const void *args, void *ret)
+{
+    struct dom *dom = call_dom(c, &((const struct one_domain *)args)->dom);
+    ((struct remote_domain_is_active_ret *)ret)->active = dom && dom_active(dom);
+    dom_unref(dom);
+    return dom ? 0 : -1;
+}
+
+static int is_persistent(struct call *c, const void *args, void *ret)
+{
+    struct dom *dom = call_dom(c, &((const struct one_domain *)args)->dom);
+    ((struct remote_domain_is_persistent_ret *)ret)->persistent = dom && dom->config;
+    dom_unref(dom);
+    return dom ? 0 : -1;
+}
+
+/* For calls whose answer is zero or empty for every domain: nothing is saved, labelled, updated or warned of. */
+static int empty_answer(struct call *c, const void *args, void *ret)
+{
+    struct dom *dom = call_dom(c, &((const struct one_domain *)args)->dom);
+    (void)ret;
+    dom_unref(dom);
+    return dom ? 0 : -1;
+}
+
+static int get_security_label(struct call *c, const void *args, void *ret)
+{
+    static char none[1];
+    struct remote_domain_get_security_label_ret *r = ret;
+    r->label.len = 1;
+    r->label.val = none;
+    return empty_answer(c, args, ret);
+}
+
+static int get_metadata(struct call *c, const void *args, void *ret)
+{
+    const struct remote_domain_get_metadata_args *a = args;
+    struct dom *dom = call_dom(c, &a->dom);
+    char *text = NULL;
+    if (!dom)
+        return -1;
+    pthread_mutex_lock(&c->daemon->lock);
+    const struct domain *d = dom_now(dom);
+    if (d && a->type == VIR_DOMAIN_METADATA_DESCRIPTION)
+        text = call_string(c, d->description);
+    if (d && a->type == VIR_DOMAIN_METADATA_TITLE)
+        text = call_string(c, d->title);
+    pthread_mutex_unlock(&c->daemon->lock);
+    ((struct remote_domain_get_metadata_ret *)ret)->metadata = text;
+    int result = text ? 0 : call_fail(c, VIR_ERR_NO_DOMAIN_METADATA, "domain '%s': metadata not found", dom->name);
+    dom_unref(dom);
+    return result;
+}
+
+/* ---- CPUs ---- */
+
+static int get_vcpus(struct call *c, const void *args, void *ret)
+{
+    const struct remote_domain_get_vcpus_args *a = args;
+    struct remote_domain_get_vcpus_ret *r = ret;
+    struct facts f;
+    struct dom *dom = get_facts(c, args, &f);
+    if (!dom)
+        return -1;
+    json_t *answer = f.active && dom->hv->driver == &lodge_driver ? process_ask(dom, "query-cpus-fast", NULL, &c->err) : NULL;
+    if (!f.active)
+        call_fail(c, VIR_ERR_OPERATION_INVALID, "domain '%s' is not running", dom->name);
+    if (!answer || a->maxinfo < 0 || a->maplen < 0 || a->maplen > 8192) {
+        json_decref(answer);
+        dom_unref(dom);
+        return -1;
+    }
+    const json_t *list = json_object_get(answer, "return");
+    unsigned n = MIN(f.vcpus, (unsigned)a->maxinfo), i = 0;
+    r->info.val = arena_alloc(&c->arena, (n + 1) * sizeof *r->info.val);
+    r->cpumaps.len = n * (unsigned)a->maplen;
+    r->cpumaps.val = arena_alloc(&c->arena, r->cpumaps.len);
+    for (; i < n && i < json_array_size(list) && r->info.val; i++) {
+        int cpu = 0;
+        uint64_t ns = cpu_ns(f.pid, (int)json_get_int(json_array_get(list, i), "thread-id", 0), &cpu);
+        r->info.val[i] = (struct remote_vcpu_info){i, VIR_VCPU_RUNNING, ns, cpu};
+    }
+    r->info.len = i;
+    unsigned host = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+    for (unsigned k = 0; k < n && r->cpumaps.val; k++) /* any CPU of the host */
+        for (unsigned b = 0; b < host && b / 8 < (unsigned)a->maplen; b++)
+            r->cpumaps.val[k * (unsigned)a->maplen + b / 8] |= (uint8_t)(1u << (b % 8));
+    json_decref(answer);
+    dom_unref(dom);
+    return 0;
+}
+
+static int get_vcpu_pin_info(struct call *c, const void *args, void *ret)
+{
+    const struct remote_domain_get_vcpu_pin_info_args *a = args;
+    struct remote_domain_get_vcpu_pin_info_ret *r = ret;
+    struct facts f;
+    struct dom *dom = get_facts(c, args, &f);
+    if (!dom)
+        return -1;
+    unsigned n = a->ncpumaps < 0 ? 0 : MIN(f.vcpus, (unsigned)a->ncpumaps),
+             len = a->maplen < 0 ? 0 : MIN((unsigned)a->maplen, 1024u);
+    r->num = (int)n;
+    r->cpumaps.len = n * len;
+    r->cpumaps.val = arena_alloc(&c->arena, r->cpumaps.len);
+    if (r->cpumaps.val)
+        memset(r->cpumaps.val, 0xff, r->cpumaps.len);
+    dom_unref(dom);
+    return r->cpumaps.val ? 0 : -1;
+}
+
+static int get_cpu_stats(struct call *c, const void *args, void *ret)
+{
+    static char name[] = "cpu_time";
+    const struct remote_domain_get_cpu_stats_args *a = args;
+    struct remote_domain_get_cpu_stats_ret *r = ret;
+    struct facts f;
+    struct dom *dom = get_facts(c, args, &f);
+    int result = dom ? 0 : -1;
+    if (dom && !f.active)
+        result = call_fail(c, VIR_ERR_OPERATION_INVALID, "domain '%s' is not running", dom->name);
+    else if (dom && a->start_cpu >= 0)
+        result = call_fail(c, VIR_ERR_ARGUMENT_UNSUPPORTED, "domain '%s': time by CPU of the host is not kept; ask for --total",
+                           dom->name);
+    r->nparams = 1;
+    if (result == 0 && a->nparams) {
+        r->params.val = arena_alloc(&c->arena, sizeof *r->params.val);
+        r->params.len = r->params.val ? 1 : 0;
+        if (r->params.val)
+            *r->params.val = (struct remote_typed_param){name, {.type = VIR_TYPED_PARAM_ULLONG, .ul = process_cpu_ns(f.pid)}};
+    }
+    dom_unref(dom);
+    return result;
+}
+
+/* ---- memory ---- */
+
+static int memory_stats(struct call *c, const void *args, void *ret)
+{
+    static const struct {
+        const char *name;
+        int tag;
+        bool bytes;
+    } rows[] = {{"swap-in", VIR_DOMAIN_MEMORY_STAT_SWAP_IN, true},
+                {"swap-out", VIR_DOMAIN_MEMORY_STAT_SWAP_OUT, true},
+                {"major-faults", VIR_DOMAIN_MEMORY_STAT_MAJOR_FAULT, false},
+                {"minor-faults", VIR_DOMAIN_MEMORY_STAT_MINOR_FAULT, false},
+                {"free", VIR_DOMAIN_MEMORY_STAT_UNUSED, true},
+                {"total", VIR_DOMAIN_MEMORY_STAT_AVAILABLE, true},
+                {"available", VIR_DOMAIN_MEMORY_STAT_USABLE, true},
+                {"disk-caches", VIR_DOMAIN_MEMORY_STAT_DISK_CACHES, true}};
+    const struct remote_domain_memory_stats_args *a = args;
+    struct remote_domain_memory_stats_ret *r = ret;
+    struct facts f;
+    struct dom *dom = get_facts(c, args, &f);
+    if (!dom)
+        return -1;
+    if (!f.active) {
+        call_fail(c, VIR_ERR_OPERATION_INVALID, "domain '%s' is not running", dom->name);
+        dom_unref(dom);
+        return -1;
+    }
+    json_t *answer = dom->hv->driver == &lodge_driver ? process_ask(dom, "x-query-balloon-stats", NULL, NULL) : NULL;
+    struct remote_domain_memory_stat *s = arena_alloc(&c->arena, (ARRAY_SIZE(rows) + 2) * sizeof *s);
+    unsigned n = 0;
+    if (s) {
+        s[n++] = (struct remote_domain_memory_stat){VIR_DOMAIN_MEMORY_STAT_ACTUAL_BALLOON, balloon_bytes(dom, &f) / KIB};
+        s[n++] = (struct remote_domain_memory_stat){VIR_DOMAIN_MEMORY_STAT_RSS, resident_bytes(f.pid) / KIB};
+        for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+            int64_t value = json_get_int(json_object_get(answer, "return"), rows[i].name, -1);
+            if (value >= 0)
+                s[n++] = (struct remote_domain_memory_stat){rows[i].tag, (uint64_t)value / (rows[i].bytes ? KIB : 1)};
+        }
+    }
+    r->stats.len = MIN(n, a->maxStats);
+    r->stats.val = s;
+    json_decref(answer);
+    dom_unref(dom);
+    return s ? 0 : -1;
+}
+
+/* ---- disks and networks ---- */
+
+static const char *const block_names[][2] = {
+    {"rd_operations", "rd_operations"},       {"rd_bytes", "rd_bytes"},
+    {"wr_operations", "wr_operations"},       {"wr_bytes", "wr_bytes"},
+    {"flush_operations", "flush_operations"}, {"rd_total_times", "rd_total_time_ns"},
+    {"wr_total_times", "wr_total_time_ns"},   {"flush_total_times", "flush_total_time_ns"}};
+
+/* The statistics of one disk, by its target or its file; NULL: of all. The answer is to be freed. */
+static const json_t *find_disk(const json_t *answer, const struct domain *d, const char *path)
+{
+    const json_t *list = json_object_get(answer, "return");
+    for (unsigned i = 0; d && i < d->ndisks; i++)
+        if (strcmp(d->disks[i].target, path) == 0 || (d->disks[i].file && strcmp(d->disks[i].file, path) == 0))
+            return json_object_get(json_array_get(list, i), "stats");
+    return NULL;
+}
+
+static json_t *ask_disk(struct call *c, struct dom *dom, const char *path, const json_t **stats)
+{
+    json_t *answer =
+        dom->hv->driver == &lodge_driver && dom_active(dom) ? process_ask(dom, "query-blockstats", NULL, &c->err) : NULL;
+    if (!answer && !error_is_set(&c->err))
+        call_fail(c, VIR_ERR_OPERATION_INVALID, "domain '%s' is not running", dom->name);
+    pthread_mutex_lock(&c->daemon->lock);
+    *stats = find_disk(answer, dom->live, path);
+    pthread_mutex_unlock(&c->daemon->lock);
+    if (answer && !*stats)
+        call_fail(c, VIR_ERR_INVALID_ARG, "domain '%s' has no disk '%s'; see domblklist", dom->name, path);
+    return answer;
+}
+
+static int block_stats_flags(struct call *c, const void *args, void *ret)
+{
+    const struct remote_domain_block_stats_flags_args *a = args;
+    struct remote_domain_block_stats_flags_ret *r = ret;
+    struct dom *dom = call_dom(c, &a->dom);
+    const json_t *stats = NULL;
+    json_t *answer = dom ? ask_disk(c, dom, a->path, &stats) : NULL;
+    unsigned n = ARRAY_SIZE(block_names);
+    r->nparams = (int)n;
+    if (stats && a->nparams) {
+        r->params.val = arena_alloc(&c->arena, n * sizeof *r->params.val);
+        r->params.len = r->params.val ? n : 0;
+        for (unsigned i = 0; i < r->params.len; i++)
+            r->params.val[i] = (struct remote_typed_param){
+                (char *)block_names[i][0], {.type = VIR_TYPED_PARAM_LLONG, .l = json_get_int(stats, block_names[i][1], 0)}};
+    }
+    json_decref(answer);
+    dom_unref(dom);
+    return stats ? 0 : -1;
+}
+
+static int block_stats_call(struct call *c, const void *args, void *ret)
+{
+    const struct remote_domain_block_stats_args *a = args;
+    struct dom *dom = call_dom(c, &a->dom);
+    const json_t *s = NULL;
+    json_t *answer = dom ? ask_disk(c, dom, a->path, &s) : NULL;
+    if (s)
+        *(struct remote_domain_block_stats_ret *)ret = (struct remote_domain_block_stats_ret){
+            json_get_int(s, "rd_operations", 0), json_get_int(s, "rd_bytes", 0), json_get_int(s, "wr_operations", 0),
+            json_get_int(s, "wr_bytes", 0), json_get_int(s, "failed_operations", -1)};
+    json_decref(answer);
+    dom_unref(dom);
+    return s ? 0 : -1;
+}
+
+static int interface_addresses(struct call *c, const void *args, void *ret)
+{
+    const struct remote_domain_interface_addresses_args *a = args;
+    struct dom *dom = call_dom(c, &a->dom);
+    (void)ret;
+    if (!dom)
+        return -1;
+    int result = call_fail(
+        c, a->source == VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT ? VIR_ERR_AGENT_UNRESPONSIVE : VIR_ERR_ARGUMENT_UNSUPPORTED,
+        "domain '%s': addresses of the user network are not known to the host; ask inside of the guest", dom->name);
+    dom_unref(dom);
+    return result;
+}
+
+/* ---- all of it at once ---- */
+
+struct params {
+    struct call *c;
+    struct remote_typed_param *val;
+    unsigned len, cap;
+};
+
+static struct remote_typed_param *add_param(struct params *p, int type, const char *fmt, unsigned index)
+{
+    static struct remote_typed_param lost;
+    if (p->len == p->cap) {
+        unsigned cap = p->cap ? p->cap * 2 : 32;
+        struct remote_typed_param *grown = arena_alloc(&p->c->arena, cap * sizeof *grown);
+        if (!grown)
+            return &lost;
+        if (p->len)
+            memcpy(grown, p->val, p->len * sizeof *grown);
+        p->val = grown;
+        p->cap = cap;
+    }
+    struct remote_typed_param *row = &p->val[p->len++];
+    char name[80];
+    snprintf(name, sizeof name, fmt, index);
+    *row = (struct remote_typed_param){call_string(p->c, name), {.type = type}};
+    return row;
+}
+
+static void add_int(struct params *p, const char *name, int value)
+{
+    add_param(p, VIR_TYPED_PARAM_INT, name, 0)->value.i = value;
+}
+
+static void add_u64(struct params *p, const char *name, unsigned index, uint64_t value)
+{
+    add_param(p, VIR_TYPED_PARAM_ULLONG, name, index)->value.ul = value;
+}
+
+static void add_uint(struct params *p, const char *name, unsigned value)
+{
+    add_param(p, VIR_TYPED_PARAM_UINT, name, 0)->value.ui = value;
+}
+
+static void add_disks(struct params *p, struct dom *dom, const struct facts *f)
+{
+    json_t *answer = f->active && dom->hv->driver == &lodge_driver ? process_ask(dom, "query-blockstats", NULL, NULL) : NULL;
+    const json_t *list = json_object_get(answer, "return");
+    pthread_mutex_lock(&p->c->daemon->lock);
+    const struct domain *d = dom_now(dom);
+    add_uint(p, "block.count", d ? d->ndisks : 0);
+    for (unsigned i = 0; d && i < d->ndisks; i++) {
+        const json_t *s = json_object_get(json_array_get(list, i), "stats");
+        add_param(p, VIR_TYPED_PARAM_STRING, "block.%u.name", i)->value.s = call_string(p->c, d->disks[i].target);
+        if (d->disks[i].file)
+            add_param(p, VIR_TYPED_PARAM_STRING, "block.%u.path", i)->value.s = call_string(p->c, d->disks[i].file);
+        if (s) {
+            add_u64(p, "block.%u.rd.reqs", i, (uint64_t)json_get_int(s, "rd_operations", 0));
+            add_u64(p, "block.%u.rd.bytes", i, (uint64_t)json_get_int(s, "rd_bytes", 0));
+            add_u64(p, "block.%u.wr.reqs", i, (uint64_t)json_get_int(s, "wr_operations", 0));
+            add_u64(p, "block.%u.wr.bytes", i, (uint64_t)json_get_int(s, "wr_bytes", 0));
+            add_u64(p, "block.%u.fl.reqs", i, (uint64_t)json_get_int(s, "flush_operations", 0));
+        }
+    }
+    pthread_mutex_unlock(&p->c->daemon->lock);
+    json_decref(answer);
+}
+
+static int add_record(struct call *c, struct dom *dom, unsigned stats, struct remote_domain_stats_record *out)
+{
+    struct params p = {.c = c};
+    struct facts f = facts_of(dom);
+    if (!stats || (stats & VIR_DOMAIN_STATS_STATE)) {
+        add_int(&p, "state.state", f.state);
+        add_int(&p, "state.reason", f.reason);
+    }
+    if (f.active && (!stats || (stats & VIR_DOMAIN_STATS_CPU_TOTAL)))
+        add_u64(&p, "cpu.time", 0, process_cpu_ns(f.pid));
+    if (!stats || (stats & VIR_DOMAIN_STATS_BALLOON)) {
+        add_u64(&p, "balloon.current", 0, balloon_bytes(dom, &f) / KIB);
+        add_u64(&p, "balloon.maximum", 0, f.memory / KIB);
+        if (f.active)
+            add_u64(&p, "balloon.rss", 0, resident_bytes(f.pid) / KIB);
+    }
+    if (!stats || (stats & VIR_DOMAIN_STATS_VCPU)) {
+        add_uint(&p, "vcpu.current", f.vcpus);
+        add_uint(&p, "vcpu.maximum", f.vcpus);
+    }
+    if (!stats || (stats & VIR_DOMAIN_STATS_BLOCK))
+        add_disks(&p, dom, &f);
+    out->params.len = p.len;
+    out->params.val = p.val;
+    return call_set_ref(c, &out->dom, dom);
+}
+
+static int get_all_stats(struct call *c, const void *args, void *ret)
+{
+    const struct remote_connect_get_all_domain_stats_args *a = args;
+    struct remote_connect_get_all_domain_stats_ret *r = ret;
+    unsigned n = a->doms.len;
+    struct dom **all = n ? NULL : dom_all(c->client->hv, &n);
+    int result = 0;
+    r->retStats.val = arena_alloc(&c->arena, (n + 1) * sizeof *r->retStats.val);
+    for (unsigned i = 0; i < n; i++) {
+        struct dom *dom = all ? all[i] : dom_find_uuid(c->client->hv, a->doms.val[i].uuid);
+        bool active = dom && dom_active(dom);
+        bool wanted =
+            dom && (!(a->flags & (VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE | VIR_CONNECT_GET_ALL_DOMAINS_STATS_INACTIVE)) ||
+                    (a->flags & (active ? VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE : VIR_CONNECT_GET_ALL_DOMAINS_STATS_INACTIVE)));
+        if (wanted && r->retStats.val && result == 0)
+            result = add_record(c, dom, a->stats, &r->retStats.val[r->retStats.len++]);
+        dom_unref(dom);
+    }
+    free(all);
+    return r->retStats.val ? result : -1;
+}
+
+const struct handler stats_handlers[] = {
+    {REMOTE_PROC_DOMAIN_GET_INFO, get_info, false},
+    {REMOTE_PROC_DOMAIN_GET_STATE, get_state, false},
+    {REMOTE_PROC_DOMAIN_GET_MAX_MEMORY, get_max_memory, false},
+    {REMOTE_PROC_DOMAIN_GET_MAX_VCPUS, get_max_vcpus, false},
+    {REMOTE_PROC_DOMAIN_GET_VCPUS_FLAGS, get_vcpus_flags, false},
+    {REMOTE_PROC_DOMAIN_GET_OS_TYPE, get_os_type, false},
+    {REMOTE_PROC_DOMAIN_IS_ACTIVE, is_active, false},
+    {REMOTE_PROC_DOMAIN_IS_PERSISTENT, is_persistent, false},
+    {REMOTE_PROC_DOMAIN_IS_UPDATED, empty_answer, false},
+    {REMOTE_PROC_DOMAIN_HAS_MANAGED_SAVE_IMAGE, empty_answer, false},
+    {REMOTE_PROC_DOMAIN_SNAPSHOT_NUM, empty_answer, false},
+    {REMOTE_PROC_DOMAIN_LIST_ALL_SNAPSHOTS, empty_answer, false},
+    {REMOTE_PROC_DOMAIN_HAS_CURRENT_SNAPSHOT, empty_answer, false},
+    {REMOTE_PROC_DOMAIN_LIST_ALL_CHECKPOINTS, empty_answer, false},
+    {REMOTE_PROC_DOMAIN_GET_MESSAGES, empty_answer, false},
+    {REMOTE_PROC_DOMAIN_GET_CONTROL_INFO, empty_answer, false},
+    {REMOTE_PROC_DOMAIN_GET_SECURITY_LABEL, get_security_label, false},
+    {REMOTE_PROC_DOMAIN_GET_METADATA, get_metadata, false},
+    {REMOTE_PROC_DOMAIN_GET_VCPUS, get_vcpus, false},
+    {REMOTE_PROC_DOMAIN_GET_VCPU_PIN_INFO, get_vcpu_pin_info, false},
+    {REMOTE_PROC_DOMAIN_GET_CPU_STATS, get_cpu_stats, false},
+    {REMOTE_PROC_DOMAIN_MEMORY_STATS, memory_stats, false},
+    {REMOTE_PROC_DOMAIN_BLOCK_STATS, block_stats_call, false},
+    {REMOTE_PROC_DOMAIN_BLOCK_STATS_FLAGS, block_stats_flags, false},
+    {REMOTE_PROC_DOMAIN_INTERFACE_ADDRESSES, interface_addresses, false},
+    {REMOTE_PROC_CONNECT_GET_ALL_DOMAIN_STATS, get_all_stats, false},
+    {0, NULL, false},
+};

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Streams: a guest's console, joined to a client's connection. All on the main thread, but for opening.
+ *
+ * The socket is read while the client takes what it gets, and the client's data waits here, bounded, while the guest does not: then
+ * the client is told an error, because its connection cannot be left unread for one stream.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/util.h"
+#include "daemon/server.h"
+
+#define HIGH_WATER (1u << 20) /* bytes on their way to the client */
+#define IN_MAX     (1u << 20) /* bytes that the guest has not taken */
+
+struct stream {
+    struct watch watch; /* first */
+    struct stream *next;
+    struct client *client;
+    struct rpc_header h; /* of its packets */
+    uint8_t *in;
+    size_t in_len;
+    bool ended; /* the guest's side is over, and the client knows */
+};
+
+static void send_packet(struct stream *s, uint32_t status, const void *data, size_t len)
+{
+    struct rpc_header h = s->h;
+    h.status = status;
+    client_send(s->client, &h, NULL, NULL, data, len);
+}
+
+static void free_stream(void *arg)
+{
+    struct stream *s = arg;
+    client_unref(s->client);
+    close(s->watch.fd);
+    free(s->in);
+    free(s);
+}
+
+static void remove_stream(struct stream *s)
+{
+    for (struct stream **p = &s->client->streams; *p; p = &(*p)->next) {
+        if (*p != s)
+            continue;
+        *p = s->next;
+        loop_remove(&s->client->daemon->loop, &s->watch);
+        loop_defer(&s->client->daemon->loop, free_stream, s);
+        return;
+    }
+}
+
+static void update(struct stream *s)
+{
+    bool room = client_pending(s->client) < HIGH_WATER;
+    loop_change(&s->client->daemon->loop, &s->watch, (room && !s->ended ? (uint32_t)EPOLLIN : 0u) | (s->in_len ? EPOLLOUT : 0u));
+}
+
+static void write_in(struct stream *s)
+{
+    while (s->in_len) {
+        ssize_t n = send(s->watch.fd, s->in, s->in_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n <= 0) {
+            if (n < 0 && errno != EAGAIN)
+                s->in_len = 0;
+            return;
+        }
+        s->in_len -= (size_t)n;
+        memmove(s->in, s->in + n, s->in_len);
+    }
+}
+
+static void stream_ready(struct watch *w, uint32_t events)
+{
+    struct stream *s = container_of(w, struct stream, watch);
+    uint8_t buf[32768];
+    if (events & EPOLLOUT)
+        write_in(s);
+    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && !s->ended) {
+        ssize_t n = recv(w->fd, buf, sizeof buf, MSG_DONTWAIT);
+        if (n > 0)
+            send_packet(s, VIR_NET_CONTINUE, buf, (size_t)n);
+        else if (n == 0 || errno != EAGAIN) {
+            s->ended = true;
+            send_packet(s, VIR_NET_CONTINUE, NULL, 0); /* the end: the client answers with its own */
+            loop_remove(&s->client->daemon->loop, w);
+            return;
+        }
+    }
+    update(s);
+}
+
+static void take_data(struct stream *s, const uint8_t *data, size_t len)
+{
+    uint8_t *grown = s->in_len + len <= IN_MAX ? realloc(s->in, s->in_len + len) : NULL;
+    if (!grown) {
+        struct error e = {.text = (char *)"console: the guest does not take its input; the console is closed",
+                          .errnum = VIR_ERR_OPERATION_FAILED};
+        client_send_error(s->client, &s->h, &e);
+        remove_stream(s);
+        return;
+    }
+    memcpy(grown + s->in_len, data, len);
+    s->in = grown;
+    s->in_len += len;
+    write_in(s);
+    if (!s->ended)
+        update(s);
+}
+
+void stream_packet(struct client *c, const struct rpc_header *h, const uint8_t *data, size_t len)
+{
+    struct stream *s = c->streams;
+    while (s && (s->h.serial != h->serial || s->h.proc != h->proc))
+        s = s->next;
+    if (!s) /* of a stream that is closed: libvirt drops these, too */
+        return;
+    if (h->status == VIR_NET_CONTINUE && len && !s->ended) {
+        take_data(s, data, len);
+    } else if (h->status != VIR_NET_CONTINUE) {
+        send_packet(s, VIR_NET_OK, NULL, 0);
+        remove_stream(s);
+    }
+}
+
+void stream_close_all(struct client *c)
+{
+    while (c->streams)
+        remove_stream(c->streams);
+}
+
+void stream_flush(struct client *c)
+{
+    for (struct stream *s = c->streams; s; s = s->next)
+        if (!s->ended)
+            update(s);
+}
+
+/* On the main thread, after the reply has been sent. */
+static void attach(void *arg)
+{
+    struct stream *s = arg;
+    if (s->client->closed || loop_add(&s->client->daemon->loop, &s->watch, EPOLLIN, NULL) < 0) {
+        free_stream(s);
+        return;
+    }
+    s->next = s->client->streams;
+    s->client->streams = s;
+}
+
+int stream_open_socket(struct call *c, const char *path)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || strlen(path) >= sizeof addr.sun_path)
+        return call_fail(c, VIR_ERR_INTERNAL_ERROR, "console '%s': cannot create a socket", path);
+    strcpy(addr.sun_path, path);
+    if (connect(fd, (struct sockaddr *)&addr, sizeof addr) < 0)
+        return call_fail(c, VIR_ERR_OPERATION_FAILED, "console '%s': cannot connect: %s; see whether the guest runs", path,
+                         strerror(errno));
+    struct stream *s = calloc(1, sizeof *s);
+    if (!s)
+        return call_fail(c, VIR_ERR_NO_MEMORY, "console: out of memory");
+    *s = (struct stream){.watch = {steal_fd(&fd), stream_ready}, .client = c->client, .h = c->h};
+    s->h.type = VIR_NET_STREAM;
+    client_ref(c->client);
+    loop_defer(&c->daemon->loop, attach, s);
+    return 0;
+}

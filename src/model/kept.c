@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* See kept.h. Each element is still checked: a value that asks for something else is refused. */
+#include "model/kept.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "model/part.h"
+
+#define MAX_KEPT     128u
+#define MAX_KEPT_XML 65536u /* bytes of one element */
+
+static int keep(const struct xml_node *node, struct domain *d, enum domain_kept_place place, bool unserved, struct error *err)
+{
+    AUTO_FREE char *xml = xml_node_text(node);
+    if (!xml)
+        return -1;
+    if (strlen(xml) > MAX_KEPT_XML)
+        return xml_error(node, err, "is longer than %u bytes; shorten it", MAX_KEPT_XML);
+    struct domain_kept *k = domain_append(&d->kept, &d->nkept, sizeof *k, MAX_KEPT, "elements that are only kept", err);
+    if (!k)
+        return -1;
+    *k = (struct domain_kept){place, steal_ptr(&xml), unserved};
+    return 0;
+}
+
+static void write_place(const struct domain *d, enum domain_kept_place place, int indent, FILE *out)
+{
+    for (unsigned i = 0; i < d->nkept; i++)
+        if (d->kept[i].place == place)
+            fprintf(out, "%*s%s\n", indent, "", d->kept[i].xml);
+}
+
+static void kept_free(struct domain *d)
+{
+    for (unsigned i = 0; i < d->nkept; i++)
+        free(d->kept[i].xml);
+    free(d->kept);
+}
+
+void domain_name_unserved(const struct domain *d, FILE *out, const char *prefix)
+{
+    for (unsigned i = 0; i < d->nkept; i++)
+        if (d->kept[i].unserved)
+            fprintf(out, "%s%.*s: there is no such device yet; the guest does not see it\n", prefix,
+                    (int)strcspn(d->kept[i].xml, "\n"), d->kept[i].xml);
+}
+
+/* ---- <metadata> ---- */
+
+static int begin_metadata(const struct xml_node *node, void *object, struct error *err)
+{
+    return keep(node, object, KEPT_METADATA, false, err);
+}
+
+static void metadata_write(const struct domain *d, FILE *out)
+{
+    write_place(d, KEPT_METADATA, 2, out);
+}
+
+static const struct xml_element metadata_elements[] = {
+    {"metadata", XML_RAW, NULL, begin_metadata, NULL, NULL},
+    XML_END,
+};
+const struct domain_part metadata_part = {.elements = metadata_elements, .free = kept_free, .write = metadata_write};
+
+/* ---- <cpu>: the guest's CPU is what the accelerator makes of the host's ---- */
+
+static int begin_cpu(const struct xml_node *node, void *object, struct error *err)
+{
+    if (xml_attr_word(node, "mode", (const char *const[]){"host-passthrough", "maximum", NULL}, 0, err) < 0 ||
+        xml_attr_only(node, "check", "none", err) < 0 || xml_attr_switch(node, "migratable", 0, err) < 0)
+        return -1;
+    return keep(node, object, KEPT_CPU, false, err);
+}
+
+static void cpu_write(const struct domain *d, FILE *out)
+{
+    write_place(d, KEPT_CPU, 2, out);
+}
+
+static const struct xml_element cpu_elements[] = {
+    {"cpu", 0, "mode! check migratable", begin_cpu, NULL, NULL},
+    XML_END,
+};
+const struct domain_part cpu_part = {.elements = cpu_elements, .write = cpu_write};
+
+/* ---- <timer>, below <clock> (features.c): what the board's timers do anyway ---- */
+
+int domain_begin_timer(const struct xml_node *node, void *object, struct error *err)
+{
+    static const struct {
+        const char *name, *policy;
+        int present; /* what it must say, when it says something */
+    } rows[] = {{"rtc", "catchup", 1}, {"pit", "delay", 1}, {"hpet", NULL, 0}, {"kvmclock", NULL, 1}, {"tsc", NULL, 1}};
+    const char *name = xml_attr(node, "name"), *policy = xml_attr(node, "tickpolicy");
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        if (strcmp(rows[i].name, name) != 0)
+            continue;
+        int present = xml_attr_switch(node, "present", rows[i].present, err);
+        if (present < 0)
+            return -1;
+        if (present != rows[i].present || (!xml_attr(node, "present") && !rows[i].present))
+            return xml_error(node, err, "timer '%s' is always %s; write present='%s'", name, rows[i].present ? "there" : "absent",
+                             rows[i].present ? "yes" : "no");
+        if (policy && (!rows[i].policy || strcmp(policy, rows[i].policy) != 0))
+            return xml_error(node, err, "tickpolicy '%.64s' of timer '%s' is not supported; remove it", policy, name);
+        return keep(node, object, KEPT_TIMER, false, err);
+    }
+    return xml_error(node, err, "timer '%.64s' is not supported; remove it", name);
+}
+
+void domain_write_timers(const struct domain *d, FILE *out)
+{
+    write_place(d, KEPT_TIMER, 4, out);
+}
+
+/* ---- <pm>: there is no S3 and no S4 ---- */
+
+static int begin_suspend(const struct xml_node *node, void *object, struct error *err)
+{
+    (void)object;
+    int enabled = xml_attr_switch(node, "enabled", 0, err);
+    return enabled == 1 ? xml_error(node, err, "suspending is not supported; write enabled='no'") : enabled;
+}
+
+static int begin_pm(const struct xml_node *node, void *object, struct error *err)
+{
+    return keep(node, object, KEPT_PM, false, err);
+}
+
+static void pm_write(const struct domain *d, FILE *out)
+{
+    write_place(d, KEPT_PM, 2, out);
+}
+
+static const struct xml_element pm_children[] = {
+    {"suspend-to-mem", 0, "enabled", begin_suspend, NULL, NULL},
+    {"suspend-to-disk", 0, "enabled", begin_suspend, NULL, NULL},
+    XML_END,
+};
+static const struct xml_element pm_elements[] = {
+    {"pm", 0, NULL, begin_pm, pm_children, NULL},
+    XML_END,
+};
+const struct domain_part pm_part = {.elements = pm_elements, .write = pm_write};
+
+/* ---- <emulator>: it is always lodge-vm ---- */
+
+static int begin_emulator(const struct xml_node *node, void *object, struct error *err)
+{
+    return keep(node, object, KEPT_EMULATOR, false, err);
+}
+
+static void emulator_write(const struct domain *d, FILE *out)
+{
+    write_place(d, KEPT_EMULATOR, 4, out);
+}
+
+static const struct xml_element emulator_devices[] = {
+    {"emulator", XML_TEXT, NULL, begin_emulator, NULL, NULL},
+    XML_END,
+};
+const struct domain_part emulator_part = {.devices = emulator_devices, .write_devices = emulator_write};
+
+/* ---- <controller> ---- */
+
+/* The PCIe root is the board's. Root ports are for devices that come later; every device is on bus 0. An xHCI without devices is no
+ * loss. */
+static int begin_controller(const struct xml_node *node, void *object, struct error *err)
+{
+    static const char *const types[] = {"pci", "usb", "sata", "virtio-serial", NULL};
+    static const char *const models[] = {"pcie-root", "pcie-root-port", "pcie-to-pci-bridge", "qemu-xhci", "none", "ich9-ahci",
+                                         NULL};
+    int type = xml_attr_word(node, "type", types, 0, err);
+    int model = xml_attr_word(node, "model", models, -2, err);
+    if (type < 0 || model == -1)
+        return -1;
+    return keep(node, object, KEPT_CONTROLLER, (type == 1 && model != 4) || type == 3, err);
+}
+
+static void controller_write(const struct domain *d, FILE *out)
+{
+    write_place(d, KEPT_CONTROLLER, 4, out);
+}
+
+static const struct xml_element controller_devices[] = {
+    {"controller", XML_MANY | XML_RAW, "type! model ports index", begin_controller, NULL, NULL},
+    XML_END,
+};
+const struct domain_part controller_part = {.devices = controller_devices, .write_devices = controller_write};
+
+/* ---- <channel> ---- */
+
+static int begin_channel(const struct xml_node *node, void *object, struct error *err)
+{
+    return xml_attr_only(node, "type", "unix", err) < 0 ? -1 : keep(node, object, KEPT_CHANNEL, true, err);
+}
+
+static int begin_channel_target(const struct xml_node *node, void *object, struct error *err)
+{
+    (void)object;
+    return xml_attr_only(node, "type", "virtio", err);
+}
+
+static void channel_write(const struct domain *d, FILE *out)
+{
+    write_place(d, KEPT_CHANNEL, 4, out);
+}
+
+static const struct xml_element channel_children[] = {
+    {"source", 0, "mode path", NULL, NULL, NULL},
+    {"target", XML_REQUIRED, "type! name state", begin_channel_target, NULL, NULL},
+    {"address", XML_RAW, "type controller bus port", NULL, NULL, NULL},
+    XML_END,
+};
+static const struct xml_element channel_devices[] = {
+    {"channel", XML_MANY, "type!", begin_channel, channel_children, NULL},
+    XML_END,
+};
+const struct domain_part channel_part = {.devices = channel_devices, .write_devices = channel_write};

@@ -1,0 +1,298 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""lodged_test.py LODGED KERNEL [TEST…]: lodged by virsh and by packets. Guests are the smallest there are (tests/unit/machine/guest.S)."""
+import os
+import random
+import re
+import struct
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lab import Daemon, Wire, domain, string
+
+lodged, kernel = sys.argv[1:3]
+
+
+def until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_memory_driver(d):
+    xml = d.file("t.xml", domain("t", "/k"))
+    v = lambda *args, **kwargs: d.virsh(*args, test=True, **kwargs)
+    assert v("list", "--all") == ""
+    v("define", xml)
+    v("start", "t")
+    assert v("domstate", "t") == "running"
+    assert "already active" in v("start", "t", status=1)
+    v("suspend", "t")
+    assert v("domstate", "t", "--reason") == "paused (user)"
+    v("resume", "t")
+    v("reboot", "t")
+    v("shutdown", "t")
+    assert v("domstate", "t", "--reason") == "shut off (shutdown)"
+    v("setmem", "t", "16M", "--config")
+    v("setmaxmem", "t", "64M", "--config")
+    v("setvcpus", "t", "3", "--config")
+    assert v("vcpucount", "t", "--maximum", "--config") == "3"
+    assert v("list", "--all", "--name") == "t"
+    assert d.virsh("list", "--all", "--name") == ""
+    v("create", d.file("u.xml", domain("u", "/k")))
+    v("destroy", "u")
+    assert "not found" in v("domstate", "u", status=1) or "failed to get domain" in v("domstate", "u", status=1)
+    v("undefine", "t")
+
+
+def test_life(d):
+    xml = d.file("g.xml", domain("g", kernel))
+    d.virsh("define", xml)
+    first = d.virsh("dumpxml", "g")
+    d.virsh("define", d.file("again.xml", first))
+    assert d.virsh("dumpxml", "g") == first
+    d.virsh("start", "g")
+    assert re.match(r"1\s+g\s+running", d.virsh("list"))
+    assert "id='1'" in d.virsh("dumpxml", "g") and d.virsh("dumpxml", "g", "--inactive") == first
+    d.virsh("define", d.file("running.xml", d.virsh("dumpxml", "g")))
+    assert d.virsh("dumpxml", "g", "--inactive") == first
+    assert "running (booted)" == d.virsh("domstate", "g", "--reason")
+    assert re.search(r"Used memory: +32768 KiB", d.virsh("dominfo", "g"))
+    assert "vcpu.current=1" in d.virsh("domstats", "g")
+    assert re.search(r"State: +running", d.virsh("vcpuinfo", "g"))
+    assert "rss" in d.virsh("dommemstat", "g")
+    d.virsh("suspend", "g")
+    assert d.virsh("domstate", "g") == "paused"
+    d.virsh("resume", "g")
+    d.virsh("reset", "g")
+    d.virsh("autostart", "g")
+    assert re.search(r"Autostart: +enable", d.virsh("dominfo", "g"))
+    assert "not supported" in d.virsh("managedsave", "g", status=1)
+    assert "balloon" in d.virsh("setmem", "g", "16M", status=1)
+    d.virsh("undefine", "g")
+    assert re.search(r"Persistent: +no", d.virsh("dominfo", "g"))
+    d.virsh("destroy", "g")
+    assert d.virsh("list", "--all") == "" and d.guests() == []
+    assert "boom" in d.virsh("create", d.file("b.xml", domain("boom", "/nonexistent")), status=1)
+    assert "/nonexistent" in d.virsh("create", d.root + "/b.xml", status=1)
+
+
+def test_crash(d):
+    d.virsh("define", d.file("c.xml", domain("c", kernel, "triple", more="<on_crash>destroy</on_crash>")))
+    d.virsh("start", "c", "--paused")
+    d.virsh("resume", "c")
+    until(lambda: d.virsh("domstate", "c", "--reason") == "shut off (crashed)")
+    d.virsh("define", d.file("k.xml", domain("k", kernel)))
+    d.virsh("start", "k")
+    os.kill(d.guests()[0], 9)
+    until(lambda: d.virsh("domstate", "k", "--reason") == "shut off (crashed)")
+    d.virsh("start", "k")
+    os.kill(d.guests()[0], 19) # a process that does not answer harms nobody but its own calls
+    assert re.search(r"\bk\b", d.virsh("list", "--all"))
+    d.virsh("destroy", "k")
+    until(lambda: d.virsh("domstate", "k", "--reason") == "shut off (destroyed)")
+    d.virsh("undefine", "c")
+    d.virsh("undefine", "k")
+
+
+def test_console(d):
+    d.virsh("create", d.file("e.xml", domain("e", kernel)))
+    w = Wire(d.socket).open()
+    _, status, body = w.call(23, string("e"))
+    assert status == 0
+    dom = body
+    time.sleep(0.2)
+    for _ in range(2): # the second attachment sees what the first saw
+        serial = w.serial
+        assert w.call(201, dom + struct.pack(">II", 0, 0))[1] == 0
+        text = b""
+        while b"up: echo" not in text:
+            text += w.answer()[2]
+        w.serial = serial
+        w.packet(201, b"hello", kind=3, status=2)
+        while b"hello" not in text:
+            text += w.answer()[2]
+        w.serial = serial
+        w.packet(201, kind=3, status=0)
+        assert w.answer()[:2] == (201, 0)
+        w.serial = serial + 10
+    d.virsh("destroy", "e")
+
+
+def test_events(d):
+    p = subprocess.Popen(["virsh", "-c", d.uri(), "event", "--all", "--loop", "--timeout", "60"], stdout=subprocess.PIPE, text=True)
+    time.sleep(1)
+    d.virsh("define", d.file("v.xml", domain("v", kernel)))
+    d.virsh("start", "v")
+    d.virsh("suspend", "v")
+    d.virsh("resume", "v")
+    d.virsh("reset", "v")
+    d.virsh("destroy", "v")
+    d.virsh("undefine", "v")
+    wanted = ["Defined", "Started", "Suspended", "Resumed", "reboot", "Stopped", "Undefined"]
+    while wanted:
+        line = p.stdout.readline()
+        assert line, wanted
+        if wanted[0] in line:
+            wanted.pop(0)
+    p.kill()
+    p.wait()
+
+
+def test_storage(d):
+    assert re.search(r"default +active +yes", d.virsh("pool-list"))
+    for name, format in (("a", "raw"), ("b.qcow2", "qcow2")):
+        d.virsh("vol-create-as", "default", name, "16M", "--format", format)
+        assert re.search(r"Capacity: +16.00 MiB", d.virsh("vol-info", name, "default"))
+    assert "a" in d.virsh("vol-list", "default")
+    d.virsh("vol-clone", "b.qcow2", "c.qcow2", "--pool", "default")
+    path = d.virsh("vol-path", "c.qcow2", "default")
+    assert os.path.exists(path)
+    d.virsh("vol-delete", path)
+    for name in ("../x", ".x", "a/b"):
+        d.virsh("vol-create-as", "default", name, "1M", status=1)
+    d.virsh("vol-info", "../../../../etc/passwd", "default", status=1)
+    os.mkdir(d.root + "/p2")
+    d.virsh("pool-define-as", "p2", "dir", "--target", d.root + "/p2")
+    d.virsh("pool-start", "p2")
+    d.virsh("pool-autostart", "p2")
+    d.kill()
+    d.start()
+    assert re.search(r"p2 +active +yes", d.virsh("pool-list"))
+    d.virsh("pool-destroy", "p2")
+    d.virsh("pool-undefine", "p2")
+    for name in ("a", "b.qcow2"):
+        d.virsh("vol-delete", name, "default")
+    assert d.virsh("net-list", "--all") == d.virsh("nodedev-list") == d.virsh("secret-list") == ""
+
+
+def test_restart(d, count=4):
+    for i in range(count):
+        d.virsh("create" if i % 2 else "define", d.file("r.xml", domain("r%d" % i, kernel)))
+        if i % 2 == 0:
+            d.virsh("start", "r%d" % i)
+    d.virsh("suspend", "r0")
+    before, guests = d.virsh("list"), sorted(d.guests())
+    assert len(guests) == count
+    for _ in range(3):
+        d.kill()
+        d.start()
+        until(lambda: d.virsh("list") == before)
+    assert sorted(d.guests()) == guests
+    d.kill()
+    os.kill(guests[0], 9)
+    d.start()
+    until(lambda: len(d.virsh("list", "--name").split()) == count - 1)
+    for name in d.virsh("list", "--name").split():
+        d.virsh("destroy", name)
+    for name in d.virsh("list", "--all", "--name").split():
+        d.virsh("undefine", name)
+
+
+def test_readonly(d):
+    d.virsh("define", d.file("o.xml", domain("o", kernel)))
+    assert d.virsh("list", "--all", "--name", readonly=True) == "o"
+    d.virsh("dumpxml", "o", readonly=True)
+    for command in (["start", "o"], ["undefine", "o"], ["define", d.root + "/o.xml"], ["autostart", "o"], ["setmem", "o", "1M", "--config"],
+                    ["vol-create-as", "default", "x", "1M"], ["pool-destroy", "default"]):
+        assert "read only" in d.virsh(*command, readonly=True, status=1), command
+    assert d.virsh("list", "--all", "--name") == "o"
+    d.virsh("undefine", "o")
+
+
+def test_packets(d):
+    good = Wire(d.socket).open()
+    early = Wire(d.socket)
+    early.refused(5, 23, string("x"))
+    early.refused(5, 1, struct.pack(">I", 1) + string("xen:///") + struct.pack(">I", 0))
+    w = Wire(d.socket).open()
+    w.refused(39, 9999)
+    w.refused(39, 318)
+    w.refused(3, 302)
+    w.refused(39, 23, b"\0\0")
+    w.refused(39, 23, struct.pack(">I", 0xffffffff) + b"abcd")
+    w.refused(39, 23, string("x") + b"\0\0\0\0")
+    w.refused(39, 344, struct.pack(">I", 16384))
+    w.refused(42, 23, string("../../etc/passwd"))
+    w.refused(27, 11, string("<domain type='qemu'><name>a/b</name></domain>"))
+    w.refused(27, 11, string("<!DOCTYPE a [<!ENTITY b 'c'>]><domain/>"))
+    w.refused(27, 11, string("<a>" * 100000))
+    w.refused(27, 11, string("<domain type='qemu'>" + " " * (1 << 20) + "</domain>"))
+    w.refused(27, 11, string(domain("a\nb", kernel)))
+    for flood in (struct.pack(">I", 0) * 10, struct.pack(">I", 27) + b"x" * 100, struct.pack(">I", 0x7fffffff) + b"x" * 100,
+                  struct.pack(">I", 70000) + b"x" * 100, struct.pack(">IIIiIII", 28, 0x20008086, 1, 1, 77, 0, 0)):
+        bad = Wire(d.socket)
+        try:
+            bad.s.sendall(flood)
+        except ConnectionError:
+            pass
+        assert bad.closed()
+    endless = Wire(d.socket).open()
+    endless.s.sendall(struct.pack(">I", 33554436)) # promised, never sent
+    for _ in range(20):
+        endless.s.sendall(b"\0" * 65536)
+    rss = int(re.search(r"VmRSS:\s+(\d+)", open("/proc/%d/status" % d.p.pid).read()).group(1))
+    assert rss < 60000, rss
+    w.packet(201, b"x", kind=3, status=2) # data of no stream
+    for _ in range(200):
+        w.packet(59)
+    for _ in range(200):
+        assert w.answer()[1] == 0
+    idle = []
+    for _ in range(1000):
+        idle.append(Wire(d.socket))
+    assert good.call(59)[1] == 0
+    good.refused(42, 23, string("none"))
+    r = random.Random(1)
+    for _ in range(2000):
+        body = bytes(r.choice(b"\0\0\0\1\2") for _ in range(4 * r.randrange(20)))
+        proc = r.randrange(1, 444)
+        if proc not in (2, 201): # closing, and a stream's packets
+            w.packet(proc, body)
+            w.answer()
+    assert good.call(59)[1] == 0
+
+
+def test_kills(d, rounds=25):
+    """kill -9 anywhere in define, start and undefine: a guest is defined or not, and runs or not."""
+    r = random.Random(2)
+    xml = d.file("kk.xml", domain("kk", kernel, more="<uuid>11111111-2222-3333-4444-555555555555</uuid>"))
+    script = "define %s; start kk; destroy kk; undefine kk" % xml
+    for _ in range(rounds):
+        p = subprocess.Popen(["virsh", "-q", "-k0", "-c", d.uri(), script], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(r.random() * 0.25)
+        d.kill()
+        p.kill()
+        p.wait()
+        d.start()
+        defined = d.virsh("list", "--all", "--persistent", "--name").split()
+        running = d.virsh("list", "--name").split()
+        assert defined in ([], ["kk"]) and running in ([], ["kk"])
+        assert len(d.guests()) == len(running), (d.guests(), running)
+        if running:
+            assert d.virsh("domstate", "kk") == "running"
+            d.virsh("destroy", "kk")
+        if defined:
+            assert "<name>kk</name>" in d.virsh("dumpxml", "kk")
+            d.virsh("undefine", "kk")
+        leftovers = [f for f in os.listdir(d.root + "/etc/lodge/domains") if f.endswith(".xml")]
+        assert leftovers == [], leftovers
+
+
+def main():
+    for arg in sys.argv[3:] or [n for n in globals() if n.startswith("test_")]:
+        name, _, number = arg.partition("=")
+        d = Daemon(lodged)
+        try:
+            globals()[name](d, *([int(number)] if number else []))
+        except AssertionError:
+            print("not so: " + name)
+            raise
+        finally:
+            d.end()
+
+
+main()
