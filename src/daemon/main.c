@@ -19,6 +19,8 @@
 #include "base/util.h"
 #include "daemon/server.h"
 
+#define LOCK_TRIES       100
+#define LOCK_WAIT_US     20000
 #define LISTEN_BACKLOG   1024
 #define LISTEN_FDS_FIRST 3 /* sd_listen_fds(3) */
 
@@ -96,7 +98,13 @@ static int lock_folder(const struct daemon *d, struct error *err)
 {
     AUTO_FREE char *path = join(d->run_dir, "/lodged.lock");
     int fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
-    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+    int locked = fd < 0 ? -1 : flock(fd, LOCK_EX | LOCK_NB);
+    /* A guest that a daemon was starting when it was killed holds the lock until it has begun. */
+    for (unsigned i = 0; i < LOCK_TRIES && fd >= 0 && locked < 0 && errno == EWOULDBLOCK; i++) {
+        usleep(LOCK_WAIT_US);
+        locked = flock(fd, LOCK_EX | LOCK_NB);
+    }
+    if (locked < 0)
         return error_set(err, errno, "'%s': another lodged holds it; stop that one, or use --root", d->run_dir);
     return 0; /* held until the process ends */
 }

@@ -221,7 +221,7 @@ struct monitor *monitor_attach(struct dom *dom, int fd, bool adopted, struct err
         error_set(err, VIR_ERR_NO_MEMORY, "domain '%s': out of memory", dom->name);
         return NULL;
     }
-    *m = (struct monitor){.watch = {fd, monitor_ready}, .dom = dom, .refs = 1, .adopted = adopted, .pidfd = -1};
+    *m = (struct monitor){.watch = {fd, monitor_ready}, .dom = dom, .refs = 2, .adopted = adopted, .pidfd = -1};
     pthread_mutex_init(&m->lock, NULL);
     pthread_cond_init(&m->change, NULL);
     pthread_mutex_lock(&d->lock);
@@ -285,6 +285,14 @@ json_t *monitor_ask(struct monitor *m, const char *command, const char *argument
     error_set(err, VIR_ERR_OPERATION_FAILED, "%s", json_get_string(e, "desc") ? json_get_string(e, "desc") : "QMP error");
     json_decref(answer);
     return NULL;
+}
+
+bool monitor_is_dead(struct monitor *m)
+{
+    pthread_mutex_lock(&m->lock);
+    bool dead = m->dead;
+    pthread_mutex_unlock(&m->lock);
+    return dead;
 }
 
 /* Until the domain knows that the process is gone. */

@@ -11,10 +11,12 @@
 
 struct monitor;
 
-/* Takes over `fd`; the domain's monitor from now on. `adopted`: the domain counts as running already. NULL with err. */
+/* Takes over `fd`; the domain's monitor from now on. `adopted`: the domain counts as running already. The caller gets
+ * a reference; NULL with err. */
 struct monitor *monitor_attach(struct dom *dom, int fd, bool adopted, struct error *err);
 /* Until the process has told its number. -1 when it ends before, or does not come. */
 int monitor_wait_ready(struct monitor *m, unsigned seconds, struct error *err);
+bool monitor_is_dead(struct monitor *m);
 /* A reference to the domain's monitor; NULL when it does not run. */
 struct monitor *monitor_of(struct dom *dom);
 void monitor_unref(struct monitor *m);

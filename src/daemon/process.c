@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@
 #include "daemon/server.h"
 
 #define START_S 30
+#define END_MS  3000
 
 static char *path_of(const struct dom *dom, const char *dir, const char *suffix)
 {
@@ -225,13 +227,21 @@ static int start_process(struct dom *dom, bool paused, const char *log_path, str
     int pid = spawn(dom, xml_fd, listen_fd, log_fd, paused, err);
     if (pid < 0)
         return -1;
-    close(steal_fd(&listen_fd)); /* ours: when the process ends, nobody listens */
+    AUTO_CLOSE int pidfd = pidfd_open(pid, 0); /* -1: it is gone already */
+    close(steal_fd(&listen_fd));               /* ours: when the process ends, nobody listens */
     struct monitor *m = monitor_attach(dom, steal_fd(&fd), false, err);
-    if (m && monitor_wait_ready(m, START_S, err) == 0)
+    bool ready = m && monitor_wait_ready(m, START_S, err) == 0;
+    bool ended = m && monitor_is_dead(m);
+    if (m)
+        monitor_unref(m);
+    if (ready)
         return 0;
+    /* It has said why when it is gone. */
+    struct pollfd gone = {.fd = pidfd, .events = POLLIN};
+    if (pidfd >= 0 && poll(&gone, 1, ended ? END_MS : 0) == 0)
+        pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
     AUTO_FREE char *line = last_line(log_path, log_start);
     error_clear(err);
-    kill(pid, SIGKILL);
     return error_set(err, VIR_ERR_INTERNAL_ERROR, "domain '%s': did not start: %s; see '%s'", dom->name,
                      line ? line : "no reason given", log_path);
 }
@@ -376,7 +386,10 @@ static void find_running(struct daemon *d, const char *name)
         dom->live = live;
         dom->state = VIR_DOMAIN_RUNNING;
         dom->reason = VIR_DOMAIN_RUNNING_UNKNOWN;
-        if (!monitor_attach(dom, fd, true, &err))
+        struct monitor *m = monitor_attach(dom, fd, true, &err);
+        if (m)
+            monitor_unref(m);
+        else
             log_error("domain '%s': %s", dom->name, error_text(&err));
     } else {
         process_forget_run(dom, id);

@@ -232,7 +232,8 @@ static void load_pool(struct daemon *d, const char *name)
     p->active = p->autostart && access(p->path, F_OK) == 0;
 }
 
-/* The pool `default`, which clients look for: the images' folder. */
+/* The pool `default`, which clients look for: the images' folder. It is there without a file; a daemon starts without waiting for
+ * the disk. */
 static int add_default(struct daemon *d, struct error *err)
 {
     struct pool *p = calloc(1, sizeof *p);
@@ -245,13 +246,14 @@ static int add_default(struct daemon *d, struct error *err)
     if (!p)
         return error_set(err, ENOMEM, "pool: out of memory");
     *p = (struct pool){.name = strdup("default"), .path = strdup(d->images_dir), .active = true};
-    if (!p->name || !p->path || getrandom(p->uuid, 16, 0) != 16) {
+    if (!p->name || !p->path) {
         free_pool(p);
         return error_set(err, ENOMEM, "pool: out of memory");
     }
-    if (pool_add(d, p, &p, err) < 0 || pool_save(d, p, err) < 0)
-        return -1;
-    return pool_save_autostart(d, p, true, err);
+    memcpy(p->uuid, d->host_uuid, 16);
+    p->uuid[0] ^= 0xd0;
+    p->autostart = true;
+    return pool_add(d, p, &p, err);
 }
 
 int storage_open(struct daemon *d, struct error *err)

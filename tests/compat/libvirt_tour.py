@@ -1,0 +1,182 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""libvirt_tour.py LODGED DEMO TEST…: Debian's own clients against lodged, with Debian's kernel (tools/demo.sh) as the guest. Runs on Debian's Python,
+which has libvirt's binding."""
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../unit/daemon"))
+from lab import Daemon
+
+lodged, demo = sys.argv[1:3]
+DIRECT = "kernel=%s/vmlinuz,initrd=%s/initrd.gz,kernel_args='console=ttyS0 quiet'" % (demo, demo)
+
+
+def run(*args, status=0):
+    p = subprocess.run(args, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+    assert p.returncode == status, "%s: %d\n%s%s" % (" ".join(args), p.returncode, p.stdout, p.stderr)
+    return p.stdout + p.stderr
+
+
+def install(d, name, *more):
+    disk = d.root + "/" + name + ".img"
+    with open(disk, "wb") as f:
+        f.truncate(32 << 20)
+    return run("virt-install", "--connect", d.uri(), "--name", name, "--memory", "512", "--import", "--disk", disk + ",format=raw", "--network", "user",
+               "--graphics", "none", "--osinfo", "detect=off,name=linux2022", "--noautoconsole", "--boot", DIRECT, *more)
+
+
+class Terminal:
+    """A program on a terminal of its own."""
+
+    def __init__(self, *args):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execvp(args[0], args)
+        self.text = b""
+
+    def until(self, pattern, seconds=240):
+        end = time.monotonic() + seconds
+        while not re.search(pattern, self.text):
+            assert time.monotonic() < end, self.text.decode(errors="replace")
+            if select.select([self.fd], [], [], 1)[0]:
+                self.text += os.read(self.fd, 65536)
+        self.text = self.text[re.search(pattern, self.text).end():]
+
+    def type(self, text):
+        os.write(self.fd, text)
+
+    def end(self):
+        os.close(self.fd)
+        os.waitpid(self.pid, 0)
+
+
+def test_virsh(d):
+    """The tour, with one guest from installation to its end."""
+    v = d.virsh
+    xml = install(d, "tour", "--print-xml")
+    assert "<name>tour</name>" in xml
+    install(d, "tour")
+    t = Terminal("virsh", "-c", d.uri(), "console", "tour")
+    t.until(rb"~ # ")
+    t.type(b"echo $((6 * 7)) answers\n")
+    t.until(rb"42 answers")
+    t.type(b"\x1d")
+    t.end()
+    assert v("uri") == d.uri()
+    assert "QEMU 7.2.0" in v("version")
+    assert "x86_64" in v("nodeinfo") and "<machine" in v("capabilities") and "<vcpu max" in v("domcapabilities")
+    assert re.search(r"tour +running", v("list", "--all"))
+    assert re.search(r"CPU\(s\): +[12]", v("dominfo", "tour"))
+    assert v("domstate", "tour", "--reason") == "running (booted)"
+    stats = v("domstats", "tour")
+    assert "block.0.name=vda" in stats and int(re.search(r"cpu.time=(\d+)", stats).group(1)) > 0
+    assert "actual 524288" in v("dommemstat", "tour")
+    assert re.search(r"vda +\S+tour.img", v("domblklist", "tour"))
+    assert re.search(r"Capacity: +33554432", v("domblkinfo", "tour", "vda"))
+    assert "rd_bytes" in v("domblkstat", "tour", "vda")
+    assert re.search(r"user +- +virtio", v("domiflist", "tour"))
+    assert re.search(r"State: +running", v("vcpuinfo", "tour"))
+    v("setmem", "tour", "256M")
+    v("suspend", "tour")
+    assert v("domstate", "tour") == "paused"
+    v("resume", "tour")
+    v("reset", "tour")
+    v("reboot", "tour")
+    v("shutdown", "tour")
+    v("autostart", "tour")
+    assert "not supported" in v("managedsave", "tour", status=1)
+    v("destroy", "tour")
+    assert v("domstate", "tour", "--reason") == "shut off (destroyed)"
+    first = v("dumpxml", "tour")
+    v("define", d.file("again.xml", first))
+    assert v("dumpxml", "tour") == first
+    t = Terminal("virsh", "-c", d.uri())
+    t.until(rb"virsh # ")
+    t.type(b"domstate tour\n")
+    t.until(rb"shut off")
+    t.type(b"quit\n")
+    t.end()
+    v("undefine", "tour")
+    assert v("list", "--all") == ""
+
+
+def test_tools(d):
+    """virt-xml and virt-clone."""
+    install(d, "one")
+    d.virsh("destroy", "one")
+    run("virt-xml", "--connect", d.uri(), "one", "--edit", "--memory", "768")
+    assert "<memory unit='KiB'>786432</memory>" in d.virsh("dumpxml", "one")
+    run("virt-clone", "--connect", d.uri(), "--original", "one", "--name", "two", "--file", d.root + "/two.img")
+    assert os.path.getsize(d.root + "/two.img") == 32 << 20
+    assert d.virsh("list", "--all", "--name").split() == ["one", "two"]
+    uuids = {d.virsh("domuuid", n) for n in ("one", "two")}
+    macs = {re.search(r"mac address='(\S+)'", d.virsh("dumpxml", n)).group(1) for n in ("one", "two")}
+    assert len(uuids) == len(macs) == 2
+    d.virsh("start", "two")
+    d.virsh("destroy", "two")
+
+
+def test_refusals(d):
+    """What the machine does not have is refused by name."""
+    for option, word in ((["--graphics", "vnc"], "input"), (["--tpm", "emulator"], "tpm"), (["--cpu", "Skylake-Server"], "cpu")):
+        disk = d.root + "/r.img"
+        with open(disk, "wb") as f:
+            f.truncate(1 << 20)
+        said = run("virt-install", "--connect", d.uri(), "--name", "r", "--memory", "512", "--import", "--disk", disk, "--network", "user", "--osinfo",
+                   "detect=off,name=linux2022", "--noautoconsole", *([] if option[0] == "--graphics" else ["--graphics", "none"]), *option, status=1)
+        assert word in said and "not supported" in said, said
+    assert d.virsh("list", "--all") == ""
+
+
+def test_python(d):
+    """Lifecycle events by libvirt's own binding."""
+    import libvirt
+    libvirt.virEventRegisterDefaultImpl()
+    stop, seen = [], []
+
+    def loop():
+        while not stop:
+            libvirt.virEventRunDefaultImpl()
+
+    threading.Thread(target=loop, daemon=True).start()
+    c = libvirt.open(d.uri())
+    c.setKeepAlive(5, 3)
+    c.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lambda conn, dom, event, detail, _: seen.append((dom.name(), event, detail)), None)
+    install(d, "ev")
+    dom = c.lookupByName("ev")
+    dom.suspend()
+    dom.resume()
+    dom.destroy()
+    dom.undefine()
+    end = time.monotonic() + 60
+    wanted = [libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_DEFINED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_RESUMED,
+              libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_UNDEFINED]
+    while [e for n, e, _ in seen if n == "ev"] != wanted:
+        assert time.monotonic() < end, seen
+        time.sleep(0.05)
+    assert c.isAlive()
+    stop.append(True)
+
+
+def main():
+    if demo == "auto":
+        globals()["demo"] = subprocess.run([os.path.dirname(os.path.abspath(__file__)) + "/../../tools/demo.sh", "--prepare"], check=True, capture_output=True,
+                                           text=True).stdout.strip()
+        globals()["DIRECT"] = DIRECT.replace("auto/", demo + "/")
+    for name in sys.argv[3:] or [n for n in globals() if n.startswith("test_")]:
+        d = Daemon(lodged)
+        try:
+            globals()[name](d)
+            print("ok: " + name)
+        finally:
+            d.end()
+
+
+main()
