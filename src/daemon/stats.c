@@ -207,7 +207,7 @@ static int get_metadata(struct call *c, const void *args, void *ret)
     if (!dom)
         return -1;
     pthread_mutex_lock(&c->daemon->lock);
-    const struct domain *d = dom_now(dom);
+    const struct domain *d = a->flags & VIR_DOMAIN_AFFECT_CONFIG ? dom->config : dom_now(dom);
     if (d && a->type == VIR_DOMAIN_METADATA_DESCRIPTION)
         text = call_string(c, d->description);
     if (d && a->type == VIR_DOMAIN_METADATA_TITLE)
