@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "cli/manage.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
 
@@ -16,6 +17,21 @@ static const struct verb {
 } verbs[] = {
     {"run", "run a guest in the foreground", verb_run},
     {"image", "make, convert, check and change disk images", verb_image},
+    {"list", "show the guests that run, or with --all, all", verb_manage},
+    {"define", "define a guest by its XML file", verb_manage},
+    {"undefine", "forget a guest", verb_manage},
+    {"start", "start a guest", verb_manage},
+    {"shutdown", "press its power button", verb_manage},
+    {"reboot", "reboot it in order", verb_manage},
+    {"reset", "reset it at once", verb_manage},
+    {"destroy", "end it at once", verb_manage},
+    {"suspend", "stop its CPUs", verb_manage},
+    {"resume", "let them go on", verb_manage},
+    {"console", "talk to its console", verb_manage},
+    {"dumpxml", "show its XML", verb_manage},
+    {"dominfo", "show what it is and does", verb_manage},
+    {"autostart", "start it with the daemon: on, or off", verb_manage},
+    {"setmem", "give it so much memory by its balloon", verb_manage},
     {"help", "show this, or a verb's options", verb_help},
     {"version", "show the version", verb_version},
     {NULL, NULL, NULL},

@@ -89,6 +89,45 @@ def test_life(d):
     assert "/nonexistent" in d.virsh("create", d.root + "/b.xml", status=1)
 
 
+def test_lodge(d):
+    """The command line over the same protocol."""
+    lodge = os.environ.get("LODGE", os.path.dirname(os.path.abspath(lodged)) + "/../cli/lodge")
+
+    def run(verb, *args, status=0):
+        p = subprocess.run([lodge, verb, "-c", d.uri(), *args], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+        assert p.returncode == status, p.stdout + p.stderr
+        return p.stdout + p.stderr
+
+    assert "defined" in run("define", d.file("l.xml", domain("l", kernel)))
+    assert re.search(r"- +l +shut off", run("list", "--all")) and " l " not in run("list")
+    run("start", "l")
+    assert re.search(r"1 +l +running", run("list"))
+    assert re.search(r"maximum +32768 KiB", run("dominfo", "l"))
+    run("suspend", "l")
+    assert re.search(r"state +paused", run("dominfo", "l"))
+    run("resume", "l")
+    run("reset", "l")
+    run("autostart", "l", "on")
+    assert re.search(r"autostart +yes", run("dominfo", "l"))
+    assert run("dumpxml", "l") == d.virsh("dumpxml", "l") + "\n"
+    p = subprocess.Popen([lodge, "console", "-c", d.uri(), "l"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    p.stdin.write(b"echoed")
+    p.stdin.flush()
+    text = b""
+    while b"echoed" not in text:
+        text += p.stdout.read1(4096)
+    p.stdin.write(b"\x1d")
+    p.stdin.close()
+    assert p.wait(60) == 0
+    run("destroy", "l")
+    assert "not running" in run("destroy", "l", status=1)
+    assert "none" in run("start", "none", status=1)
+    run("undefine", "l")
+    assert "is unknown" in run("list", "-x", status=1)
+    bad = subprocess.run([lodge, "list", "-c", "xen:///"], capture_output=True, text=True)
+    assert bad.returncode == 1 and "xen:///" in bad.stderr
+
+
 def test_crash(d):
     d.virsh("define", d.file("c.xml", domain("c", kernel, "triple", more="<on_crash>destroy</on_crash>")))
     d.virsh("start", "c", "--paused")
