@@ -161,6 +161,28 @@ static void run_expecting(struct guest *g, uint64_t rax)
     CHECK_EQ(guest_regs(g, 0).rax, rax);
 }
 
+GUEST_CODE(flusher, "1: mov %cr3, %rcx\n"
+                    "mov %rcx, %cr3\n"
+                    "call *%rbx\n"
+                    "out %al, $0x10\n"
+                    "jmp 1b");
+
+/* A store that no CPU made, as a device's: seen behind the next flush, however often the code was found unchanged before, and whatever changes beside it. */
+static void code_written_by_device(void)
+{
+    struct guest *g = long_guest(0, CODE_OF(flusher));
+    uint8_t *p = pages_new(4096);
+    set_region(g, 1, 0, ABOVE, 4096, p);
+    set_regs(g, 0, ABOVE + 60);
+    for (unsigned round = 0; round < 100; round++) {
+        put_function(p + 60, (uint8_t)round);
+        for (unsigned again = 0; again < 6; again++) {
+            p[4] = (uint8_t)(again / 3);
+            run_expecting(g, round);
+        }
+    }
+}
+
 /* Other memory at the same guest address: the code that is run is what is there now. */
 static void slot_with_code_replaced(void)
 {
@@ -403,6 +425,7 @@ const struct test tests[] = {
     {"stores after clearing", stores_after_clearing, NULL},
     {"logging comes and goes", logging_comes_and_goes, NULL},
     {"rewritten code is logged", rewritten_code_is_logged, NULL},
+    {"code written by a device", code_written_by_device, NULL},
     {"slot with code replaced", slot_with_code_replaced, NULL},
     {"slot with code moved", slot_with_code_moved, NULL},
     {"code under two addresses", code_under_two_addresses, NULL},
