@@ -25,7 +25,7 @@ static const struct verb {
     {"check", "f:r:", "-f FORMAT [-r leaks|all] [--json] FILE", "look for errors, and mend them; status 2: errors, 3: leaks only", 1, 1, image_check},
     {"map", "f:", "-f FORMAT [--json] FILE", "which ranges hold data", 1, 1, image_map},
     {"measure", "f:O:o:", "-O FORMAT [-o OPTIONS] [--json] --size SIZE | -f FORMAT FILE", "how much space an image would take", 0, 1, image_measure},
-    {"convert", "f:O:o:cpm:q", "-f FORMAT -O FORMAT [-o OPTIONS] [-c] [-p] [-m JOBS] [--rate BYTES] [--bitmaps] [--sync] FILE NEW", "copy into another format", 2, 2, image_convert},
+    {"convert", "f:O:o:cpm:qr:", "-f FORMAT -O FORMAT [-o OPTIONS] [-c] [-p] [-m JOBS] [-r BYTES] [--bitmaps] [--sync] FILE NEW", "copy into another format", 2, 2, image_convert},
     {"dd", "f:O:o:", "-f FORMAT -O FORMAT if=FILE of=FILE [bs=SIZE] [count=N] [skip=N]", "copy a part into another format", 2, 5, image_dd},
     {"amend", "f:o:", "-f FORMAT -o OPTIONS FILE", "change what kind of image it is", 1, 1, image_amend},
     {"bitmap", "f:g:b:F:", "-f FORMAT --add [-g BYTES] | --remove | --clear | --enable | --disable | --merge SOURCE [-b FILE -F FORMAT] FILE NAME",
@@ -148,6 +148,8 @@ static int set_letter(struct image_args *a, const struct verb *v, int c, struct 
     case 'q': a->quiet = true; return 0;
     case 'm': a->jobs = (unsigned)MIN(MAX(strtoul(optarg, NULL, 10), 1ul), 16ul); return 0;
     case 'r':
+        if (v->run == image_convert) /* qemu-img's letter for a rate */
+            return parse_size(optarg, &a->rate, err);
         if (strcmp(optarg, "leaks") != 0 && strcmp(optarg, "all") != 0)
             return error_set(err, 0, "option '-r': '%s' is no repair; give leaks or all", optarg);
         a->action = *optarg;

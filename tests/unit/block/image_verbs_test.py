@@ -162,7 +162,7 @@ def dd():
 def convert_options():
     """-m, --rate and -p change how it goes, not what comes out."""
     fill("raw", 5 << 20, 9)
-    out = image("convert", "-p", "-m", "1", "--rate", "100M", "-f", "raw", "-O", "qcow2", "raw", "q")
+    out = image("convert", "-p", "-m", "1", "-r", "100M", "-f", "raw", "-O", "qcow2", "raw", "q")
     assert "(100.00/100%)" in out, out
     same("q", "qcow2")
     for jobs in ("2", "16"):
