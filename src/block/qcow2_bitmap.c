@@ -91,7 +91,7 @@ static uint32_t table_entries(const struct qcow2 *q, uint64_t nbits)
 static bool entry_is_sound(const struct qcow2 *q, const struct qcow2_bitmap *b)
 {
     uint64_t nbits = bit_count(q, b->granularity);
-    return b->granularity >= MIN_GRANULARITY && b->granularity <= MAX_GRANULARITY && (nbits + 7) / 8 <= BITS_MAX && b->type == 1 &&
+    return (nbits + 7) / 8 <= BITS_MAX && b->type == 1 &&
            b->table_offset % q->cluster_size == 0 && b->table_offset <= QCOW2_OFFSET && (uint64_t)b->table_size * 8 <= BITS_MAX / 8 &&
            ((b->flags & QCOW2_BITMAP_IN_USE) || b->table_size == table_entries(q, nbits));
 }
@@ -104,7 +104,8 @@ static int parse_entry(struct qcow2 *q, const uint8_t *p, uint64_t have, struct 
     uint16_t name = be16_get(p + 18);
     *b = (struct qcow2_bitmap){.table_offset = be64_get(p), .table_size = be32_get(p + 8), .flags = be32_get(p + 12), .type = p[16], .granularity = p[17]};
     *used = ALIGN_UP(ENTRY_FIXED + (uint64_t)extra + name, 8u);
-    if (ENTRY_FIXED + (uint64_t)extra + name > have || name == 0 || name > QCOW2_BITMAP_NAME_MAX)
+    if (ENTRY_FIXED + (uint64_t)extra + name > have || name == 0 || name > QCOW2_BITMAP_NAME_MAX || b->granularity < MIN_GRANULARITY ||
+        b->granularity > MAX_GRANULARITY)
         return -EINVAL;
     if (!(b->name = strndup((const char *)p + ENTRY_FIXED + extra, name)))
         return -ENOMEM;

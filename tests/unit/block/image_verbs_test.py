@@ -118,6 +118,17 @@ def bitmaps():
     assert ours == theirs, (ours, theirs)
     refused("no bitmap", "bitmap", "-f", "qcow2", "--clear", "b", "none")
     refused("granularity", "bitmap", "-f", "qcow2", "--add", "-g", "100", "b", "g")
+    # a directory that lies is not used, and the image is
+    image("bitmap", "-f", "qcow2", "--add", "b", "liar")
+    good = open("b", "rb").read()
+    directory = int.from_bytes(good[good.index(bytes.fromhex("23852875")) + 24:][:8], "big")
+    for name, at, value in (("granularity", 17, b"\xd8"), ("granularity 0", 17, b"\0"), ("name", 18, b"\xff\xff"), ("extra", 20, b"\xff" * 4), ("table", 0, b"\x7f" * 8), ("entries", 8, b"\xff" * 4),
+                            ("type", 16, b"\7")):
+        with open("l", "wb") as f:
+            f.write(good[:directory + at] + value + good[directory + at + len(value):])
+        assert "liar" not in image("info", "-f", "qcow2", "l"), name
+        with_lodge_writes("l", ["write 1M 64k"])
+    image("bitmap", "-f", "qcow2", "--remove", "b", "liar")
     # left in use by a program that died: not valid for anybody, and removed by either
     image("bitmap", "-f", "qcow2", "--add", "b", "lost")
     killed_writer("b")
