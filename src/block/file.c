@@ -391,7 +391,8 @@ static void each_part(const struct iovec *iov, int niov, uint64_t offset, uint64
         }
         size_t n = MIN(iov[i].iov_len - offset, len);
         fn((uint8_t *)iov[i].iov_base + offset, other, n);
-        other += other ? n : 0;
+        if (other)
+            other += n;
         len -= n;
         offset = 0;
     }
