@@ -139,6 +139,14 @@ static int set_debugcon(void *o, const char *value, struct error *err)
     return c->backend == DOMAIN_CHAR_FILE ? run_set_path(&c->path, value, err) : 0;
 }
 
+static int set_cpu_feature(void *o, const char *value, struct error *err)
+{
+    if (strcmp(value, "avx512") != 0)
+        return error_set(err, 0, "option '--cpu-feature': '%s' is not known; give avx512", value);
+    ((struct run *)o)->d.avx512 = true;
+    return 0;
+}
+
 static int set_stats(void *o, const char *value, struct error *err)
 {
     (void)value;
@@ -168,6 +176,7 @@ static const struct option_row rows[] = {
     {"initrd", "FILE", "initial RAM disk, or Multiboot modules \"FILE ARGS,FILE2\"", set_initrd},
     {"append", "TEXT", "the kernel's command line", set_append},
     {"cpus", "N", "virtual CPUs (1)", set_cpus},
+    {"cpu-feature", "avx512", "a feature that guests do not get unless they ask", set_cpu_feature},
     {"memory", "SIZE[,current=SIZE]", "guest memory, such as 512M or 2G (512M)", run_set_memory},
     {"accel", "auto|kvm|softkvm", "who runs the guest's CPUs (auto)", set_accel},
     {"disk", "PATH[,format=raw|qcow2][,…]", "a disk; may be given several times", run_set_disk},

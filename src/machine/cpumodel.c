@@ -14,7 +14,7 @@
 enum { L1_ECX_TSC_DEADLINE = 1 << 24, L1_EDX_HTT = 1 << 28 };
 #define L1_ECX_HYPERVISOR (1u << 31)
 /* Leaf 7. */
-enum { L7_EBX_SMAP = 1 << 20 };
+enum { L7_EBX_AVX512F = 1 << 16, L7_EBX_SMAP = 1 << 20 };
 /* Leaf 0x80000001, AMD. */
 enum { EXT_ECX_CMP_LEGACY = 1 << 1, EXT_ECX_TOPOEXT = 1 << 22 };
 
@@ -128,6 +128,12 @@ static void set_features(struct board *b, struct kvm_cpuid2 *model)
     }
     if (more)
         more->ebx &= ~(uint32_t)L7_EBX_SMAP;
+}
+
+bool cpumodel_has_avx512(struct kvm_cpuid2 *model)
+{
+    const struct kvm_cpuid_entry2 *features = find(model, LEAF_FEATURES, 0);
+    return features && (features->ebx & L7_EBX_AVX512F);
 }
 
 struct kvm_cpuid2 *cpumodel_create(struct board *b, unsigned ncpus, struct error *err)

@@ -11,6 +11,7 @@
 
 /* The entries for CPU 0 of `ncpus`; to be freed. NULL with err. */
 struct kvm_cpuid2 *cpumodel_create(struct board *b, unsigned ncpus, struct error *err);
+bool cpumodel_has_avx512(struct kvm_cpuid2 *model);
 /* Makes them those of the CPU with this APIC ID. */
 void cpumodel_set_cpu(struct kvm_cpuid2 *model, unsigned apic_id);
 /* Adds the frequency leaf, where the CPU has one: needs the first CPU's frequency. */

@@ -289,6 +289,8 @@ static int make_cpus(struct machine *m, struct error *err)
 {
     unsigned n = m->domain->vcpus;
     AUTO_FREE struct kvm_cpuid2 *model = cpumodel_create(&m->board, n, err);
+    if (model && m->domain->avx512 && !cpumodel_has_avx512(model))
+        return error_set(err, 0, "CPU feature 'avx512': %s does not offer it on this host; leave it out", m->board.vm.accel->name);
     m->cpus = model ? calloc(n, sizeof *m->cpus) : NULL;
     if (!m->cpus)
         return model ? error_set(err, ENOMEM, "CPUs: out of memory") : -1;
@@ -357,6 +359,8 @@ int machine_create(const struct domain *d, enum domain_accel accel, struct termi
     m->disk_error_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     for (unsigned i = 0; i < DOMAIN_MAX_CHARS; i++)
         m->files[i].fd = -1;
+    if (d->avx512)
+        setenv("SOFTKVM_AVX512", "1", 1); /* softkvm's way to ask; KVM offers what the host has */
     m->has_board = board_create(&m->board, accel, d->memory, d->vcpus, err) == 0;
     if (!m->has_board || make_devices(m, err) < 0 || make_cpus(m, err) < 0 ||
         (by_firmware(d) ? load_firmware(m, err) : load_kernel(m, err)) < 0) {

@@ -80,6 +80,7 @@ struct domain {
     uint64_t memory;         /* bytes, whole pages */
     uint64_t current_memory; /* bytes; the balloon takes the rest */
     unsigned vcpus;
+    bool avx512; /* the guest is to have AVX-512 */
     enum domain_accel accel;
     struct domain_os os;
     enum domain_action on_poweroff, on_reboot, on_crash;

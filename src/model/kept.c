@@ -66,7 +66,15 @@ static const struct xml_element metadata_elements[] = {
 };
 const struct domain_part metadata_part = {.elements = metadata_elements, .free = kept_free, .write = metadata_write};
 
-/* ---- <cpu>: the guest's CPU is what the accelerator makes of the host's ---- */
+/* ---- <cpu>: the guest's CPU is what the accelerator makes of the host's, and what the guest asks for beyond that ---- */
+
+static int begin_feature(const struct xml_node *node, void *object, struct error *err)
+{
+    if (xml_attr_only(node, "policy", "require", err) < 0 || xml_attr_only(node, "name", "avx512f", err) < 0)
+        return -1;
+    ((struct domain *)object)->avx512 = true;
+    return 0;
+}
 
 static int begin_cpu(const struct xml_node *node, void *object, struct error *err)
 {
@@ -78,11 +86,21 @@ static int begin_cpu(const struct xml_node *node, void *object, struct error *er
 
 static void cpu_write(const struct domain *d, FILE *out)
 {
+    bool kept = false;
+    for (unsigned i = 0; i < d->nkept; i++)
+        kept |= d->kept[i].place == KEPT_CPU;
     write_place(d, KEPT_CPU, 2, out);
+    if (d->avx512 && !kept)
+        fputs("  <cpu mode=\"host-passthrough\">\n    <feature policy=\"require\" name=\"avx512f\"/>\n  </cpu>\n", out); /* as libxml2 will write it */
 }
 
+static const struct xml_element cpu_children[] = {
+    {"feature", 0, "policy! name!", begin_feature, NULL, NULL},
+    XML_END,
+};
+
 static const struct xml_element cpu_elements[] = {
-    {"cpu", 0, "mode! check migratable", begin_cpu, NULL, NULL},
+    {"cpu", 0, "mode! check migratable", begin_cpu, cpu_children, NULL},
     XML_END,
 };
 const struct domain_part cpu_part = {.elements = cpu_elements, .write = cpu_write};

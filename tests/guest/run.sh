@@ -8,7 +8,7 @@ script=$(realpath "$3")
 shift 3
 cd "$(dirname "$0")/../.."
 guest=$build/tests/guest/files
-( flock 9; [ -f "$guest/ready" ] && [ "$guest/ready" -nt tests/guest/prepare.sh ] || { BUILD=$build tests/guest/prepare.sh "$guest" "$build/tests/guest/stress" "$build/tests/guest/user32" "$build/tests/guest/user64" && touch "$guest/ready"; } ) 9>"$build/tests/guest/lock"
+( flock 9; [ -f "$guest/ready" ] && [ "$guest/ready" -nt tests/guest/prepare.sh ] && [ "$guest/ready" -nt tests/guest/run.sh ] || { BUILD=$build tests/guest/prepare.sh "$guest" "$build/tests/guest/stress" "$build"/tests/guest/user32 "$build"/tests/guest/user64 $(ls "$build/tests/guest/user512" 2>/dev/null) && touch "$guest/ready"; } ) 9>"$build/tests/guest/lock"
 TMP=$(mktemp -d)
 trap 'rm -rf "$TMP"' EXIT
 # Two free ports side by side, for scripts with a peer on the host.

@@ -143,7 +143,13 @@ void op_stos(struct vcpu *v, const struct insn *i)
 static struct step lods_step(struct vcpu *v, const struct insn *i, uint64_t count)
 {
     unsigned size = i->ops[0].size;
-    (void)count;
+    struct host_run from;
+    uint64_t n = string_host_run(v, i, i->seg, RSI, MEM_R, count, &from);
+    if (n) { /* of the elements in a run only the last one shows */
+        reg_set(v, RAX, size, guest_load((const uint8_t *)from.host + (n - 1) * size, size));
+        string_advance(v, i, RSI, n);
+        return (struct step){.done = n};
+    }
     uint64_t val = mem_read(v, i->seg, reg_get(v, RSI, i->addrsize), size);
     reg_set(v, RAX, size, val);
     string_advance(v, i, RSI, 1);

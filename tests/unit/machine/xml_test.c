@@ -53,6 +53,7 @@ static void test_round_trip(void)
     d.on_reboot = DOMAIN_DESTROY;
     d.rng = d.pvpanic = true;
     d.debug_exit = 0xf4;
+    d.avx512 = true;
     struct domain_disk *disk = domain_add_disk(&d, &err);
     disk->file = strdup("/tmp/d'isk");
     disk->readonly = true;
@@ -75,6 +76,7 @@ static void test_round_trip(void)
         CHECK(strcmp(back.os.cmdline, d.os.cmdline) == 0);
         CHECK(strcmp(back.name, d.name) == 0);
         CHECK_EQ(back.memory, d.memory);
+        CHECK(back.avx512);
         CHECK(back.disks[0].readonly && strcmp(back.disks[0].target, "vda") == 0);
         CHECK(memcmp(back.ifaces[0].mac, d.ifaces[0].mac, 6) == 0);
         char *again = write_domain(&back, &len2);
@@ -101,6 +103,7 @@ static void test_refusals(void)
            "mac");
     refuse(HEAD OS "<devices><interface type='user'><mac address='00:02:03:04:05'/></interface></devices>" TAIL, "not a MAC",
            "mac");
+    refuse(HEAD OS "<cpu mode='host-passthrough'><feature policy='require' name='amx'/></cpu>" TAIL, "amx", "avx512f");
     refuse(HEAD OS "<vcpu>0</vcpu>" TAIL, "0 CPUs", "1 to");
     refuse(HEAD OS "<vcpu>99999</vcpu>" TAIL, "99999", "vcpu");
     refuse(HEAD OS "<vcpu>1</vcpu><vcpu>2</vcpu>" TAIL, "twice", "<vcpu>");

@@ -114,6 +114,27 @@ static void test_string_suspended(void)
     flat_free(&f);
 }
 
+/* A run of LODS leaves the element in front of the one that faults in AL, and goes on there. */
+static void test_string_load(void)
+{
+    struct flat f;
+    flat_init(&f, CODE64);
+    CODE_BYTES(&f, 0xf3, 0xac); /* rep lodsb */
+    ram_write(&f, FLAT_DATA + 0x1fff, 0x42, 1);
+    unmap(&f, FLAT_DATA + 0x2000);
+    f.v->gpr[RAX] = 0x1100;
+    f.v->gpr[RSI] = FLAT_DATA + 0xf80;
+    f.v->gpr[RCX] = 0x2000;
+    CHECK_EQ(cpu_step(f.v), STOP_NONE);
+    CHECK_EQ(flat_exception(f.v), EXC_PF);
+    CHECK_EQ(f.v->cr2, FLAT_DATA + 0x2000);
+    CHECK_EQ(f.v->gpr[RCX], 0x2000 - 0x1080);
+    CHECK_EQ(f.v->gpr[RSI], FLAT_DATA + 0x2000);
+    CHECK_EQ(f.v->gpr[RAX], 0x1142);
+    CHECK_EQ(ram_read(&f, f.v->gpr[RSP] + 8, 8), FLAT_CODE);
+    flat_free(&f);
+}
+
 static void test_string_fault(void)
 {
     struct flat f;
@@ -751,6 +772,7 @@ static const struct {
     {"string_overlap", test_string_overlap},
     {"string_backward", test_string_backward},
     {"string_suspended", test_string_suspended},
+    {"string_load", test_string_load},
     {"string_fault", test_string_fault},
     {"string_16bit_wrap", test_string_16bit_wrap},
     {"mmio_restart", test_mmio_restart},
