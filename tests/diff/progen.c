@@ -210,6 +210,7 @@ static void add_common(struct progen *g)
         {{2, 3}, {0x31, 0xc9, 0x0f, 0x01, 0xd0}},                                                   /* xor ecx, ecx; xgetbv */
         {{4, 4}, {0xd9, 0xe8, 0xd8, 0xc0, 0xdd, 0xd8, 0xd9, 0xee}},                                 /* fld1; fadd; fstp; fldz */
         {{2, 3}, {0x0f, 0x77, 0x0f, 0xef, 0xc9}},                                                   /* emms; pxor mm1, mm1 */
+        {{7, 1}, {0x48, 0x8d, 0x05, 0xff, 0xff, 0xff, 0x7f, 0x90}},                                 /* lea rax, [rip+0x7fffffff]; nop */
         /* lea rdx, [rip+9]; mov [rsp-8], rdx; call [rsp-8], whose push overwrites it; nop */
         {{7, 5, 4, 1}, {0x48, 0x8d, 0x15, 9, 0, 0, 0, 0x48, 0x89, 0x54, 0x24, 0xf8, 0xff, 0x54, 0x24, 0xf8, 0x90}},
     };

@@ -129,10 +129,18 @@ enum how xlat_plain_or_interp(const struct insn *i, uint32_t key)
     return bit_string && i->ops[1].kind == OPK_GPR ? HOW_INTERP : HOW_PLAIN;
 }
 
+/* Counted from the page's start the displacement would not have 32 bits any more. */
+static bool too_far(const struct insn *i)
+{
+    return i->base == REG_RIP && (int32_t)i->disp > INT32_MAX - 2 * (int32_t)PAGE_SIZE;
+}
+
 static enum how classify(const struct insn *i, uint32_t key)
 {
     const struct operand *o = &i->ops[0];
     bool near64 = i->opsize == 8;
+    if (too_far(i))
+        return i->desc->flags & ISA_BRANCH ? HOW_END : HOW_INTERP;
     switch (i->op) {
     case OP_nop:
     case OP_serialize: return HOW_SKIP; /* code is always seen at once */
