@@ -449,6 +449,30 @@ static void add_neighbours(struct progen *g)
     }
 }
 
+/* A loop of one block over one or two pieces of memory, a few turns of which the translator makes one block; its accesses interleave. */
+static void add_short_loop(struct progen *g)
+{
+    static const uint8_t bases[] = {RBX, RBP, RSI, R8, R11, R12, R13};
+    unsigned base[2], to = (unsigned)rng_below(ARRAY_SIZE(bases));
+    for (unsigned n = 0; n < 2; n++, to = (to + 1) % ARRAY_SIZE(bases)) {
+        uint64_t at = progen_cell() + (chance(20) ? rng_below(8) : 0);
+        base[n] = bases[to];
+        progen_mov(g, base[n], chance(3) ? interesting_int() : chance(40) ? ALIGN_UP(at, PAGE_SIZE) - 8 * rng_below(12) : at);
+    }
+    progen_mov(g, R9, 1 + rng_below(chance(80) ? 12 : 60));
+    uint32_t head = g->p->len;
+    for (unsigned n = 1 + (unsigned)rng_below(6); n--;)
+        if (chance(85))
+            add_near(g, base[rng_below(2)], 0, 8 * (int)rng_below(4));
+        else
+            INSN(g, (uint8_t)(0x70 | rng_below(16)), 0);
+    for (unsigned n = 0; n < 2; n++)
+        if (chance(70))
+            INSN(g, (uint8_t)(0x48 | base[n] >> 3), 0x83, (uint8_t)((chance(70) ? 0xc0 : 0xe8) | (base[n] & 7)), (uint8_t)(8 * rng_below(4)));
+    INSN(g, 0x49, 0xff, 0xc9); /* dec r9 */
+    INSN(g, (uint8_t)(chance(90) ? 0x75 : 0x70 | rng_below(16)), (uint8_t)(head - (g->p->len + 2)));
+}
+
 static void add_item64(struct progen *g)
 {
     unsigned dice = (unsigned)rng_below(100);
@@ -456,8 +480,10 @@ static void add_item64(struct progen *g)
         return;
     if (dice < 50)
         add_random(g);
-    else if (dice < 60)
+    else if (dice < 57)
         add_neighbours(g);
+    else if (dice < 60)
+        add_short_loop(g);
     else if (dice < 70)
         add_common(g);
     else if (dice < 74)

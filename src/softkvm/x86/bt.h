@@ -48,6 +48,7 @@ struct bt_check;
 #define BT_JUMP_LOG  1024
 #define BT_FILL_LOG  16384
 #define BT_MAX_PAGES (1u << 16)
+#define BT_SLOTS     4
 #define BT_XPAGES    1024
 #define BT_SPACES    8    /* address spaces kept besides the current one */
 #define BT_SPACE_MAX 2048 /* pages kept of each */
@@ -129,6 +130,8 @@ struct bt_cpu {
     uint64_t self;          /* this vcpu's address */
     uint64_t scratch[2];    /* of translated code, within one instruction */
     uint64_t share;         /* SHARE_REG at calls of bt_step() (for a leader: an address in its window) and to come back with; to a way in, the page */
+    uint64_t slot[BT_SLOTS]; /* distances from linear to host addresses that translated code keeps within a block (bt_share.c) */
+    uint64_t slot_address;  /* at calls of bt_step() for the leader of such a run: an address in its window */
     uint64_t revoked;       /* counts what has taken write entries away */
     uint32_t flags;         /* arithmetic flags as AX has them (op.h), while they are not in the host's */
     uint32_t exit_kind;     /* enum bt_exit */

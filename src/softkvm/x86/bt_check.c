@@ -284,11 +284,21 @@ static void show_bt(struct vcpu *v)
     restore(v, &c->before);
 }
 
+/* Has the translator left as the interpreter was after n instructions? In a block of several turns of a loop the address alone does not tell. */
+static bool left_at(const struct bt_check *c, unsigned n)
+{
+    const uint64_t *gpr = n < c->count ? c->gprs[n] : c->interp.gpr;
+    return c->rips[n] == c->bt.rip && same_bytes(gpr, c->bt.gpr, sizeof c->bt.gpr);
+}
+
 /* After how many instructions, by the interpreter's count, has the translator left? */
 static unsigned executed(const struct bt_check *c)
 {
     if (c->step != NOT_THERE)
         return c->step <= c->count ? c->step : NOT_THERE;
+    for (unsigned n = c->count; n > 0; n--)
+        if (left_at(c, n))
+            return n;
     for (unsigned n = 0; c->single && n < c->count; n++) /* in front of an access, so a way round a loop does not count */
         if (c->rips[n] == c->bt.rip)
             return n;

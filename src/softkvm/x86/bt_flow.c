@@ -235,6 +235,10 @@ void xlat_jcc(struct xlat *x, const struct insn *i, unsigned k)
 {
     int32_t off = xlat_next_off(x, k) + (int32_t)i->imm;
     int cc = i->opcode & 15;
+    if (x->body && k + 1 < x->n && (k + 1) % x->body == 0) { /* to the next turn, which follows */
+        cc ^= 1;
+        off = xlat_next_off(x, k);
+    }
     bool back = leads_back(x, off, k);
     if (in_page(off) && (back || (x->displaced == BT_SPARE && !x->x87))) {
         xlat_x87_note(x);
@@ -341,7 +345,8 @@ static unsigned stack_run(const struct xlat *x, unsigned k, unsigned *regs)
     unsigned n = 0, how = x->how[k];
     *regs = 0;
     for (; k + n < x->n && n < 15 && x->how[k + n] == how; n++) {
-        if (x->share[k].member != x->share[k + n].member || (n && x->share[k + n].leads))
+        const struct share *r = &x->share[k + n], *s = &x->slot[k + n];
+        if (x->share[k].member != r->member || x->slot[k].member != s->member || x->slot[k].slot != s->slot || (n && (r->leads || s->leads)))
             break;
         const struct operand *o = &x->insns[k + n].ops[0];
         unsigned with = *regs | (o->kind == OPK_GPR ? BIT_OF(o->reg) : 0);

@@ -115,12 +115,12 @@ static void check_crossing(struct xlat *x, const struct access *a, unsigned slow
 }
 
 /* s has the address of the window's last byte. */
-static void check_window(struct xlat *x, const struct access *a, unsigned slow)
+static void check_window(struct xlat *x, const struct access *a, unsigned slow, unsigned size)
 {
     struct aside *out = xlat_aside(x, ASIDE_SINGLE, a->k);
     out->flags_in_rax = x->asides[slow].flags_in_rax;
     out->rax_in = x->asides[slow].rax_in;
-    e_alu_imm(&x->e, false, ALU_TEST, a->s, (uint32_t)PAGE_SIZE - power_of_two(x->share[a->k].size));
+    e_alu_imm(&x->e, false, ALU_TEST, a->s, (uint32_t)PAGE_SIZE - power_of_two(size));
     xlat_from(out, e_jump(&x->e, CC_Z));
 }
 
@@ -216,6 +216,18 @@ static void flags_leave(struct xlat *x, unsigned in_use)
         xlat_bring_back(x, in_use & BIT_OF(RAX));
 }
 
+/* A trap is all that can happen to a member of a run. */
+static void access_by_slot(struct xlat *x, struct access *a, const struct ea *ea)
+{
+    unsigned regs = reg_bit(ea->base) | reg_bit(ea->index);
+    xlat_bring_back(x, regs);
+    a->s = xlat_scratch(x, a->k, a->avoid | regs | (a->no_rex ? 0xff00 : 0));
+    a->slow = x->nasides;
+    xlat_aside(x, ASIDE_SLOW, a->k);
+    e_load(&x->e, a->s, BT_OFF(slot[x->slot[a->k].slot]));
+    a->at = place_of(x, ea, a->s);
+}
+
 void xlat_access(struct xlat *x, struct access *a, const struct ea *ea)
 {
     if (x->share[a->k].member && x->share[a->k].held) { /* a trap is all that can happen to it */
@@ -224,6 +236,10 @@ void xlat_access(struct xlat *x, struct access *a, const struct ea *ea)
         xlat_aside(x, ASIDE_SLOW, a->k);
         a->s = REG_NONE;
         a->at = xlat_share_place(x, ea, a->k);
+        return;
+    }
+    if (x->slot[a->k].member && !x->slot[a->k].leads) {
+        access_by_slot(x, a, ea);
         return;
     }
     if (a->flags_live && x->flags_last[a->k]) {
@@ -239,7 +255,8 @@ void xlat_access(struct xlat *x, struct access *a, const struct ea *ea)
 
 void xlat_linear_access(struct xlat *x, struct access *a, const struct ea *ea)
 {
-    const struct share *share = &x->share[a->k];
+    const struct share *share = x->slot[a->k].leads ? &x->slot[a->k] : &x->share[a->k];
+    bool by_slot = x->slot[a->k].leads;
     take_registers(x, a, ea);
     struct ea now = *ea;
     bool bare = ea->base < 16 && ea->index == REG_NONE && !ea->disp && !has_seg(ea) && (a->must_align || (a->size <= 8 && a->size == power_of_two(a->size)));
@@ -255,7 +272,8 @@ void xlat_linear_access(struct xlat *x, struct access *a, const struct ea *ea)
     window.disp = now.disp;
     struct aside *trap = xlat_aside(x, ASIDE_SLOW, a->k);
     trap->flags_saved |= a->flags_saved;
-    trap->leads = share->leads;
+    trap->leads = share->leads && !by_slot;
+    trap->leads_slot = by_slot;
     trap->ea = window;
     if (a->flags_live) { /* the check leaves with the flags in RAX, a trap in the access itself with them in their place */
         struct aside *out = xlat_aside(x, ASIDE_SLOW, a->k);
@@ -264,16 +282,19 @@ void xlat_linear_access(struct xlat *x, struct access *a, const struct ea *ea)
         out->rax_in = (uint8_t)a->rax_in;
         flags_away(x, a, &now);
     }
-    x->asides[slow].leads = share->leads;
+    x->asides[slow].leads = trap->leads;
+    x->asides[slow].leads_slot = by_slot;
     x->asides[slow].ea = now;
     if (!bare)
         xlat_linear(x, &now, a->s);
     if (share->leads)
-        check_window(x, a, slow);
+        check_window(x, a, slow, share->size);
     else if (a->size > 1)
         check_crossing(x, a, slow, &now, bare, last);
     check_entry(x, a, slow, bare ? now.base : a->s, share->leads ? share->write : a->write);
     a->slow = slow;
+    if (by_slot)
+        e_store(&x->e, a->s, BT_OFF(slot[share->slot]));
     add_hidden(x, ea, a->s);
     if (a->flags_live)
         flags_back(x, a);

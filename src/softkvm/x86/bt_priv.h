@@ -42,7 +42,9 @@ enum bt_share { BT_SHARE_HELD = 1, BT_SHARE_LEAD_R = 2, BT_SHARE_LEAD_W = 4, BT_
 struct bt_insn {
     uint16_t host : 14;   /* code offset from the block's, where the instruction begins; 0 for one that is never resumed at */
     uint16_t interp : 1;  /* always left to the interpreter */
-    uint16_t slow;        /* as `host`, of the exit that interprets it; 0 none */
+    uint16_t slots : 1;   /* finds words of bt.slot[] in use */
+    uint16_t slow : 14;   /* as `host`, of the exit that interprets it; 0 none */
+    uint16_t leads : 1;   /* `share` sets such a word instead of SHARE_REG: number BT_SHARE_BASE(share), to the distance of a page */
     uint8_t at;           /* guest bytes from the block's start */
     uint8_t share;        /* enum bt_share */
 };

@@ -235,6 +235,19 @@ static const uint8_t *known_jump(struct vcpu *v)
     return host; /* all registers are in their homes: bt_flow.c's way in will do */
 }
 
+/* Sets the slot that instruction `i`, which has been interpreted, sets. False: there is no distance, or others in use may be wrong by now. */
+static bool slots_resume(struct vcpu *v, const struct bt_insn *i, uint64_t revoked)
+{
+    struct bt_cpu *c = &v->bt;
+    if (i->leads) {
+        uint64_t distance = bt_entry(c, ring_of(v), bt_table_index(c->slot_address))[i->share & BT_SHARE_LEAD_W ? MEM_W : MEM_R];
+        if (!distance)
+            return false;
+        c->slot[BT_SHARE_BASE(i->share) % BT_SLOTS] = distance;
+    }
+    return !i[1].slots || revoked == c->revoked;
+}
+
 /* Makes SHARE_REG what the place behind instruction `i`, which has been interpreted, wants. False: that cannot be. */
 static bool share_resumes(struct vcpu *v, const struct bt_insn *i, uint64_t revoked)
 {
@@ -245,7 +258,7 @@ static bool share_resumes(struct vcpu *v, const struct bt_insn *i, uint64_t revo
         c->share = v->gpr[SHARE_REG];
         return true;
     }
-    if (i->share & (BT_SHARE_LEAD_R | BT_SHARE_LEAD_W)) {
+    if (!i->leads && (i->share & (BT_SHARE_LEAD_R | BT_SHARE_LEAD_W))) {
         uint64_t distance = bt_entry(c, ring_of(v), bt_table_index(c->share))[i->share & BT_SHARE_LEAD_W ? MEM_W : MEM_R];
         unsigned base = BT_SHARE_BASE(i->share);
         c->share = distance + (!(i->share & BT_SHARE_ADD) ? 0 : base == SHARE_REG ? c->page : v->gpr[base]);
@@ -278,8 +291,9 @@ static const uint8_t *interpret_one(struct vcpu *v, uint32_t at)
     if (unlikely(!mode_same(v, key)))
         return NULL;
     bool same = generation == bt->generation && !b->dead && flushes == v->bt.stats.flushes && key == (b->key & ~(uint32_t)BT_KEY_SINGLE);
-    if (same && k + 1u < b->ninsns && linear_rip(v) == start + bt_insns(b)[k + 1].at && share_resumes(v, &bt_insns(b)[k], revoked))
-        return bt->rx + b->code + bt_insns(b)[k + 1].host;
+    const struct bt_insn *i = &bt_insns(b)[k];
+    if (same && k + 1u < b->ninsns && linear_rip(v) == start + i[1].at && share_resumes(v, i, revoked) && slots_resume(v, i, revoked))
+        return bt->rx + b->code + i[1].host;
     v->bt.key = key;
     return known_jump(v);
 }

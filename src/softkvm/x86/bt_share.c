@@ -8,6 +8,9 @@
  * entry, bt_step() executes the leader and comes back with the distance, if there is one then. A run never reaches over an instruction that
  * does anything but compute and access memory. Where the leader only reads, writes behind a branch do not take part, but on the stack: to ask for
  * the right to write where the program does not write would leave for the interpreter each time.
+ *
+ * One run at a time has SHARE_REG, the longest. The others have a word of v->bt.slot[] that their leader stores the distance in; a member loads it,
+ * which is one instruction instead of the check.
  */
 #include "softkvm/x86/bt_xlat.h"
 #include "softkvm/x86/isa.h"
@@ -125,7 +128,7 @@ static void measure(const struct xlat *x, struct plan *p, unsigned k, struct sha
     for (unsigned j = k; lead->known && fits(lead->from - lead->adjust + lead->size) && j < x->n && computes(x->how[j]) && !((x->reads[j] | x->writes[j]) & BIT_OF(SHARE_REG)); j++) {
         const struct spot *s = &p->spot[j];
         sure = sure && x->how[j] != HOW_JCC;
-        if (!s->known || !same_registers(lead, s) || (s->write && !lead->write && !lead->stack && !sure))
+        if (!s->known || !same_registers(lead, s) || (s->write && !out->write && !lead->stack && !sure))
             continue;
         int64_t new_from = MIN(from, s->from), new_to = MAX(to, s->from + s->size);
         if (new_to - new_from > WINDOW_MAX || !fits(new_from - lead->adjust) || !fits(new_to - lead->adjust))
@@ -141,11 +144,45 @@ static void measure(const struct xlat *x, struct plan *p, unsigned k, struct sha
     out->from = (int32_t)(from - lead->adjust);
 }
 
+static bool by_slot(const struct spot *s)
+{
+    return s->known && s->base < 16;
+}
+
+/* A word for the run that k leads, with those members that have no part in another run. */
+static void give_slot(struct xlat *x, const struct plan *p, unsigned k, const struct share *s, uint8_t *until)
+{
+    unsigned slot = 0, count = 0, last = k;
+    while (slot < BT_SLOTS && until[slot] > k)
+        slot++;
+    for (unsigned j = k; j <= p->last[k]; j++)
+        if ((s->members >> j & 1) && !x->share[j].member && !x->slot[j].member) {
+            count++;
+            last = j;
+        }
+    if (slot == BT_SLOTS || count < 2)
+        return;
+    until[slot] = (uint8_t)(last + 1);
+    for (unsigned j = k; j <= last; j++) {
+        x->slot[j].held |= j > k;
+        if (!(s->members >> j & 1) || x->share[j].member || x->slot[j].member)
+            continue;
+        x->slot[j].member = true;
+        x->slot[j].slot = (uint8_t)slot;
+    }
+    x->slot[k].leads = true;
+    x->slot[k].write = s->write;
+    x->slot[k].size = s->size;
+    x->slot[k].from = s->from;
+}
+
 void xlat_share_plan(struct xlat *x)
 {
     struct plan p = {.age = {0}};
     struct share s[BT_MAX_INSNS] = {{.members = 0}};
+    uint8_t until[BT_SLOTS] = {0};
     bytes_fill(x->share, 0, sizeof x->share);
+    bytes_fill(x->slot, 0, sizeof x->slot);
     if (x->key & (BT_KEY_SINGLE | BT_KEY_LEGACY))
         return;
     for (unsigned k = 0; k < x->n; k++) {
@@ -170,17 +207,23 @@ void xlat_share_plan(struct xlat *x)
         }
         k = p.last[k];
     }
+    for (unsigned k = 0; k < x->n; k++)
+        if (by_slot(&p.spot[k]) && !x->share[k].member && !x->slot[k].member)
+            give_slot(x, &p, k, &s[k], until);
 }
 
 uint8_t xlat_share_note(const struct xlat *x, unsigned k)
 {
     const struct share *s = &x->share[k];
     const struct insn *i = &x->insns[k];
+    const struct share *slot = &x->slot[k];
     unsigned note = (s->held ? BT_SHARE_HELD : 0) | (s->leads ? s->write ? BT_SHARE_LEAD_W : BT_SHARE_LEAD_R : 0);
     if (s->leads && x->how[k] == HOW_PLAIN && i->base == REG_RIP)
         note |= BT_SHARE_ADD | SHARE_REG << 4;
     else if (s->leads && x->how[k] == HOW_PLAIN && i->index < 16)
         note |= BT_SHARE_ADD | (unsigned)i->base << 4;
+    if (slot->leads)
+        note |= (slot->write ? BT_SHARE_LEAD_W : BT_SHARE_LEAD_R) | (unsigned)slot->slot << 4;
     return (uint8_t)note;
 }
 

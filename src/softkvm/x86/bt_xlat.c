@@ -174,6 +174,36 @@ static bool ends_block(enum how h)
     return h == HOW_JMP || h == HOW_CALL || h == HOW_JMP_IND || h == HOW_CALL_IND || h == HOW_RET || h == HOW_SYSCALL || h == HOW_LEGACY_END || h == HOW_END;
 }
 
+/* A block that jumps back to its own start is several turns of the loop, so that accesses in one turn can share the checks of another's (bt_share.c). */
+#define TURNS 4
+
+static bool is_loop(const struct xlat *x)
+{
+    const struct insn *last = &x->insns[x->n - 1];
+    unsigned n, operands = 0;
+    if (x->how[x->n - 1] != HOW_JCC || (x->key & (BT_KEY_SINGLE | BT_KEY_LEGACY)) || xlat_next_off(x, x->n - 1) + (int32_t)last->imm != (int32_t)x->page_off)
+        return false;
+    for (unsigned k = 0; k < x->n; k++) {
+        if (x->how[k] != HOW_PLAIN && x->how[k] != HOW_LEA && x->how[k] != HOW_SKIP && x->how[k] != HOW_JCC)
+            return false;
+        operands += xlat_mem_operand(&x->insns[k], &n) && x->how[k] == HOW_PLAIN;
+    }
+    return operands;
+}
+
+static void unroll(struct xlat *x)
+{
+    unsigned body = x->n, turns = MIN(BT_MAX_INSNS / body, (unsigned)TURNS);
+    for (; x->n < turns * body; x->n++) {
+        unsigned from = x->n - body;
+        x->insns[x->n] = x->insns[from];
+        x->at[x->n] = x->at[from];
+        x->how[x->n] = x->how[from];
+        x->copy[x->n] = x->copy[from];
+    }
+    x->body = body;
+}
+
 /* Decodes the block's instructions; returns the bytes they take. */
 static unsigned decode_block(struct xlat *x, const uint8_t *src, unsigned avail, unsigned more)
 {
@@ -202,6 +232,10 @@ static unsigned decode_block(struct xlat *x, const uint8_t *src, unsigned avail,
         at += i->len;
         if (ends_block((enum how)x->how[x->n++]) || over)
             break;
+        if (is_loop(x)) {
+            unroll(x);
+            break;
+        }
     }
     if (x->n > 1 && x->insns[x->n - 1].op == OP_sti) /* it is translated only where its shadow ends within the block */
         at -= x->insns[--x->n].len;
@@ -353,6 +387,11 @@ static void emit_aside_slow(struct xlat *x, const struct aside *a)
     }
     if (a->leads)
         xlat_linear(x, &a->ea, SHARE_REG);
+    if (a->leads_slot) {
+        xlat_displace(x, R11);
+        xlat_linear(x, &a->ea, R11);
+        e_store(&x->e, R11, BT_OFF(slot_address));
+    }
     xlat_settle(x);
     emit_exit_insn(x, a->insn, a->flags_in_rax || a->flags_saved);
 }
@@ -456,6 +495,8 @@ static unsigned xlat_insn(struct xlat *x, unsigned k)
     x->map[k] = (struct bt_insn){.host = (emit_off(&x->e) - x->b->code) & 0x3fff, .at = x->at[k]};
     x->held = x->share[k].held ? BIT_OF(SHARE_REG) : 0;
     x->map[k].share = xlat_share_note(x, k);
+    x->map[k].slots = x->slot[k].held;
+    x->map[k].leads = x->slot[k].leads;
     x->map[k].interp = x->how[k] == HOW_INTERP || x->how[k] == HOW_END;
     switch ((enum how)x->how[k]) {
     case HOW_PLAIN: xlat_plain(x, i, k); break;
@@ -488,7 +529,7 @@ static void xlat_insns(struct xlat *x)
     for (unsigned k = 0, n; k < x->n; k += n) {
         n = xlat_insn(x, k);
         for (unsigned j = 1; j < n; j++)
-            x->map[k + j] = (struct bt_insn){.host = (emit_off(&x->e) - x->b->code) & 0x3fff, .at = x->at[k + j], .share = BT_SHARE_PART};
+            x->map[k + j] = (struct bt_insn){.host = (emit_off(&x->e) - x->b->code) & 0x3fff, .at = x->at[k + j], .share = BT_SHARE_PART, .slots = x->slot[k + j].held};
     }
 }
 

@@ -29,6 +29,7 @@ struct share {
     unsigned size;            /* of the leader: the window's bytes */
     int32_t from;             /* of the leader: what the window's first byte is behind the base and the index */
     int32_t shift;            /* what has been added to the base since the leader */
+    uint8_t slot;             /* of a run that has one instead of SHARE_REG: its number */
 };
 
 /* An exit out of the block's straight line, emitted behind it. */
@@ -45,6 +46,7 @@ struct aside {
     uint8_t s, size;    /* ASIDE_CROSS; ASIDE_SECOND: the target's register, the ring */
     struct ea ea;
     bool leads;         /* ASIDE_SLOW: SHARE_REG is to be an address of the window, which ea is */
+    bool leads_slot;    /* the same of bt.slot_address */
     uint8_t *back;      /* ASIDE_CROSS, ASIDE_SECOND, ASIDE_WHERE: where it goes on */
     unsigned slow;      /* the same: index of the aside that leaves */
     uint16_t displaced, home;
@@ -61,6 +63,7 @@ struct xlat {
     uint32_t where;    /* offset of the page's bt.where in struct vcpu */
     uint8_t tail;      /* bytes of its one instruction that lie in the next page */
     unsigned n;
+    unsigned body;     /* instructions of the loop that the block is several turns of, 0: it is none */
     uint16_t displaced, home;
     uint32_t x87;        /* struct fpu's note to leave at an exit here, 0 none */
     bool x87_page;       /* its note_page is this block's */
@@ -68,7 +71,7 @@ struct xlat {
     struct insn insns[BT_MAX_INSNS];
     uint8_t at[BT_MAX_INSNS], how[BT_MAX_INSNS];
     uint8_t copy[BT_MAX_INSNS]; /* bytes of an instruction without memory operand */
-    struct share share[BT_MAX_INSNS];
+    struct share share[BT_MAX_INSNS], slot[BT_MAX_INSNS]; /* runs that have SHARE_REG, and those that have a word of bt.slot[] */
     uint16_t held; /* scratch registers that are not to be taken */
     bool flags_live[BT_MAX_INSNS]; /* before the instruction */
     bool flags_last[BT_MAX_INSNS]; /* and nothing touches them up to the block's end, which takes them from bt.flags */
