@@ -5,26 +5,16 @@
 #include "block/block.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/util.h"
 #include "block/image.h"
 #include "block/internal.h"
-
-static int perform(struct image *im, const struct block_req *req)
-{
-    switch (req->op) {
-    case BLOCK_READ: return image_read(im, req->offset, req->len, req->iov, req->niov);
-    case BLOCK_WRITE: return image_write(im, req->offset, req->len, req->iov, req->niov);
-    case BLOCK_FLUSH: return image_flush(im);
-    case BLOCK_DISCARD: return image_discard(im, req->offset, req->len);
-    case BLOCK_ZERO: return image_zero(im, req->offset, req->len, req->may_unmap);
-    case BLOCK_OPS: break;
-    }
-    return -ENOTSUP;
-}
+#include "block/policy.h"
 
 static void start_waiting(struct block *b);
 
@@ -33,15 +23,20 @@ static void add(_Atomic uint64_t *counter, uint64_t n)
     atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
 }
 
+static void note_error(struct block *b, int ret)
+{
+    atomic_store_explicit(&b->stats.last_error, -ret, memory_order_relaxed);
+    add(&b->stats.errors, 1);
+    if (b->error_fd >= 0)
+        eventfd_write(b->error_fd, 1);
+}
+
 static void finish(struct block *b, struct block_req *req, int ret)
 {
     struct block_stats *s = &b->stats;
     b->in_flight--;
     if (ret < 0) {
-        atomic_store_explicit(&s->last_error, -ret, memory_order_relaxed);
-        add(&s->errors, 1);
-        if (b->error_fd >= 0)
-            eventfd_write(b->error_fd, 1);
+        note_error(b, ret);
     } else {
         add(&s->requests[req->op], 1);
         add(&s->bytes[req->op], req->len);
@@ -50,20 +45,68 @@ static void finish(struct block *b, struct block_req *req, int ret)
     req->done(req, ret);
 }
 
+/* The disk stops: this request, and all that have not started, wait for block_retry(). */
+static void keep(struct block *b, struct block_req *req, int ret)
+{
+    req->next = NULL;
+    *b->kept_tail = req;
+    b->kept_tail = &req->next;
+    note_error(b, ret);
+    if (atomic_exchange(&b->stopped, -ret) == 0 && b->stop_fd >= 0)
+        eventfd_write(b->stop_fd, 1);
+}
+
+/* What was kept goes to the front, or fails when the disk is being drained. */
+static void release(struct block *b)
+{
+    struct block_req *req = b->kept;
+    int error = atomic_exchange(&b->stopped, 0);
+    atomic_store(&b->retry, false);
+    b->kept = NULL;
+    if (!req) {
+        b->kept_tail = &b->kept;
+        return;
+    }
+    if (!b->draining) {
+        *b->kept_tail = b->waiting;
+        if (!b->waiting)
+            b->tail = b->kept_tail;
+        b->waiting = req;
+        b->kept_tail = &b->kept;
+        return;
+    }
+    b->kept_tail = &b->kept;
+    while (req) {
+        struct block_req *next = req->next;
+        finish(b, req, error ? -error : -EIO);
+        req = next;
+    }
+}
+
 static void run(void *arg)
 {
     struct block_req *req = arg;
     struct block *b = req->block;
-    int ret = perform(b->image, req);
+    int ret = policy_perform(b, req);
     b->running--;
+    if (ret < 0 && !b->draining && policy_stops(b, req, ret)) {
+        keep(b, req, ret);
+        return;
+    }
     finish(b, req, ret);
     start_waiting(b);
 }
 
 static void start_waiting(struct block *b)
 {
-    while (b->waiting && b->running < LOOP_DEPTH) {
+    b->delay_ms = -1;
+    while (b->waiting && b->running < LOOP_DEPTH && !atomic_load(&b->stopped)) {
         struct block_req *req = b->waiting;
+        int delay = b->draining ? 0 : policy_delay(b, req);
+        if (delay) {
+            b->delay_ms = delay;
+            return;
+        }
         b->waiting = req->next;
         if (!b->waiting)
             b->tail = &b->waiting;
@@ -87,17 +130,43 @@ void block_submit(struct block *b, struct block_req *req)
 
 void block_poll(struct block *b)
 {
+    if (atomic_load(&b->retry))
+        release(b);
     start_waiting(b);
     io_loop_poll(b->loop);
 }
 
 void block_drain(struct block *b)
 {
+    b->draining = true;
+    release(b);
     block_poll(b);
     while (b->in_flight) {
         io_loop_turn(b->loop);
         start_waiting(b);
     }
+    b->draining = false;
+}
+
+void block_watch_stops(struct block *b, int fd)
+{
+    b->stop_fd = fd;
+}
+
+int block_stopped(const struct block *b)
+{
+    return atomic_load(&b->stopped);
+}
+
+void block_retry(struct block *b)
+{
+    atomic_store(&b->retry, true);
+    eventfd_write(b->loop->event_fd, 1);
+}
+
+int block_timeout(const struct block *b)
+{
+    return b->delay_ms;
 }
 
 int block_event_fd(const struct block *b)
@@ -137,15 +206,37 @@ void block_watch_errors(struct block *b, int fd)
 
 /* ---- life ---- */
 
+static int open_image(struct block *b, const struct block_config *cfg, struct error *err)
+{
+    struct image_options o = {.path = cfg->path, .format = cfg->format, .readonly = cfg->readonly, .what = "disk", .secret_file = cfg->secret_file};
+    char overlay[PATH_MAX];
+    if (!cfg->snapshot || cfg->readonly) {
+        if (image_open(b->loop, &o, &b->image, err) < 0)
+            return -1;
+        return cfg->cache == BLOCK_CACHE_NONE ? policy_set_direct(b, cfg->path, err) : 0;
+    }
+    if (policy_make_overlay(b->loop, cfg, overlay, sizeof overlay, err) < 0)
+        return -1;
+    o.path = overlay;
+    o.format = "qcow2";
+    b->cache = BLOCK_CACHE_UNSAFE; /* nobody will read it after a crash */
+    int ret = image_open(b->loop, &o, &b->image, err);
+    unlink(overlay);
+    return ret;
+}
+
 int block_open(const struct block_config *cfg, struct block **out, struct error *err)
 {
     struct block *b = calloc(1, sizeof *b);
-    struct image_options o = {.path = cfg->path, .format = cfg->format, .readonly = cfg->readonly, .what = "disk", .secret_file = cfg->secret_file};
-    if (!b)
+    if (!b || !(b->throttle = calloc(1, sizeof *b->throttle))) {
+        free(b);
         return error_set(err, 0, "disk '%s': out of memory; close other programs", cfg->path);
+    }
     b->tail = &b->waiting;
-    b->error_fd = -1;
-    if (io_loop_create(cfg->engine, &b->loop, err) < 0 || image_open(b->loop, &o, &b->image, err) < 0) {
+    b->kept_tail = &b->kept;
+    b->error_fd = b->stop_fd = b->delay_ms = -1;
+    policy_init(b, cfg);
+    if (io_loop_create(cfg->engine, &b->loop, err) < 0 || open_image(b, cfg, err) < 0) {
         block_close(b);
         return -1;
     }
@@ -161,5 +252,6 @@ void block_close(struct block *b)
         block_drain(b);
     image_close(b->image);
     io_loop_free(b->loop);
+    free(b->throttle);
     free(b);
 }

@@ -23,12 +23,31 @@ enum block_engine {
     BLOCK_ENGINE_THREADS
 };
 
+enum block_cache {
+    BLOCK_CACHE_WRITEBACK,    /* the host's page cache; a flush makes writes last */
+    BLOCK_CACHE_NONE,         /* direct transfers: raw images only */
+    BLOCK_CACHE_WRITETHROUGH, /* each write lasts when it completes */
+    BLOCK_CACHE_UNSAFE,       /* flushes do nothing until the disk is closed */
+};
+
+/* What an error of the host's comes to. Stopped, a disk keeps the request and those behind it until block_retry(). */
+enum block_on_error { BLOCK_REPORT /* the guest sees it */, BLOCK_STOP, BLOCK_STOP_ENOSPC /* when there is no room; others are reported */ };
+
+enum { BLOCK_RATE_TOTAL, BLOCK_RATE_READ, BLOCK_RATE_WRITE, BLOCK_RATES };
+struct block_rate {
+    uint64_t rate, burst; /* in a second, at once; rate 0: no limit */
+};
+
 struct block_config {
     const char *path;   /* a file or block device, or nbd:…, iscsi://…, http(s)://… */
     const char *format; /* "raw", "qcow2", "vmdk", …; never guessed from the contents */
     bool readonly;
+    bool snapshot; /* the image is only read; writes go to an overlay that is gone when the disk is closed */
     enum block_engine engine;
     const char *secret_file; /* holds the passphrase of an encrypted image; NULL: none */
+    enum block_cache cache;
+    enum block_on_error read_errors, write_errors;
+    struct block_rate bytes[BLOCK_RATES], ops[BLOCK_RATES]; /* discards and zeroes count as writes of no bytes */
 };
 
 enum block_op {
@@ -77,9 +96,17 @@ const struct block_stats *block_stats(const struct block *b);
 /* `fd`, an eventfd of the caller's, is told of each request that fails. Before the first request. */
 void block_watch_errors(struct block *b, int fd);
 
+/* `fd`, an eventfd of the caller's, is told when the disk stops. Before the first request. */
+void block_watch_stops(struct block *b, int fd);
+/* From any thread: 0, or the errno value that stopped it; and tries again what it kept. */
+int block_stopped(const struct block *b);
+void block_retry(struct block *b);
+/* For the poll of the block's thread: ms until a request that waits for its turn may start; -1: none does. */
+int block_timeout(const struct block *b);
+
 void block_submit(struct block *b, struct block_req *req);
 int block_event_fd(const struct block *b);
 void block_poll(struct block *b);
-void block_drain(struct block *b); /* waits until nothing is in flight; runs the callbacks */
+void block_drain(struct block *b); /* waits until nothing is in flight, whatever its rate; what a stop kept fails. Runs the callbacks */
 
 #endif

@@ -23,7 +23,7 @@
 #define PHYSICAL_MAX 4096u /* bytes; larger preferred sizes are about throughput, not about atomic writes */
 #define ZERO_BYTES   (256 * KIB)
 
-static uint8_t zeroes[ZERO_BYTES]; /* never written, so it costs no memory */
+static uint8_t zeroes[ZERO_BYTES] __attribute__((aligned(4096))); /* never written, so it costs no memory */
 
 /* ---- opening ---- */
 

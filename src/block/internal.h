@@ -6,6 +6,7 @@
 #include "block/block.h"
 
 struct image;
+struct block_throttle;
 struct io_loop;
 
 struct block {
@@ -15,7 +16,16 @@ struct block {
     unsigned running;                  /* of those, in fibers */
     struct block_req *waiting, **tail; /* the others, oldest first */
     struct block_stats stats;
-    int error_fd; /* -1: nobody wants to know */
+    int error_fd, stop_fd; /* -1: nobody wants to know */
+    /* policy.c */
+    enum block_cache cache;
+    enum block_on_error read_errors, write_errors;
+    struct block_throttle *throttle; /* owned */
+    bool throttled, draining;
+    int delay_ms;                      /* until the first of `waiting` may start; -1: it may */
+    _Atomic int stopped;               /* errno value; while it is set, nothing starts */
+    _Atomic bool retry;
+    struct block_req *kept, **kept_tail; /* what failed and is to be tried again, oldest first */
 };
 
 /* Takes QEMU's image locks for `fd`. `what` and `path` name it in errors. */

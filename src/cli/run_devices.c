@@ -163,7 +163,94 @@ static bool format_by_name(struct domain_disk *disk)
     return false;
 }
 
+static int pick(const char *option, const char *what, const char *value, const char *const names[], struct error *err)
+{
+    for (int i = 0; names[i]; i++)
+        if (strcmp(value, names[i]) == 0)
+            return i;
+    return error_set(err, 0, "option '--%s': %s '%s' is not known; see lodge-run(1)", option, what, value);
+}
+
+static int disk_cache(void *object, const char *value, struct error *err)
+{
+    int i = pick("disk", "cache", value, disk_cache_names, err);
+    ((struct domain_disk *)object)->cache = (enum disk_cache)MAX(i, 0);
+    return i < 0 ? -1 : 0;
+}
+
+static const char *const error_words[] = {"report", "stop", "enospc", NULL}; /* enum disk_on_error, in QEMU's words */
+
+static int disk_write_errors(void *object, const char *value, struct error *err)
+{
+    int i = pick("disk", "werror", value, error_words, err);
+    ((struct domain_disk *)object)->write_errors = (enum disk_on_error)MAX(i, 0);
+    return i < 0 ? -1 : 0;
+}
+
+static int disk_read_errors(void *object, const char *value, struct error *err)
+{
+    int i = pick("disk", "rerror", value, error_words, err);
+    ((struct domain_disk *)object)->read_errors = (enum disk_on_error)MAX(i, 0);
+    return i < 0 ? -1 : 0;
+}
+
+static int disk_serial(void *object, const char *value, struct error *err)
+{
+    return run_set_text(&((struct domain_disk *)object)->serial, value, err);
+}
+
+static int disk_snapshot(void *object, const char *value, struct error *err)
+{
+    (void)value;
+    (void)err;
+    ((struct domain_disk *)object)->snapshot = true;
+    return 0;
+}
+
+static int disk_queues(void *object, const char *value, struct error *err)
+{
+    if (value[0] < '1' || value[0] > '8' || value[1])
+        return error_set(err, 0, "option '--disk': queues '%s'; give 1 to 8", value);
+    ((struct domain_disk *)object)->queues = (unsigned)(value[0] - '0');
+    return 0;
+}
+
+static int disk_amount(const char *what, const char *value, uint64_t *out, struct error *err)
+{
+    return domain_parse_size(value, 1, out) < 0 ? error_set(err, 0, "option '--disk': %s '%s' is not a number; write such as 500 or 20M", what, value) : 0;
+}
+
+static int disk_bps(void *object, const char *value, struct error *err)
+{
+    return disk_amount("bps", value, &((struct domain_disk *)object)->bytes.rate[0], err);
+}
+
+static int disk_bps_max(void *object, const char *value, struct error *err)
+{
+    return disk_amount("bps-max", value, &((struct domain_disk *)object)->bytes.burst[0], err);
+}
+
+static int disk_iops(void *object, const char *value, struct error *err)
+{
+    return disk_amount("iops", value, &((struct domain_disk *)object)->ops.rate[0], err);
+}
+
+static int disk_iops_max(void *object, const char *value, struct error *err)
+{
+    return disk_amount("iops-max", value, &((struct domain_disk *)object)->ops.burst[0], err);
+}
+
 static const struct field_row disk_fields[] = {
+    {"cache", true, disk_cache},
+    {"werror", true, disk_write_errors},
+    {"rerror", true, disk_read_errors},
+    {"serial", true, disk_serial},
+    {"snapshot", false, disk_snapshot},
+    {"queues", true, disk_queues},
+    {"bps", true, disk_bps},
+    {"bps-max", true, disk_bps_max},
+    {"iops", true, disk_iops},
+    {"iops-max", true, disk_iops_max},
     {"file", true, disk_file},
     {"format", true, disk_format},
     {"bus", true, disk_bus},

@@ -79,7 +79,7 @@ static int open_domain(const struct options *o, struct error *err)
 /* The signals that end the guest come through a descriptor; those of a broken pipe are told by write(). */
 static int open_signals(struct error *err)
 {
-    static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH};
+    static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGCONT};
     sigset_t set;
     sigemptyset(&set);
     for (unsigned i = 0; i < ARRAY_SIZE(ending); i++)

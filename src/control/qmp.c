@@ -315,8 +315,11 @@ static void tell_disk_errors(struct qmp *q)
         if (!s || s->errors == q->disk_errors[i])
             continue;
         q->disk_errors[i] = s->errors;
-        qmp_event(q, "BLOCK_IO_ERROR", "{\"device\": \"%s\", \"action\": \"report\", \"reason\": \"%s\"}",
-                  q->domain->disks[i].target, strerror(s->last_error));
+        bool stopped = machine_disk_stopped(q->machine, i);
+        qmp_event(q, "BLOCK_IO_ERROR", "{\"device\": \"%s\", \"action\": \"%s\", \"reason\": \"%s\"}",
+                  q->domain->disks[i].target, stopped ? "stop" : "report", strerror(s->last_error));
+        if (stopped)
+            qmp_event(q, "STOP", "{}");
     }
 }
 

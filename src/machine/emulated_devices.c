@@ -7,6 +7,7 @@
 #include "base/util.h"
 #include "block/block.h"
 #include "devices/ata/ahci.h"
+#include "machine/disk.h"
 
 struct emulated_devices {
     struct ahci *ahci;
@@ -17,14 +18,13 @@ struct emulated_devices {
 static int make_disk(struct emulated_devices *e, const struct domain *d, struct boot_order *order, unsigned i, struct error *err)
 {
     const struct domain_disk *disk = &d->disks[i];
-    struct block_config cfg = {.path = disk->file, .format = disk_format_names[disk->format], .readonly = disk->readonly};
     struct ata_device *dev;
     char serial[16];
     unsigned port = e->ports;
     if (port == AHCI_PORTS)
         return error_set(err, 0, "disk '%s': the bus 'sata' has %d ports, and they are taken; give it another bus", disk->target,
                          AHCI_PORTS);
-    if (disk->file && block_open(&cfg, &e->blocks[port], err) < 0)
+    if (disk->file && disk_open(disk, &e->blocks[port], err) < 0)
         return -1;
     e->ports++;
     snprintf(serial, sizeof serial, "LODGE%05u", port + 1);

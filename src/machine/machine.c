@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 
+#include "base/log.h"
 #include "base/util.h"
 #include "block/block.h"
 #include "devices/legacy/debugcon.h"
@@ -47,7 +48,7 @@ struct machine {
     bool has_board;
     enum machine_reset reset;
     struct machine_watch watch;
-    int disk_error_fd;
+    int disk_error_fd, disk_stop_fd; /* eventfds */
     struct vmcpu *cpus;
     unsigned ncpus; /* that exist */
 
@@ -254,8 +255,10 @@ static int make_devices(struct machine *m, struct error *err)
         emulated_devices_create(d, m->pci, &m->order, &m->emulated, err) < 0)
         return -1;
     for (unsigned i = 0; i < d->ndisks; i++)
-        if (virtio_devices_block(m->virtio, i))
+        if (virtio_devices_block(m->virtio, i)) {
             block_watch_errors(virtio_devices_block(m->virtio, i), m->disk_error_fd);
+            block_watch_stops(virtio_devices_block(m->virtio, i), m->disk_stop_fd);
+        }
     tell_size(m);
     return by_firmware(d) ? 0 : pci_host_assign(m->pci, err);
 }
@@ -357,6 +360,7 @@ int machine_create(const struct domain *d, enum domain_accel accel, struct termi
     m->terminal = t;
     m->sockets = sockets;
     m->disk_error_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    m->disk_stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     for (unsigned i = 0; i < DOMAIN_MAX_CHARS; i++)
         m->files[i].fd = -1;
     if (d->avx512)
@@ -389,11 +393,33 @@ void machine_destroy(struct machine *m)
     }
     if (m->disk_error_fd >= 0)
         close(m->disk_error_fd);
+    if (m->disk_stop_fd >= 0)
+        close(m->disk_stop_fd);
     free(m->cpus);
     free(m);
 }
 
 /* ---- running ---- */
+
+/* A disk kept a request that failed: the guest waits until somebody has mended the cause. */
+static void take_stops(struct machine *m)
+{
+    eventfd_t count;
+    eventfd_read(m->disk_stop_fd, &count);
+    for (unsigned i = 0; i < m->domain->ndisks; i++) {
+        int error = machine_disk_stopped(m, i);
+        if (error)
+            log_warn("disk '%s': %s; the guest is paused: mend the cause, and send QMP's 'cont' or 'kill -CONT %d'", m->domain->disks[i].file,
+                     strerror(error), (int)getpid());
+    }
+    machine_pause(m);
+}
+
+int machine_disk_stopped(const struct machine *m, unsigned disk)
+{
+    const struct block *b = virtio_devices_block(m->virtio, disk);
+    return b ? block_stopped(b) : 0;
+}
 
 static void take_signal(struct machine *m, int signal_fd)
 {
@@ -402,6 +428,8 @@ static void take_signal(struct machine *m, int signal_fd)
         return;
     if (info.ssi_signo == SIGWINCH)
         tell_size(m);
+    else if (info.ssi_signo == SIGCONT)
+        machine_resume(m);
     else
         board_end(&m->board, END_SIGNAL, (int)info.ssi_signo);
 }
@@ -432,6 +460,9 @@ void machine_resume(struct machine *m)
     if (!m->board.paused)
         return;
     terminal_release(m->terminal, false);
+    for (unsigned i = 0; i < m->domain->ndisks; i++)
+        if (machine_disk_stopped(m, i))
+            block_retry(virtio_devices_block(m->virtio, i));
     for (unsigned i = 0; i < m->ncpus; i++)
         vmcpu_tell_paused(&m->cpus[i]);
     board_pause(&m->board, false);
@@ -486,6 +517,7 @@ static void loop(struct machine *m, int signal_fd)
         pollset_clear(&p);
         terminal_prepare(m->terminal, &p);
         charsock_prepare(m->sockets, &p);
+        int stops = pollset_add(&p, m->disk_stop_fd, POLLIN);
         int signals = pollset_add(&p, signal_fd, POLLIN), timer = pollset_add(&p, pm_timer_fd(m->pm), POLLIN);
         pollset_add(&p, m->board.end_fd, POLLIN);
         if (m->watch.prepare)
@@ -494,6 +526,8 @@ static void loop(struct machine *m, int signal_fd)
             continue;
         terminal_dispatch(m->terminal, &p);
         charsock_dispatch(m->sockets, &p);
+        if (pollset_revents(&p, stops))
+            take_stops(m);
         if (pollset_revents(&p, signals))
             take_signal(m, signal_fd);
         if (pollset_revents(&p, timer))

@@ -42,6 +42,8 @@ pid_t machine_cpu_tid(const struct machine *m, unsigned cpu);
 const struct block_stats *machine_disk_stats(const struct machine *m, unsigned disk);
 /* An eventfd that is readable after a disk's request failed. */
 int machine_disk_error_fd(const struct machine *m);
+/* The errno value of the request that a disk keeps, and paused the machine for; 0: none. machine_resume() tries it again. */
+int machine_disk_stopped(const struct machine *m, unsigned disk);
 uint64_t machine_disk_size(const struct machine *m, unsigned disk); /* bytes */
 
 /* Runs it on this thread's loop until it ends. `signal_fd` is a signalfd of the signals that end it, and SIGWINCH. */

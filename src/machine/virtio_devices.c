@@ -12,6 +12,7 @@
 #include "devices/virtio/vblk.h"
 #include "devices/virtio/vnet.h"
 #include "devices/virtio/vrng.h"
+#include "machine/disk.h"
 #include "net/net.h"
 #include "share/share.h"
 
@@ -32,11 +33,12 @@ static int make_disk(struct virtio_devices *v, const struct domain *d, struct pc
                      struct error *err)
 {
     const struct domain_disk *disk = &d->disks[i];
-    struct block_config cfg = {.path = disk->file, .format = disk_format_names[disk->format], .readonly = disk->readonly};
     if (disk->bus != DISK_VIRTIO)
         return 0;
-    if (block_open(&cfg, &v->blocks[i], err) < 0 ||
-        vblk_create(pci, &(struct vblk_config){.slot = PCI_SLOT_AUTO, .block = v->blocks[i]}, &v->vblks[i], err) < 0)
+    if (disk_open(disk, &v->blocks[i], err) < 0)
+        return -1;
+    struct vblk_config cfg = {.slot = PCI_SLOT_AUTO, .block = v->blocks[i], .queues = disk->queues, .serial = disk->serial};
+    if (vblk_create(pci, &cfg, &v->vblks[i], err) < 0)
         return -1;
     boot_order_add(order, domain_boot_place(d, disk->boot_order, DOMAIN_BOOT_HD, i), "/pci@i0cf8/scsi@%x/disk@0,0",
                    vblk_slot(v->vblks[i]));

@@ -9,9 +9,16 @@
 const char *const disk_format_names[DISK_FORMATS] = {"raw", "qcow2"};
 const char *const disk_bus_names[DISK_BUSES + 1] = {"virtio", "sata", NULL};
 
+const char *const disk_cache_names[] = {"writeback", "none", "writethrough", "unsafe", NULL};
+const char *const disk_on_error_names[] = {"report", "stop", "enospace", NULL};
+const char *const disk_rate_names[DISK_RATES] = {"total", "read", "write"};
+
 struct domain_disk *domain_add_disk(struct domain *d, struct error *err)
 {
-    return domain_append(&d->disks, &d->ndisks, sizeof *d->disks, DOMAIN_MAX_DISKS, "disks", err);
+    struct domain_disk *disk = domain_append(&d->disks, &d->ndisks, sizeof *d->disks, DOMAIN_MAX_DISKS, "disks", err);
+    if (disk)
+        disk->write_errors = DISK_STOP_ENOSPC;
+    return disk;
 }
 
 static struct domain_disk *last(void *object)
@@ -52,8 +59,49 @@ static int begin_driver(const struct xml_node *node, void *object, struct error 
         f++;
     if (f == DISK_FORMATS)
         return xml_error(node, err, "format '%.64s' is not supported; convert the image to 'raw' or 'qcow2'", type);
-    last(object)->format = (enum disk_format)f;
-    return xml_attr_only(node, "name", "qemu", err);
+    struct domain_disk *disk = last(object);
+    disk->format = (enum disk_format)f;
+    int cache = xml_attr_word(node, "cache", disk_cache_names, DISK_WRITEBACK, err);
+    int write_errors = xml_attr_word(node, "error_policy", disk_on_error_names, DISK_STOP_ENOSPC, err);
+    int read_errors = xml_attr_word(node, "rerror_policy", disk_on_error_names, DISK_REPORT, err);
+    uint64_t queues = 0;
+    if (cache < 0 || write_errors < 0 || read_errors < 0 || xml_attr_number(node, "queues", 8, &queues, err) < 0)
+        return -1;
+    disk->cache = (enum disk_cache)cache;
+    disk->write_errors = (enum disk_on_error)write_errors;
+    disk->read_errors = (enum disk_on_error)read_errors;
+    disk->queues = (unsigned)queues;
+    return xml_attr_only(node, "discard", "unmap", err) < 0 ? -1 : xml_attr_only(node, "name", "qemu", err);
+}
+
+static int begin_serial(const struct xml_node *node, void *object, struct error *err)
+{
+    return xml_take_text(node, &last(object)->serial, err);
+}
+
+/* Without a place for it, a transient disk's changes are forgotten. */
+static int begin_transient(const struct xml_node *node, void *object, struct error *err)
+{
+    (void)node;
+    (void)err;
+    last(object)->snapshot = true;
+    return 0;
+}
+
+/* total_bytes_sec, read_iops_sec_max, and so on: the element's name says which. */
+static int begin_rate(const struct xml_node *node, void *object, struct error *err)
+{
+    struct domain_disk *disk = last(object);
+    for (unsigned i = 0; i < DISK_RATES; i++) {
+        size_t n = strlen(disk_rate_names[i]);
+        if (strncmp(node->name, disk_rate_names[i], n) != 0)
+            continue;
+        struct disk_rates *r = strncmp(node->name + n, "_bytes", 6) == 0 ? &disk->bytes : &disk->ops;
+        uint64_t *to = strlen(node->name) > 4 && strcmp(node->name + strlen(node->name) - 4, "_max") == 0 ? r->burst : r->rate;
+        AUTO_FREE char *text = xml_text(node);
+        return text ? xml_number(node, text, INT64_MAX, &to[i], err) : -1;
+    }
+    return -1;
 }
 
 static int begin_source(const struct xml_node *node, void *object, struct error *err)
@@ -94,7 +142,7 @@ static int begin_readonly(const struct xml_node *node, void *object, struct erro
 static void disk_free(struct domain *d)
 {
     for (unsigned i = 0; i < d->ndisks; i++)
-        free(d->disks[i].file);
+        free(d->disks[i].file), free(d->disks[i].serial);
     free(d->disks);
 }
 
@@ -140,6 +188,8 @@ static int disk_check(struct domain *d, struct error *err)
             disk->readonly = true;
         else if (!disk->file || !disk->file[0])
             return error_set(err, 0, "disk %u: no file; name the image's file", i + 1);
+        if (disk->serial && strlen(disk->serial) > 20)
+            return error_set(err, 0, "disk %u: the serial '%s' is longer than 20 characters; shorten it", i + 1, disk->serial);
         if (disk->cdrom && disk->bus == DISK_VIRTIO)
             return error_set(err, 0, "disk %u: the bus 'virtio' has no CD-ROM drives; give it the bus 'sata'", i + 1);
         if (!disk->target[0])
@@ -150,13 +200,52 @@ static int disk_check(struct domain *d, struct error *err)
     return 0;
 }
 
+static void write_rates(const struct disk_rates *r, const char *unit, FILE *out)
+{
+    for (unsigned i = 0; i < DISK_RATES; i++)
+        if (r->rate[i])
+            fprintf(out, "        <%s_%s_sec>%llu</%s_%s_sec>\n", disk_rate_names[i], unit, (unsigned long long)r->rate[i], disk_rate_names[i], unit);
+    for (unsigned i = 0; i < DISK_RATES; i++)
+        if (r->burst[i])
+            fprintf(out, "        <%s_%s_sec_max>%llu</%s_%s_sec_max>\n", disk_rate_names[i], unit, (unsigned long long)r->burst[i], disk_rate_names[i],
+                    unit);
+}
+
+static bool has_rates(const struct disk_rates *r)
+{
+    return r->rate[0] || r->rate[1] || r->rate[2];
+}
+
+static void write_driver(FILE *out, const struct domain_disk *disk)
+{
+    fprintf(out, "      <driver name='qemu' type='%s'", disk_format_names[disk->format]);
+    if (disk->cache != DISK_WRITEBACK)
+        fprintf(out, " cache='%s'", disk_cache_names[disk->cache]);
+    if (disk->write_errors != DISK_STOP_ENOSPC)
+        fprintf(out, " error_policy='%s'", disk_on_error_names[disk->write_errors]);
+    if (disk->read_errors != DISK_REPORT)
+        fprintf(out, " rerror_policy='%s'", disk_on_error_names[disk->read_errors]);
+    if (disk->queues)
+        fprintf(out, " queues='%u'", disk->queues);
+    fputs("/>\n", out);
+}
+
 static void write_disk(FILE *out, const struct domain_disk *disk)
 {
-    fprintf(out, "    <disk type='file' device='%s'>\n      <driver name='qemu' type='%s'/>\n", disk->cdrom ? "cdrom" : "disk",
-            disk_format_names[disk->format]);
+    fprintf(out, "    <disk type='file' device='%s'>\n", disk->cdrom ? "cdrom" : "disk");
+    write_driver(out, disk);
     if (disk->file)
         xml_put_attr(out, "      <source file='", disk->file, "'/>\n");
     fprintf(out, "      <target dev='%s' bus='%s'/>\n", disk->target, disk_bus_names[disk->bus]);
+    if (has_rates(&disk->bytes) || has_rates(&disk->ops)) {
+        fputs("      <iotune>\n", out);
+        write_rates(&disk->bytes, "bytes", out);
+        write_rates(&disk->ops, "iops", out);
+        fputs("      </iotune>\n", out);
+    }
+    xml_put_element(out, 6, "serial", disk->serial);
+    if (disk->snapshot)
+        fputs("      <transient/>\n", out);
     if (disk->readonly)
         fputs("      <readonly/>\n", out);
     if (disk->boot_order)
@@ -170,11 +259,29 @@ static void disk_write(const struct domain *d, FILE *out)
         write_disk(out, &d->disks[i]);
 }
 
+static const struct xml_element iotune_children[] = {
+    {"total_bytes_sec", XML_TEXT, NULL, begin_rate, NULL, NULL},
+    {"total_bytes_sec_max", XML_TEXT, NULL, begin_rate, NULL, NULL},
+    {"read_bytes_sec", XML_TEXT, NULL, begin_rate, NULL, NULL},
+    {"read_bytes_sec_max", XML_TEXT, NULL, begin_rate, NULL, NULL},
+    {"write_bytes_sec", XML_TEXT, NULL, begin_rate, NULL, NULL},
+    {"write_bytes_sec_max", XML_TEXT, NULL, begin_rate, NULL, NULL},
+    {"total_iops_sec", XML_TEXT, NULL, begin_rate, NULL, NULL},
+    {"total_iops_sec_max", XML_TEXT, NULL, begin_rate, NULL, NULL},
+    {"read_iops_sec", XML_TEXT, NULL, begin_rate, NULL, NULL},
+    {"read_iops_sec_max", XML_TEXT, NULL, begin_rate, NULL, NULL},
+    {"write_iops_sec", XML_TEXT, NULL, begin_rate, NULL, NULL},
+    {"write_iops_sec_max", XML_TEXT, NULL, begin_rate, NULL, NULL},
+    XML_END,
+};
 static const struct xml_element disk_children[] = {
-    {"driver", 0, "name type", begin_driver, NULL, NULL},
+    {"driver", 0, "name type cache error_policy rerror_policy queues discard", begin_driver, NULL, NULL},
     {"source", 0, "file!", begin_source, NULL, NULL},
     {"target", XML_REQUIRED, "dev! bus", begin_target, NULL, NULL},
     {"boot", 0, "order!", begin_boot, NULL, NULL},
+    {"iotune", 0, NULL, NULL, iotune_children, NULL},
+    {"serial", XML_TEXT, NULL, begin_serial, NULL, NULL},
+    {"transient", 0, NULL, begin_transient, NULL, NULL},
     {"readonly", 0, NULL, begin_readonly, NULL, NULL},
     XML_END,
 };

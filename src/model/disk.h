@@ -4,6 +4,7 @@
 #define LODGE_MODEL_DISK_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 enum disk_format { DISK_RAW, DISK_QCOW2, DISK_FORMATS };
 extern const char *const disk_format_names[DISK_FORMATS]; /* libvirt's, and the block layer's */
@@ -13,6 +14,18 @@ extern const char *const disk_bus_names[DISK_BUSES + 1]; /* libvirt's; ends with
 
 #define DISK_MAX_BOOT 900u
 
+/* Numbered as in block/block.h; the names are libvirt's. */
+enum disk_cache { DISK_WRITEBACK, DISK_DIRECT, DISK_WRITETHROUGH, DISK_UNSAFE };
+enum disk_on_error { DISK_REPORT, DISK_STOP, DISK_STOP_ENOSPC };
+extern const char *const disk_cache_names[], *const disk_on_error_names[]; /* end with NULL */
+
+/* Limits, in a second: total, reads, writes; and what may go at once. 0: none. */
+#define DISK_RATES 3
+extern const char *const disk_rate_names[DISK_RATES];
+struct disk_rates {
+    uint64_t rate[DISK_RATES], burst[DISK_RATES];
+};
+
 struct domain_disk {
     enum disk_format format;
     enum disk_bus bus;
@@ -20,7 +33,12 @@ struct domain_disk {
     char *file;          /* NULL: a CD-ROM drive without a disc */
     char target[8];      /* "vda", "sda" */
     unsigned boot_order; /* place in the boot order, from 1; 0: behind those that have one, by os.boot */
-    bool readonly;
+    bool readonly, snapshot; /* snapshot: writes are forgotten when the guest ends */
+    char *serial;            /* at most 20 characters; NULL: none */
+    enum disk_cache cache;
+    enum disk_on_error read_errors, write_errors;
+    unsigned queues; /* 0: 1 */
+    struct disk_rates bytes, ops;
 };
 
 #endif

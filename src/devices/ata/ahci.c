@@ -158,7 +158,7 @@ static void wait_for_work(struct ahci_port *p)
     eventfd_t count;
     if (p->dev->block)
         fds[1].fd = block_event_fd(p->dev->block);
-    poll(fds, ARRAY_SIZE(fds), -1);
+    poll(fds, ARRAY_SIZE(fds), p->dev->block ? block_timeout(p->dev->block) : -1);
     eventfd_read(p->kick_fd, &count);
 }
 

@@ -14,7 +14,6 @@
 #include "base/util.h"
 #include "devices/virtio/virtio.h"
 
-#define VBLK_QUEUE      0
 #define VBLK_QUEUE_SIZE 256
 #define VBLK_SEG_MAX    (VBLK_QUEUE_SIZE - 2)
 #define VBLK_RANGES     32          /* ranges of one discard or write zeroes request */
@@ -25,6 +24,8 @@
 #define VBLK_F_BLK_SIZE     BIT64(6)
 #define VBLK_F_FLUSH        BIT64(9)
 #define VBLK_F_TOPOLOGY     BIT64(10)
+#define VBLK_F_CONFIG_WCE   BIT64(11)
+#define VBLK_F_MQ           BIT64(12)
 #define VBLK_F_DISCARD      BIT64(13)
 #define VBLK_F_WRITE_ZEROES BIT64(14)
 
@@ -50,6 +51,9 @@ struct vblk_space {
 
 _Static_assert(sizeof(struct vblk_space) <= VIRTIO_CONFIG_MAX, "the configuration fits");
 
+#define CONFIG_WRITEBACK 32
+_Static_assert(offsetof(struct vblk_space, writeback) == CONFIG_WRITEBACK, "the cache mode is where the guest writes it");
+
 struct vblk_header {
     uint32_t type, reserved;
     uint64_t sector;
@@ -71,6 +75,7 @@ struct vblk_req {
     struct block_req block;
     struct vblk *disk;
     struct vq_elem *elem;
+    unsigned queue;
     uint32_t type;
     uint32_t data_len; /* bytes written into the guest's buffers when it succeeds */
     struct vblk_range ranges[VBLK_RANGES];
@@ -101,7 +106,7 @@ static void finish(struct vblk_req *r, uint8_t status)
     /* The status byte was cut off the last buffer, which therefore has it right behind its end. */
     struct iovec *last = &e->in[e->nin - 1];
     ((uint8_t *)last->iov_base)[last->iov_len] = status;
-    virtio_push(&d->virtio, VBLK_QUEUE, e, data + 1);
+    virtio_push(&d->virtio, r->queue, e, data + 1);
     free(r);
 }
 
@@ -122,6 +127,15 @@ static void submit_range(struct vblk_req *r)
     submit(r, r->type == T_DISCARD ? BLOCK_DISCARD : BLOCK_ZERO, g->sector * BLOCK_SECTOR, (uint64_t)g->count * BLOCK_SECTOR);
 }
 
+/* A driver that cannot flush expects a write-through cache (5.2.6.2); others may ask for one. */
+static bool write_through(struct vblk *d)
+{
+    struct virtio_dev *v = &d->virtio;
+    if (!virtio_has(v, VBLK_F_CONFIG_WCE))
+        return !virtio_has(v, VBLK_F_FLUSH);
+    return !__atomic_load_n(&v->config[CONFIG_WRITEBACK], __ATOMIC_RELAXED);
+}
+
 static void request_done(struct block_req *b, int ret)
 {
     struct vblk_req *r = container_of(b, struct vblk_req, block);
@@ -133,8 +147,7 @@ static void request_done(struct block_req *b, int ret)
         finish(r, S_IOERR);
     } else if (++r->range < r->nranges) {
         submit_range(r);
-    } else if (changed && !r->flushing && !virtio_has(&d->virtio, VBLK_F_FLUSH)) {
-        /* A driver that cannot flush expects a write-through cache (5.2.6.2). */
+    } else if (changed && !r->flushing && write_through(d)) {
         r->flushing = true;
         submit(r, BLOCK_FLUSH, 0, 0);
     } else {
@@ -194,18 +207,18 @@ static void start_ranges(struct vblk_req *r, const struct iovec *iov, unsigned n
     submit_range(r);
 }
 
-static void start_request(struct vblk *d, struct vq_elem *e)
+static void start_request(struct vblk *d, unsigned q, struct vq_elem *e)
 {
     struct vblk_header h;
     /* Without a place for the status byte there is no way to answer. */
     if (iov_read(e->out, e->nout, 0, &h, sizeof h) != sizeof h || e->in_len == 0) {
-        virtio_push(&d->virtio, VBLK_QUEUE, e, 0);
+        virtio_push(&d->virtio, q, e, 0);
         virtio_break(&d->virtio, "a request has no header or no status byte");
         return;
     }
     struct vblk_req *r = calloc(1, sizeof *r);
     if (!r) {
-        vq_discard(&d->virtio.queues[VBLK_QUEUE], e);
+        vq_discard(&d->virtio.queues[q], e);
         virtio_break(&d->virtio, "the host has no memory for a request");
         return;
     }
@@ -215,7 +228,7 @@ static void start_request(struct vblk *d, struct vq_elem *e)
     uint64_t out_len = e->out_len - sizeof h, in_len = e->in_len - 1;
     if (--in[nin - 1].iov_len == 0)
         nin--;
-    *r = (struct vblk_req){.block.done = request_done, .disk = d, .elem = e, .type = h.type};
+    *r = (struct vblk_req){.block.done = request_done, .disk = d, .elem = e, .queue = q, .type = h.type};
     switch (h.type) {
     case T_IN:
         transfer(r, h.sector, in, nin, in_len);
@@ -246,7 +259,7 @@ static void vblk_queue_ready(struct virtio_dev *v, unsigned q)
     struct vblk *d = container_of(v, struct vblk, virtio);
     struct vq_elem *e;
     while (virtio_pop(v, q, &e) > 0)
-        start_request(d, e);
+        start_request(d, q, e);
 }
 
 /* Between two polls: what the queue gave is started, what has completed is returned. */
@@ -254,6 +267,7 @@ static void vblk_prepare(struct virtio_dev *v, struct pollset *p)
 {
     struct vblk *d = container_of(v, struct vblk, virtio);
     block_poll(d->block);
+    pollset_timeout(p, block_timeout(d->block));
     pollset_add(p, block_event_fd(d->block), POLLIN);
 }
 
@@ -268,6 +282,7 @@ static const struct virtio_class vblk_class = {
     .pci_class = 0x010000,
     .queue_size = VBLK_QUEUE_SIZE,
     .config_len = sizeof(struct vblk_space),
+    .config_wmask = {[CONFIG_WRITEBACK] = 1},
     .queue_ready = vblk_queue_ready,
     .stop = vblk_stop,
     .prepare = vblk_prepare,
@@ -278,6 +293,7 @@ int vblk_create(struct pci_host *h, const struct vblk_config *cfg, struct vblk *
     struct vblk *d = calloc(1, sizeof *d);
     if (!d)
         return error_set(err, 0, "device 'virtio-blk': out of memory; close other programs");
+    unsigned queues = MIN(MAX(cfg->queues, 1u), VBLK_QUEUES_MAX);
     d->block = cfg->block;
     memcpy(d->id, cfg->serial ? cfg->serial : "", cfg->serial ? strnlen(cfg->serial, VBLK_ID_BYTES) : 0);
     unsigned physical = block_physical_sector(cfg->block);
@@ -288,7 +304,7 @@ int vblk_create(struct pci_host *h, const struct vblk_config *cfg, struct vblk *
         .physical_block_exp = (uint8_t)__builtin_ctz(physical / BLOCK_SECTOR),
         .min_io_size = (uint16_t)(physical / BLOCK_SECTOR),
         .writeback = 1,
-        .num_queues = 1,
+        .num_queues = (uint16_t)queues,
         .max_discard_sectors = VBLK_RANGE_MAX,
         .max_discard_seg = VBLK_RANGES,
         .discard_sector_alignment = physical / BLOCK_SECTOR,
@@ -296,9 +312,9 @@ int vblk_create(struct pci_host *h, const struct vblk_config *cfg, struct vblk *
         .max_write_zeroes_seg = VBLK_RANGES,
         .write_zeroes_may_unmap = 1,
     };
-    uint64_t features = VBLK_F_SEG_MAX | VBLK_F_BLK_SIZE | VBLK_F_FLUSH | VBLK_F_TOPOLOGY;
+    uint64_t features = VBLK_F_SEG_MAX | VBLK_F_BLK_SIZE | VBLK_F_FLUSH | VBLK_F_TOPOLOGY | VBLK_F_CONFIG_WCE | (queues > 1 ? VBLK_F_MQ : 0);
     features |= block_readonly(cfg->block) ? VBLK_F_RO : VBLK_F_DISCARD | VBLK_F_WRITE_ZEROES;
-    if (virtio_create(&d->virtio, &vblk_class, 1, h, cfg->slot, features, &space, err) < 0) {
+    if (virtio_create(&d->virtio, &vblk_class, queues, h, cfg->slot, features, &space, err) < 0) {
         free(d);
         return -1;
     }

@@ -6,11 +6,13 @@
 #include "block/block.h"
 #include "devices/pci/pci.h"
 
-#define VBLK_ID_BYTES 20
+#define VBLK_ID_BYTES   20
+#define VBLK_QUEUES_MAX 8
 
 struct vblk_config {
     int slot;            /* PCI slot or PCI_SLOT_AUTO */
     struct block *block; /* the disk's while it exists; closing it stays with the caller */
+    unsigned queues;     /* 0: 1; at most VBLK_QUEUES_MAX */
     const char *serial;  /* what GET_ID answers, at most VBLK_ID_BYTES bytes are used; NULL: empty */
 };
 

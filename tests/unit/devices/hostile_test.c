@@ -67,7 +67,7 @@ static void machine_init(struct machine *m)
     CHECK(net_user_create(&(struct net_user_config){.restricted = true}, &m->user, &err) == 0);
     CHECK(vrng_create(r->pci, &(struct vrng_config){SLOT_RNG}, &m->rng, &err) == 0);
     CHECK(vconsole_create(r->pci, &(struct vconsole_config){SLOT_CONSOLE, chr}, &m->console, &err) == 0);
-    CHECK(vblk_create(r->pci, &(struct vblk_config){SLOT_DISK, m->block, "x"}, &m->disk, &err) == 0);
+    CHECK(vblk_create(r->pci, &(struct vblk_config){.slot = SLOT_DISK, .block = m->block, .serial = "x"}, &m->disk, &err) == 0);
     CHECK(vnet_create(r->pci, &(struct vnet_config){.slot = SLOT_NET, .net = m->user, .mac = {2}}, &m->net, &err) == 0);
     CHECK(lpc_create(r->pci, &(struct lpc_config){.pmbase = 0x600}, &m->lpc, &err) == 0);
     CHECK(serial_create(&r->bus, &(struct serial_config){0x3f8, 4, chr}, &m->serial, &err) == 0);

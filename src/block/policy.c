@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "block/policy.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/util.h"
+#include "block/image.h"
+
+#define DIRECT_ALIGN 512u /* bytes: buffers of direct transfers */
+
+void policy_init(struct block *b, const struct block_config *cfg)
+{
+    b->cache = cfg->cache;
+    b->read_errors = cfg->read_errors;
+    b->write_errors = cfg->write_errors;
+    for (unsigned i = 0; i < BLOCK_RATES; i++) {
+        bucket_init(&b->throttle->bytes[i], cfg->bytes[i].rate, cfg->bytes[i].burst);
+        bucket_init(&b->throttle->ops[i], cfg->ops[i].rate, cfg->ops[i].burst);
+        b->throttled |= cfg->bytes[i].rate || cfg->ops[i].rate;
+    }
+}
+
+/* ---- rates ---- */
+
+int policy_delay(struct block *b, const struct block_req *req)
+{
+    struct block_throttle *t = b->throttle;
+    unsigned one = req->op == BLOCK_READ ? BLOCK_RATE_READ : BLOCK_RATE_WRITE;
+    uint64_t bytes = req->op == BLOCK_READ || req->op == BLOCK_WRITE ? req->len : 0;
+    if (!b->throttled || req->op == BLOCK_FLUSH)
+        return 0;
+    struct bucket *const all[] = {&t->bytes[BLOCK_RATE_TOTAL], &t->bytes[one], &t->ops[BLOCK_RATE_TOTAL], &t->ops[one]};
+    uint64_t wait = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
+        wait = MAX(wait, bucket_wait(all[i]));
+    if (wait)
+        return (int)MIN(wait / 1000000 + 1, 1000u);
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
+        bucket_take(all[i], i < 2 ? bytes : 1);
+    return 0;
+}
+
+/* ---- errors ---- */
+
+bool policy_stops(const struct block *b, const struct block_req *req, int ret)
+{
+    enum block_on_error policy = req->op == BLOCK_READ ? b->read_errors : b->write_errors;
+    if (ret == -EINVAL || ret == -EROFS || ret == -ENOTSUP)
+        return false; /* the guest's own mistake: it would be the same the next time */
+    return policy == BLOCK_STOP || (policy == BLOCK_STOP_ENOSPC && (ret == -ENOSPC || ret == -EDQUOT));
+}
+
+/* ---- transfers ---- */
+
+static bool aligned(const struct block_req *req)
+{
+    for (int i = 0; i < req->niov; i++)
+        if ((uintptr_t)req->iov[i].iov_base % DIRECT_ALIGN || req->iov[i].iov_len % DIRECT_ALIGN)
+            return false;
+    return true;
+}
+
+/* Direct transfers need aligned buffers; a guest's may lie anywhere. */
+static int bounce(struct block *b, const struct block_req *req)
+{
+    void *buf;
+    if (posix_memalign(&buf, PAGE_SIZE, req->len))
+        return -ENOMEM;
+    struct iovec iov = {buf, req->len};
+    int ret;
+    if (req->op == BLOCK_WRITE) {
+        iov_to(req->iov, req->niov, 0, buf, req->len);
+        ret = image_write(b->image, req->offset, req->len, &iov, 1);
+    } else {
+        ret = image_read(b->image, req->offset, req->len, &iov, 1);
+        if (ret == 0)
+            iov_from(req->iov, req->niov, 0, buf, req->len);
+    }
+    free(buf);
+    return ret;
+}
+
+static int perform(struct block *b, const struct block_req *req)
+{
+    struct image *im = b->image;
+    bool transfer = req->op == BLOCK_READ || req->op == BLOCK_WRITE;
+    if (transfer && b->cache == BLOCK_CACHE_NONE && !aligned(req))
+        return bounce(b, req);
+    switch (req->op) {
+    case BLOCK_READ: return image_read(im, req->offset, req->len, req->iov, req->niov);
+    case BLOCK_WRITE: return image_write(im, req->offset, req->len, req->iov, req->niov);
+    case BLOCK_FLUSH: return b->cache == BLOCK_CACHE_UNSAFE ? 0 : image_flush(im);
+    case BLOCK_DISCARD: return image_discard(im, req->offset, req->len);
+    case BLOCK_ZERO: return image_zero(im, req->offset, req->len, req->may_unmap);
+    case BLOCK_OPS: break;
+    }
+    return -ENOTSUP;
+}
+
+int policy_perform(struct block *b, const struct block_req *req)
+{
+    int ret = perform(b, req);
+    bool changed = req->op == BLOCK_WRITE || req->op == BLOCK_ZERO;
+    return ret == 0 && changed && b->cache == BLOCK_CACHE_WRITETHROUGH ? image_flush(b->image) : ret;
+}
+
+/* ---- opening ---- */
+
+int policy_set_direct(struct block *b, const char *path, struct error *err)
+{
+    const struct file *f = b->image->file;
+    if (b->image->driver != &raw_driver || f->protocol)
+        return error_set(err, 0, "disk '%s': cache=none is for raw files and devices; use cache=writeback", path);
+    void *buf;
+    if (posix_memalign(&buf, PAGE_SIZE, PAGE_SIZE))
+        return error_set(err, ENOMEM, "disk '%s': out of memory; close other programs", path);
+    int flags = fcntl(f->fd, F_GETFL);
+    bool ok = flags >= 0 && fcntl(f->fd, F_SETFL, flags | O_DIRECT) == 0 && pread(f->fd, buf, DIRECT_ALIGN, 0) >= 0;
+    free(buf);
+    return ok ? 0 : error_set(err, errno, "disk '%s': its file system has no direct transfers of %u bytes: %s; use cache=writeback", path, DIRECT_ALIGN,
+                              strerror(errno));
+}
+
+/* The overlay's place is a file without a name in a moment, so it goes when the guest does, however that ends. */
+int policy_make_overlay(struct io_loop *l, const struct block_config *cfg, char *path, size_t room, struct error *err)
+{
+    const char *dir = getenv("TMPDIR");
+    char backing[PATH_MAX];
+    if (cfg->secret_file)
+        return error_set(err, 0, "disk '%s': no snapshot of an encrypted image; leave out 'snapshot'", cfg->path);
+    if (!realpath(cfg->path, backing))
+        return error_set(err, errno, "disk '%s': cannot open: %s; give the path of an existing image", cfg->path, strerror(errno));
+    struct image_options o = {.path = cfg->path, .format = cfg->format, .readonly = true, .what = "disk"};
+    struct image *im;
+    if (image_open(l, &o, &im, err) < 0)
+        return -1;
+    uint64_t size = im->size;
+    image_close(im);
+    snprintf(path, room, "%s/lodge-snapshot-XXXXXX", dir && *dir ? dir : "/var/tmp");
+    int fd = mkstemp(path);
+    if (fd < 0)
+        return error_set(err, errno, "disk '%s': cannot make its temporary overlay '%s': %s; set TMPDIR to a folder with room", cfg->path, path,
+                         strerror(errno));
+    close(fd);
+    struct image_new n = {.path = path, .size = size, .replace = true, .backing = backing, .backing_format = cfg->format};
+    if (image_create_new(l, "qcow2", &n, err) == 0)
+        return 0;
+    unlink(path);
+    return -1;
+}

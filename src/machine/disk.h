@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A domain's disk as the block layer opens it, whatever device the guest sees. */
+#ifndef LODGE_MACHINE_DISK_H
+#define LODGE_MACHINE_DISK_H
+
+#include "block/block.h"
+#include "model/domain.h"
+
+int disk_open(const struct domain_disk *disk, struct block **out, struct error *err);
+
+#endif

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* What a disk does besides its requests: stopping at a full file system and going on, rates, cache modes, snapshots. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "../devices/check.h"
+#include "base/util.h"
+#include "block/block.h"
+
+#define DISK  (8u << 20)
+#define CHUNK 65536u
+
+static char path[] = "/var/tmp/lodge-policy-XXXXXX";
+static uint8_t data[CHUNK] __attribute__((aligned(4096)));
+static unsigned done, failed;
+
+struct request {
+    struct block_req block;
+    struct iovec iov;
+};
+
+static void completed(struct block_req *b, int ret)
+{
+    done++;
+    failed += ret < 0;
+    free(b->opaque);
+}
+
+static void submit(struct block *b, enum block_op op, uint64_t offset, void *buf, uint32_t len)
+{
+    struct request *r = calloc(1, sizeof *r);
+    r->iov = (struct iovec){buf, len};
+    r->block = (struct block_req){.op = op, .offset = offset, .len = len, .iov = &r->iov, .niov = 1, .done = completed, .opaque = r};
+    block_submit(b, &r->block);
+}
+
+/* Turns of the disk's loop until so many requests are done, or `ms` have passed. */
+static void turns(struct block *b, unsigned want, unsigned ms)
+{
+    for (uint64_t end = now_ns() + ms * 1000000ull; done < want && now_ns() < end;) {
+        block_poll(b);
+        int wait = block_timeout(b);
+        struct pollfd p = {.fd = block_event_fd(b), .events = POLLIN};
+        if (done < want)
+            poll(&p, 1, wait < 0 || wait > 50 ? 50 : wait);
+    }
+}
+
+static struct block *open_disk(struct block_config cfg)
+{
+    struct block *b;
+    ERROR_SCOPED(err);
+    cfg.path = path;
+    cfg.format = "raw";
+    done = failed = 0;
+    if (block_open(&cfg, &b, &err) < 0) {
+        fprintf(stderr, "%s\n", error_text(&err));
+        exit(1);
+    }
+    return b;
+}
+
+static void make_image(void)
+{
+    int fd = open(path, O_RDWR | O_TRUNC);
+    CHECK(fd >= 0 && ftruncate(fd, DISK) == 0);
+    close(fd);
+}
+
+static void limit_files(rlim_t bytes)
+{
+    struct rlimit r;
+    CHECK(getrlimit(RLIMIT_FSIZE, &r) == 0);
+    r.rlim_cur = bytes;
+    CHECK(setrlimit(RLIMIT_FSIZE, &r) == 0);
+}
+
+/* A limit on file sizes stands for a full file system: EFBIG comes where ENOSPC would. Nothing that was submitted is lost. */
+static void stopping(void)
+{
+    int fd = eventfd(0, EFD_NONBLOCK);
+    eventfd_t count;
+    make_image();
+    struct block *b = open_disk((struct block_config){.write_errors = BLOCK_STOP, .engine = BLOCK_ENGINE_THREADS});
+    block_watch_stops(b, fd);
+    limit_files(DISK / 2);
+    for (unsigned i = 0; i < 16; i++) {
+        memset(data, 0x40, sizeof data);
+        submit(b, BLOCK_WRITE, DISK / 4 + i * (DISK / 32), data, CHUNK);
+    }
+    turns(b, 8, 5000);
+    turns(b, 9, 300);
+    CHECK(done >= 1 && done <= 8 && failed == 0);
+    CHECK_EQ(block_stopped(b), EFBIG);
+    CHECK(eventfd_read(fd, &count) == 0);
+    /* Trying again in vain stops again; a read waits too. */
+    static uint8_t other[CHUNK];
+    submit(b, BLOCK_READ, 0, other, CHUNK);
+    unsigned before = done;
+    block_retry(b);
+    turns(b, before + 9, 300);
+    CHECK(done < 17 && failed == 0 && block_stopped(b) == EFBIG);
+    limit_files(RLIM_INFINITY);
+    block_retry(b);
+    turns(b, 17, 5000);
+    CHECK(done == 17 && failed == 0 && block_stopped(b) == 0);
+    block_close(b);
+    int image = open(path, O_RDONLY);
+    for (unsigned i = 0; i < 16; i++) {
+        uint8_t byte;
+        CHECK(pread(image, &byte, 1, DISK / 4 + i * (DISK / 32) + CHUNK - 1) == 1 && byte == 0x40);
+    }
+    close(image);
+    close(fd);
+}
+
+/* A reset of the device does not wait for anybody: what was kept fails. */
+static void stopped_and_drained(void)
+{
+    make_image();
+    struct block *b = open_disk((struct block_config){.write_errors = BLOCK_STOP, .engine = BLOCK_ENGINE_THREADS});
+    limit_files(DISK / 2);
+    submit(b, BLOCK_WRITE, DISK - CHUNK, data, CHUNK);
+    turns(b, 1, 300);
+    CHECK(done == 0 && block_stopped(b));
+    block_drain(b);
+    CHECK(done == 1 && failed == 1 && !block_stopped(b));
+    /* With the policy to report, and with one for full file systems alone, the guest sees it. */
+    block_close(b);
+    b = open_disk((struct block_config){.write_errors = BLOCK_STOP_ENOSPC, .engine = BLOCK_ENGINE_THREADS});
+    submit(b, BLOCK_WRITE, DISK - CHUNK, data, CHUNK);
+    turns(b, 1, 5000);
+    CHECK(done == 1 && failed == 1);
+    limit_files(RLIM_INFINITY);
+    block_close(b);
+}
+
+static void rates(void)
+{
+    make_image();
+    struct block *b = open_disk((struct block_config){.bytes[BLOCK_RATE_TOTAL] = {16 * CHUNK, 4 * CHUNK}});
+    uint64_t start = now_ns();
+    for (unsigned i = 0; i < 12; i++)
+        submit(b, i % 2 ? BLOCK_READ : BLOCK_WRITE, i * CHUNK, data, CHUNK);
+    turns(b, 12, 10000);
+    CHECK(done == 12 && failed == 0 && now_ns() - start > 350000000); /* 12 less a burst of 4, and the one that goes into debt */
+    block_close(b);
+    b = open_disk((struct block_config){.ops[BLOCK_RATE_WRITE] = {10, 1}});
+    start = now_ns();
+    for (unsigned i = 0; i < 40; i++)
+        submit(b, BLOCK_READ, 0, data, 512);
+    turns(b, 40, 10000);
+    for (unsigned i = 0; i < 4; i++)
+        submit(b, BLOCK_WRITE, 0, data, 512);
+    turns(b, 44, 10000);
+    CHECK(done == 44 && now_ns() - start > 200000000);
+    for (unsigned i = 0; i < 1000; i++)
+        submit(b, BLOCK_WRITE, 0, data, 512);
+    block_close(b); /* without waiting for their turn */
+    CHECK(done == 1044 && failed == 0);
+}
+
+/* Every mode, and buffers that lie askew, for which direct transfers take a copy. */
+static void caches(void)
+{
+    static const enum block_cache modes[] = {BLOCK_CACHE_WRITEBACK, BLOCK_CACHE_NONE, BLOCK_CACHE_WRITETHROUGH, BLOCK_CACHE_UNSAFE};
+    static uint8_t out[CHUNK + 1], in[CHUNK + 3];
+    for (unsigned m = 0; m < ARRAY_SIZE(modes); m++) {
+        make_image();
+        struct block *b = open_disk((struct block_config){.cache = modes[m]});
+        for (unsigned i = 0; i < sizeof out; i++)
+            out[i] = (uint8_t)(i * 11 + m);
+        submit(b, BLOCK_WRITE, 512, out + 1, CHUNK - 512);
+        submit(b, BLOCK_FLUSH, 0, NULL, 0);
+        turns(b, 2, 5000);
+        submit(b, BLOCK_ZERO, 1024, NULL, 512);
+        turns(b, 3, 5000);
+        memset(out + 513, 0, 512);
+        submit(b, BLOCK_READ, 512, in + 3, CHUNK - 512);
+        turns(b, 4, 5000);
+        CHECK(done == 4 && failed == 0 && memcmp(out + 1, in + 3, CHUNK - 512) == 0);
+        block_close(b);
+    }
+}
+
+static void snapshot(void)
+{
+    struct stat before, after;
+    uint8_t byte;
+    make_image();
+    CHECK(stat(path, &before) == 0);
+    struct block *b = open_disk((struct block_config){.snapshot = true});
+    CHECK(block_size(b) == DISK && !block_readonly(b));
+    memset(data, 0x77, sizeof data);
+    submit(b, BLOCK_WRITE, CHUNK, data, CHUNK);
+    turns(b, 1, 5000);
+    memset(data, 0, sizeof data);
+    submit(b, BLOCK_READ, CHUNK, data, CHUNK);
+    turns(b, 2, 5000);
+    CHECK(done == 2 && failed == 0 && data[5] == 0x77);
+    block_close(b);
+    CHECK(stat(path, &after) == 0 && after.st_blocks == before.st_blocks);
+    int fd = open(path, O_RDONLY);
+    CHECK(pread(fd, &byte, 1, CHUNK) == 1 && byte == 0);
+    close(fd);
+}
+
+int main(void)
+{
+    signal(SIGXFSZ, SIG_IGN);
+    int fd = mkstemp(path);
+    CHECK(fd >= 0);
+    close(fd);
+    stopping();
+    stopped_and_drained();
+    rates();
+    caches();
+    snapshot();
+    unlink(path);
+    return 0;
+}
