@@ -5,4 +5,7 @@ set -eu
 build=${BUILD:-build}
 demo=$(tools/demo.sh --prepare)
 [ $# -gt 0 ] || python3 tests/bench/block.py --lodge "$build/src/cli/lodge" --bench "$build/tests/bench/block_bench"
+# The boot of a whole system is measured where `make image` has made one.
+image=$(tools/image.sh --where)
+[ ! -f "$image/debian.qcow2" ] || set -- --image "$image" "$@"
 exec python3 tests/bench/bench.py --lodge "$build/src/cli/lodge" --demo "$demo" --first "$build/tests/bench" "$@"

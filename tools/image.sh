@@ -48,9 +48,15 @@ customize_hook() {
     # Host keys are each guest's own.
     rm -f "$root"/etc/ssh/ssh_host_*
     mkdir -p "$root/etc/systemd/system/ssh.service.d"
-    printf '[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n' >"$root/etc/systemd/system/ssh.service.d/keys.conf"
+    echo 'HostKey /etc/ssh/ssh_host_ed25519_key' >"$root/etc/ssh/sshd_config.d/lodge.conf"
+    cat >"$root/etc/systemd/system/ssh.service.d/keys.conf" <<'CONF'
+[Service]
+ExecStartPre=
+ExecStartPre=/bin/sh -c '[ -f /etc/ssh/ssh_host_ed25519_key ] || ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key'
+ExecStartPre=/usr/sbin/sshd -t
+CONF
     # There is no locale to set but C.UTF-8.
-    echo 'locale: false' >>"$root/etc/cloud/cloud.cfg.d/90_lodge.cfg"
+    printf 'locale: false\nssh_genkeytypes: [ed25519]\n' >>"$root/etc/cloud/cloud.cfg.d/90_lodge.cfg"
     # Two sources, so that cloud-init looks for them, and stays off where it finds none.
     echo 'datasource_list: [ NoCloud, ConfigDrive ]' >>"$root/etc/cloud/cloud.cfg.d/90_lodge.cfg"
     mkdir -p "$root/boot/grub"

@@ -72,6 +72,10 @@ class Lodge:
                 "--append", "console=ttyS0 quiet", "--cpus", str(cpus), "--memory", memory, "--net", "user"]
 
 
+    def disk(self, overlay):
+        return [self.a.lodge, "run", "--accel", "softkvm", "--memory", "1G", "--net", "user", "--disk", overlay + ",format=qcow2"]
+
+
 class Qemu:
     name = "qemu-tcg"
     ram = ("memfd:guest-ram", "memfd:memory-backend-memfd")
@@ -86,6 +90,10 @@ class Qemu:
     def first(self):
         return self.base + self.memory("64M") + ["-bios", self.a.first + "/first.rom", "-chardev", "stdio,id=c,signal=off",
                                                  "-device", "isa-debugcon,iobase=0xe9,chardev=c"]
+
+    def disk(self, overlay):
+        return self.base + self.memory("1G") + ["-serial", "stdio", "-nic", "user,model=virtio",
+                            "-device", "virtio-rng-pci", "-drive", "file=" + overlay + ",format=qcow2,if=virtio"]
 
     def boot(self, cpus, initrd=None, memory="512M"):
         return self.base + self.memory(memory) + ["-smp", str(cpus), "-serial", "stdio", "-kernel", self.a.demo + "/vmlinuz",
