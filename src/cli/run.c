@@ -95,6 +95,17 @@ static int set_firmware_log(void *o, const char *value, struct error *err)
     return run_set_path(&c->path, value, err);
 }
 
+static int set_serial2(void *o, const char *value, struct error *err)
+{
+    struct domain_char *c = domain_add_char(&((struct run *)o)->d, err);
+    if (!c)
+        return -1;
+    c->kind = DOMAIN_CHAR_SERIAL;
+    c->port = 1;
+    c->backend = DOMAIN_CHAR_FILE;
+    return run_set_path(&c->path, value, err);
+}
+
 static int set_boot_menu(void *o, const char *value, struct error *err)
 {
     (void)value;
@@ -188,6 +199,7 @@ static const struct option_row rows[] = {
     {"share", "DIR:TAG[,readonly]", "a folder that the guest mounts: mount -t 9p TAG /mnt", run_set_share},
     {"net", "user|tap|socket|none[,…]", "a network (user); may be given several times", run_set_net},
     {"console", "serial|virtio", "which console the terminal is (serial)", set_console},
+    {"serial2", "FILE", "a second serial port, which writes to this file", set_serial2},
     {"name", "NAME", "the guest's name (the kernel's file name)", set_name},
     {"no-reboot", NULL, "a reboot ends the guest, with status 3", set_no_reboot},
     {"debug-exit", NULL, "port 0xf4 ends the guest: status (value << 1) | 1", set_debug_exit},
@@ -233,8 +245,8 @@ static int use_demo(struct run *r, struct error *err)
 
 /* ---- becoming lodge-vm ---- */
 
-/* lodge-vm lies beside this program, in the build tree's folder, in libexec of the tree that this program is installed in, wherever that was moved, or
- * in libexecdir. */
+/* lodge-vm lies beside this program, in the build tree's folder, in libexec of the tree that this program is installed in, wherever
+ * that was moved, or in libexecdir. */
 static int exec_vm(int domain_fd, bool stats, struct error *err)
 {
     char self[PATH_MAX], path[PATH_MAX + 32], fd_text[16];

@@ -101,11 +101,12 @@ static void put_motherboard(struct aml *a)
     aml_end(a);
 }
 
-static void put_legacy(struct aml *a, const char *name, const char *id, unsigned port, unsigned len, unsigned port2, unsigned irq)
+static void put_legacy(struct aml *a, const char *name, const char *id, unsigned uid, unsigned port, unsigned len, unsigned port2,
+                       unsigned irq)
 {
     aml_device(a, name);
     aml_name(a, "_HID"), aml_eisaid(a, id);
-    aml_name(a, "_UID"), aml_integer(a, 0);
+    aml_name(a, "_UID"), aml_integer(a, uid);
     aml_name(a, "_STA"), aml_integer(a, STA_WORKS);
     aml_name(a, "_CRS"), aml_resources(a);
     aml_io(a, port, len);
@@ -143,10 +144,12 @@ void dsdt_build(struct aml *a, const struct acpi_config *cfg)
     for (unsigned i = 0; i < PCI_INTX_GSIS; i++)
         put_gsi_link(a, PCI_INTX_GSI_BASE + i);
     put_pci(a, cfg);
-    if (cfg->serial)
-        put_legacy(a, "COM1", "PNP0501", 0x3f8, 8, 0, GSI_COM1);
-    put_legacy(a, "RTC", "PNP0B00", 0x70, 2, 0, GSI_RTC);
-    put_legacy(a, "KBD", "PNP0303", 0x60, 1, 0x64, GSI_KEYBOARD);
+    if (cfg->serial[0])
+        put_legacy(a, "COM1", "PNP0501", 0, 0x3f8, 8, 0, GSI_COM1);
+    if (cfg->serial[1])
+        put_legacy(a, "COM2", "PNP0501", 1, 0x2f8, 8, 0, GSI_COM2);
+    put_legacy(a, "RTC", "PNP0B00", 0, 0x70, 2, 0, GSI_RTC);
+    put_legacy(a, "KBD", "PNP0303", 0, 0x60, 1, 0x64, GSI_KEYBOARD);
     if (cfg->pvpanic)
         put_pvpanic(a);
     aml_end(a);

@@ -56,7 +56,7 @@ struct machine {
     struct pvpanic *pvpanic;
     struct rtc *rtc;
     struct i8042 *i8042;
-    struct serial *serial;
+    struct serial *serials[DOMAIN_SERIALS];
     struct debugcon *debugcons[DOMAIN_MAX_CHARS];
     struct debugexit *debugexit;
     struct pci_host *pci;
@@ -128,7 +128,10 @@ static int make_char(struct machine *m, unsigned index, struct error *err)
         return -1;
     switch (c->kind) {
     case DOMAIN_CHAR_SERIAL:
-        return serial_create(&m->board.bus, &(struct serial_config){SERIAL_COM1_PORT, SERIAL_COM1_GSI, chr}, &m->serial, err);
+        return serial_create(&m->board.bus,
+                             c->port ? &(struct serial_config){SERIAL_COM2_PORT, SERIAL_COM2_GSI, chr}
+                                     : &(struct serial_config){SERIAL_COM1_PORT, SERIAL_COM1_GSI, chr},
+                             &m->serials[c->port], err);
     case DOMAIN_CHAR_DEBUGCON:
         return debugcon_create(&m->board.bus, c->iobase, &chr, &m->debugcons[index], err);
     case DOMAIN_CHAR_VIRTIO:
@@ -145,7 +148,7 @@ static size_t console_input(void *opaque, const void *buf, size_t len)
     for (unsigned i = 0; i < m->domain->nchars; i++) {
         const struct domain_char *c = &m->domain->chars[i];
         if (c->backend == DOMAIN_CHAR_STDIO && c->kind == DOMAIN_CHAR_SERIAL)
-            return serial_input(m->serial, buf, len);
+            return serial_input(m->serials[c->port], buf, len);
         if (c->backend == DOMAIN_CHAR_STDIO && c->kind == DOMAIN_CHAR_VIRTIO)
             return vconsole_input(m->vconsole, buf, len);
     }
@@ -177,8 +180,8 @@ static void console_command(void *opaque, enum terminal_command command)
         pm_power_button(m->pm);
         break;
     case TERMINAL_BREAK:
-        if (m->serial)
-            serial_break(m->serial);
+        if (m->serials[0])
+            serial_break(m->serials[0]);
         break;
     case TERMINAL_HANGUP:
         board_end(&m->board, END_SIGNAL, SIGHUP);
@@ -271,7 +274,8 @@ static void destroy_devices(struct machine *m)
     debugexit_destroy(m->debugexit);
     for (unsigned i = 0; i < DOMAIN_MAX_CHARS; i++)
         debugcon_destroy(m->debugcons[i]);
-    serial_destroy(m->serial);
+    for (unsigned i = 0; i < DOMAIN_SERIALS; i++)
+        serial_destroy(m->serials[i]);
     pvpanic_destroy(m->pvpanic);
     smbus_destroy(m->smbus);
     lpc_destroy(m->lpc);
@@ -308,7 +312,7 @@ static struct acpi_config describe_acpi(const struct machine *m)
     return (struct acpi_config){.cpus = m->domain->vcpus,
                                 .pci64_base = m->board.pci64_base,
                                 .pci64_end = m->board.pci64_end,
-                                .serial = m->serial != NULL,
+                                .serial = {m->serials[0] != NULL, m->serials[1] != NULL},
                                 .pvpanic = m->pvpanic != NULL};
 }
 
@@ -322,7 +326,7 @@ static int load_firmware(struct machine *m, struct error *err)
                                   .uuid = d->uuid,
                                   .cpus = d->vcpus,
                                   .order = &m->order,
-                                  .serial = d->os.bios_serial && m->serial ? SERIAL_COM1_PORT : 0,
+                                  .serial = d->os.bios_serial && m->serials[0] ? SERIAL_COM1_PORT : 0,
                                   .menu = d->os.boot_menu,
                                   .menu_ms = d->os.boot_menu_ms};
     return firmware_describe(&cfg, m->fwcfg, err);

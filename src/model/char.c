@@ -53,8 +53,10 @@ static int begin_serial_target(const struct xml_node *node, void *object, struct
 {
     struct domain_char *c = last(object);
     int type = xml_attr_word(node, "type", (const char *const[]){"isa-serial", "isa-debug", NULL}, 0, err);
-    if (type < 0 || xml_attr_only(node, "port", "0", err) < 0)
+    uint64_t port = 0;
+    if (type < 0 || xml_attr_number(node, "port", type == 1 ? 0 : DOMAIN_SERIALS - 1, &port, err) < 0)
         return -1;
+    c->port = (uint8_t)port;
     c->kind = type == 1 ? DOMAIN_CHAR_DEBUGCON : DOMAIN_CHAR_SERIAL;
     c->iobase = DOMAIN_DEBUGCON_PORT;
     return 0;
@@ -71,8 +73,8 @@ static int begin_address(const struct xml_node *node, void *object, struct error
     uint64_t port = 0;
     if (xml_attr_only(node, "type", "isa", err) < 0 || xml_attr_number(node, "iobase", 0xffff, &port, err) < 0)
         return -1;
-    if (c->kind != DOMAIN_CHAR_DEBUGCON && port != 0x3f8)
-        return xml_error(node, err, "iobase of a serial port is 0x3f8; write that or remove the address");
+    if (c->kind != DOMAIN_CHAR_DEBUGCON && port != (c->port ? 0x2f8 : 0x3f8))
+        return xml_error(node, err, "iobase of serial port %u is 0x%x; write that or remove the address", c->port, c->port ? 0x2f8 : 0x3f8);
     c->iobase = (uint16_t)port;
     return 0;
 }
@@ -131,7 +133,10 @@ static int char_check(struct domain *d, struct error *err)
             if (debug_ports[j] == c->iobase)
                 return error_set(err, 0, "domain: two debug consoles at port 0x%x; give each its own iobase", c->iobase);
         debug_ports[i] = c->kind == DOMAIN_CHAR_DEBUGCON ? c->iobase : 0;
-        if (++kinds[c->kind] > 1 && c->kind != DOMAIN_CHAR_DEBUGCON)
+        for (unsigned j = 0; j < i && c->kind == DOMAIN_CHAR_SERIAL; j++)
+            if (d->chars[j].kind == DOMAIN_CHAR_SERIAL && d->chars[j].port == c->port)
+                return error_set(err, 0, "domain: two serial ports with the number %u; give them the ports 0 and 1", c->port);
+        if (++kinds[c->kind] > 1 && c->kind == DOMAIN_CHAR_VIRTIO)
             return error_set(err, 0, "domain: two %s; one is supported", plural[c->kind]);
         if (has_path(c) && (!c->path || !c->path[0]))
             return error_set(err, 0, "domain: a console of type '%s' names no path; add <source path='…'/>", backends[c->backend]);
@@ -150,7 +155,7 @@ static void write_char(FILE *out, const struct domain_char *c)
                      "'/>\n");
     switch (c->kind) {
     case DOMAIN_CHAR_SERIAL:
-        fputs("      <target type='isa-serial' port='0'/>\n", out);
+        fprintf(out, "      <target type='isa-serial' port='%u'/>\n", c->port);
         break;
     case DOMAIN_CHAR_VIRTIO:
         fputs("      <target type='virtio' port='0'/>\n", out);

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #define DOMAIN_DEBUGCON_PORT 0xe9
+#define DOMAIN_SERIALS       2u
 #define DOMAIN_FIRMWARE_LOG  0x402 /* the debug console that SeaBIOS writes to */
 
 enum domain_char_kind { DOMAIN_CHAR_SERIAL, DOMAIN_CHAR_VIRTIO, DOMAIN_CHAR_DEBUGCON, DOMAIN_CHAR_KINDS };
@@ -23,6 +24,7 @@ struct domain_char {
     enum domain_char_backend backend;
     char *path;        /* of DOMAIN_CHAR_FILE and DOMAIN_CHAR_UNIX */
     uint16_t iobase;   /* of DOMAIN_CHAR_DEBUGCON */
+    uint8_t port;      /* of DOMAIN_CHAR_SERIAL: 0 is COM1, 1 is COM2 */
     bool from_console; /* while parsing: it came from <console> */
 };
 

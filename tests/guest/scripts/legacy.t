@@ -1,8 +1,8 @@
-# A guest without virtio: disk and CD-ROM drive on AHCI, with checksums, queued commands and discards.
+# A guest without virtio: disk and CD-ROM drive on AHCI, with checksums, queued commands and discards; and a second serial port.
 sh "LODGE_DEMO=$BUILD/tests/guest/generic LODGE_DEMO_KERNEL=linux-image-amd64 LODGE_DEMO_MODULES='ahci sd_mod sr_mod e1000e' flock $BUILD/tests/guest/generic.lock tools/demo.sh --prepare >/dev/null"
 sh "head -c 8M /dev/urandom >$TMP/disc; head -c 16M /dev/urandom >$TMP/disk; head -c 65536 $TMP/disk >$TMP/before"
 sh "printf 'disc %s\ndisk %s\n' $(sha256sum <$TMP/disc | cut -c1-64) $(sha256sum <$TMP/disk | cut -c1-64) >$TMP/sums; truncate -s 4096 $TMP/sums"
-vm --accel softkvm --kernel $BUILD/tests/guest/generic/vmlinuz --initrd $BUILD/tests/guest/generic/initrd.gz --append "console=ttyS0 quiet" --memory 512M --cpus 2 --disk $TMP/disk,format=raw,bus=sata --cdrom $TMP/disc --disk $TMP/sums,format=raw,bus=sata,readonly --net none
+vm --accel softkvm --kernel $BUILD/tests/guest/generic/vmlinuz --initrd $BUILD/tests/guest/generic/initrd.gz --append "console=ttyS0 quiet" --memory 512M --cpus 2 --disk $TMP/disk,format=raw,bus=sata --cdrom $TMP/disc --disk $TMP/sums,format=raw,bus=sata,readonly --net none --serial2 $TMP/com2
 expect 400 "~ # "
 send "until [ -b /dev/sr0 ] && [ -b /dev/sda ] && [ -b /dev/sdb ]; do sleep 1; done; dmesg | grep -c 'NCQ (depth 32)'\n"
 expect 60 "2"
@@ -22,6 +22,10 @@ expect 60 "0"
 send "dmesg | grep -i -E 'exception|failed command|I/O error' && echo bad; echo end of log\n"
 expect 60 "\nend of log"
 reject "\nbad"
+send "dmesg | grep -c ttyS1; echo by the second port >/dev/ttyS1\n"
+expect 60 "1"
+expect 60 "~ # "
 send "poweroff -f\n"
 wait 60 0
 sh "dd if=$TMP/disk bs=1M skip=4 count=8 status=none | cmp - $TMP/disc && head -c 65536 $TMP/disk | cmp - $TMP/before && dd if=$TMP/disk bs=1M skip=1 count=1 status=none | cmp -n 1048576 - /dev/zero"
+sh "grep -q 'by the second port' $TMP/com2"
