@@ -161,7 +161,7 @@ static size_t char_input(void *opaque, unsigned index, const void *buf, size_t l
     struct machine *m = opaque;
     switch (m->domain->chars[index].kind) {
     case DOMAIN_CHAR_SERIAL:
-        return serial_input(m->serial, buf, len);
+        return serial_input(m->serials[m->domain->chars[index].port], buf, len);
     case DOMAIN_CHAR_VIRTIO:
         return vconsole_input(m->vconsole, buf, len);
     default:

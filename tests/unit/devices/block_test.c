@@ -162,7 +162,7 @@ static void refusals(void)
     refuse("/nonexistent/disk", "raw", false, "No such file");
     refuse("/tmp", "raw", true, "neither a file nor a block device");
     refuse("/dev/null", "raw", false, "neither a file nor a block device");
-    refuse(path, "vmdk", false, "format 'vmdk'");
+    refuse(path, "qed", false, "format 'qed'");
     refuse(path, "qcow2", false, "is no qcow2 image");
     CHECK(truncate(path, 511) == 0);
     refuse(path, "raw", false, "shorter than a sector");
