@@ -283,6 +283,36 @@ int run_set_disk(void *o, const char *value, struct error *err)
     return 0;
 }
 
+/* ---- vsock ---- */
+
+static int vsock_cid(void *object, const char *value, struct error *err)
+{
+    char *end;
+    unsigned long n = strtoul(value, &end, 10);
+    if (value[0] < '0' || value[0] > '9' || *end || n < 3 || n >= UINT32_MAX)
+        return error_set(err, 0, "option '--vsock': cid '%s'; give 3 or more", value);
+    ((struct domain *)object)->vsock.cid = (uint32_t)n;
+    return 0;
+}
+
+static const struct field_row vsock_fields[] = {
+    {"cid", true, vsock_cid},
+    {NULL, false, NULL},
+};
+
+int run_set_vsock(void *o, const char *value, struct error *err)
+{
+    struct domain *d = &((struct run *)o)->d;
+    AUTO_FREE char *path = malloc(strlen(value) + 1);
+    if (!path)
+        return error_set(err, ENOMEM, "option '--vsock': out of memory");
+    path[0] = 0;
+    next_field(&value, path);
+    if (run_set_path(&d->vsock.path, path, err) < 0)
+        return -1;
+    return run_set_fields("vsock", value, vsock_fields, "PATH[,cid=N]", d, err);
+}
+
 /* ---- folders ---- */
 
 static int share_readonly(void *object, const char *value, struct error *err)

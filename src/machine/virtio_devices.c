@@ -12,6 +12,7 @@
 #include "devices/virtio/vblk.h"
 #include "devices/virtio/vnet.h"
 #include "devices/virtio/vrng.h"
+#include "devices/virtio/vsock.h"
 #include "machine/disk.h"
 #include "net/net.h"
 #include "share/share.h"
@@ -19,6 +20,7 @@
 struct virtio_devices {
     struct vrng *rng;
     struct vballoon *balloon;
+    struct vsock *vsock;
     struct block *blocks[DOMAIN_MAX_DISKS];
     struct vblk *vblks[DOMAIN_MAX_DISKS];
     struct netdev *nets[DOMAIN_MAX_IFACES];
@@ -143,6 +145,9 @@ int virtio_devices_create(const struct domain *d, struct pci_host *pci, struct b
     for (unsigned i = 0; i < d->nshares; i++)
         if (make_share(v, d, pci, i, err) < 0)
             return -1;
+    if (d->vsock.path &&
+        vsock_create(pci, &(struct vsock_config){.slot = PCI_SLOT_AUTO, .cid = d->vsock.cid, .path = d->vsock.path}, &v->vsock, err) < 0)
+        return -1;
     if (d->balloon.present && make_balloon(v, d, pci, err) < 0)
         return -1;
     return d->rng ? vrng_create(pci, &(struct vrng_config){PCI_SLOT_AUTO}, &v->rng, err) : 0;
@@ -159,6 +164,7 @@ void virtio_devices_destroy(struct virtio_devices *v)
         return;
     vrng_destroy(v->rng);
     vballoon_destroy(v->balloon);
+    vsock_destroy(v->vsock);
     for (unsigned i = 0; i < DOMAIN_MAX_SHARES; i++) {
         v9p_destroy(v->v9ps[i]);
         share_close(v->shares[i]);

@@ -92,6 +92,10 @@ struct domain {
     unsigned nchars;
     struct domain_share *shares;
     unsigned nshares;
+    struct {
+        uint32_t cid; /* the guest's address */
+        char *path;   /* of the unix socket that stands for it; NULL: no vsock */
+    } vsock;
     struct domain_balloon balloon;
     bool rng;            /* virtio-rng, fed from the host's random device */
     bool pvpanic;        /* the ISA panic device: a guest with its driver tells of its panics */
