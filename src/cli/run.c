@@ -196,6 +196,7 @@ static const struct option_row rows[] = {
     {"firmware", "bios|FILE", "boot by SeaBIOS, or another BIOS (bios, when there is a disk and no kernel)", set_firmware},
     {"boot-menu", NULL, "offer the firmware's boot menu", set_boot_menu},
     {"firmware-log", "FILE", "what the firmware tells its developers goes to this file", set_firmware_log},
+    {"channel", "NAME,path=PATH", "a port /dev/virtio-ports/NAME in the guest, this unix socket on the host", run_set_channel},
     {"vsock", "PATH[,cid=N]", "sockets between guest and host, at this unix socket", run_set_vsock},
     {"share", "DIR:TAG[,readonly]", "a folder that the guest mounts: mount -t 9p TAG /mnt", run_set_share},
     {"net", "user|tap|socket|none[,…]", "a network (user); may be given several times", run_set_net},

@@ -31,6 +31,7 @@ int run_set_fields(const char *option, const char *list, const struct field_row 
 /* Values of options; `o` is the struct run. */
 int run_set_memory(void *o, const char *value, struct error *err);
 int run_set_disk(void *o, const char *value, struct error *err);
+int run_set_channel(void *o, const char *value, struct error *err);
 int run_set_vsock(void *o, const char *value, struct error *err);
 int run_set_share(void *o, const char *value, struct error *err);
 int run_set_net(void *o, const char *value, struct error *err);

@@ -283,6 +283,33 @@ int run_set_disk(void *o, const char *value, struct error *err)
     return 0;
 }
 
+/* ---- channels ---- */
+
+static int channel_path(void *object, const char *value, struct error *err)
+{
+    return run_set_path(&((struct domain_channel *)object)->path, value, err);
+}
+
+static const struct field_row channel_fields[] = {
+    {"path", true, channel_path},
+    {NULL, false, NULL},
+};
+
+int run_set_channel(void *o, const char *value, struct error *err)
+{
+    struct domain_channel *c = domain_add_channel(&((struct run *)o)->d, err);
+    AUTO_FREE char *name = malloc(strlen(value) + 1);
+    if (!c || !name)
+        return error_set(err, ENOMEM, "option '--channel': out of memory");
+    name[0] = 0;
+    next_field(&value, name);
+    if (run_set_text(&c->name, name, err) < 0)
+        return -1;
+    if (run_set_fields("channel", value, channel_fields, "NAME,path=PATH", c, err) < 0)
+        return -1;
+    return c->path ? 0 : error_set(err, 0, "channel '%s': no socket; write %s,path=PATH", c->name, c->name);
+}
+
 /* ---- vsock ---- */
 
 static int vsock_cid(void *object, const char *value, struct error *err)

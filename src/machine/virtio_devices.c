@@ -12,6 +12,7 @@
 #include "devices/virtio/vblk.h"
 #include "devices/virtio/vnet.h"
 #include "devices/virtio/vrng.h"
+#include "devices/virtio/vserial.h"
 #include "devices/virtio/vsock.h"
 #include "machine/disk.h"
 #include "net/net.h"
@@ -21,6 +22,7 @@ struct virtio_devices {
     struct vrng *rng;
     struct vballoon *balloon;
     struct vsock *vsock;
+    struct vserial *serial;
     struct block *blocks[DOMAIN_MAX_DISKS];
     struct vblk *vblks[DOMAIN_MAX_DISKS];
     struct netdev *nets[DOMAIN_MAX_IFACES];
@@ -116,6 +118,16 @@ static int make_share(struct virtio_devices *v, const struct domain *d, struct p
     return v9p_create(pci, &(struct v9p_config){.slot = PCI_SLOT_AUTO, .share = v->shares[i], .tag = s->tag}, &v->v9ps[i], err);
 }
 
+static int make_channels(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, struct error *err)
+{
+    struct vserial_port_config ports[DOMAIN_MAX_CHANNELS];
+    unsigned n = 0;
+    for (unsigned i = 0; i < d->nchannels; i++)
+        if (d->channels[i].path)
+            ports[n++] = (struct vserial_port_config){d->channels[i].name, d->channels[i].path};
+    return n ? vserial_create(pci, &(struct vserial_config){PCI_SLOT_AUTO, ports, n}, &v->serial, err) : 0;
+}
+
 static int make_balloon(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, struct error *err)
 {
     struct vballoon_config cfg = {.slot = PCI_SLOT_AUTO,
@@ -145,6 +157,8 @@ int virtio_devices_create(const struct domain *d, struct pci_host *pci, struct b
     for (unsigned i = 0; i < d->nshares; i++)
         if (make_share(v, d, pci, i, err) < 0)
             return -1;
+    if (d->nchannels && make_channels(v, d, pci, err) < 0)
+        return -1;
     if (d->vsock.path &&
         vsock_create(pci, &(struct vsock_config){.slot = PCI_SLOT_AUTO, .cid = d->vsock.cid, .path = d->vsock.path}, &v->vsock, err) < 0)
         return -1;
@@ -165,6 +179,7 @@ void virtio_devices_destroy(struct virtio_devices *v)
     vrng_destroy(v->rng);
     vballoon_destroy(v->balloon);
     vsock_destroy(v->vsock);
+    vserial_destroy(v->serial);
     for (unsigned i = 0; i < DOMAIN_MAX_SHARES; i++) {
         v9p_destroy(v->v9ps[i]);
         share_close(v->shares[i]);

@@ -25,6 +25,7 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "model/channel.h"
 #include "model/char.h"
 #include "model/disk.h"
 #include "model/filesystem.h"
@@ -90,6 +91,8 @@ struct domain {
     unsigned nifaces;
     struct domain_char *chars;
     unsigned nchars;
+    struct domain_channel *channels;
+    unsigned nchannels;
     struct domain_share *shares;
     unsigned nshares;
     struct {
@@ -118,6 +121,7 @@ struct domain_disk *domain_add_disk(struct domain *d, struct error *err);
 struct domain_iface *domain_add_iface(struct domain *d, struct error *err);
 /* In iface.c: another forwarded port, as above. */
 struct iface_forward *iface_add_forward(struct domain_iface *f, struct error *err);
+struct domain_channel *domain_add_channel(struct domain *d, struct error *err);
 struct domain_share *domain_add_share(struct domain *d, struct error *err);
 struct domain_char *domain_add_char(struct domain *d, struct error *err);
 

@@ -209,33 +209,3 @@ static const struct xml_element controller_devices[] = {
     XML_END,
 };
 const struct domain_part controller_part = {.devices = controller_devices, .write_devices = controller_write};
-
-/* ---- <channel> ---- */
-
-static int begin_channel(const struct xml_node *node, void *object, struct error *err)
-{
-    return xml_attr_only(node, "type", "unix", err) < 0 ? -1 : keep(node, object, KEPT_CHANNEL, true, err);
-}
-
-static int begin_channel_target(const struct xml_node *node, void *object, struct error *err)
-{
-    (void)object;
-    return xml_attr_only(node, "type", "virtio", err);
-}
-
-static void channel_write(const struct domain *d, FILE *out)
-{
-    write_place(d, KEPT_CHANNEL, 4, out);
-}
-
-static const struct xml_element channel_children[] = {
-    {"source", 0, "mode path", NULL, NULL, NULL},
-    {"target", XML_REQUIRED, "type! name state", begin_channel_target, NULL, NULL},
-    {"address", XML_RAW, "type controller bus port", NULL, NULL, NULL},
-    XML_END,
-};
-static const struct xml_element channel_devices[] = {
-    {"channel", XML_MANY, "type!", begin_channel, channel_children, NULL},
-    XML_END,
-};
-const struct domain_part channel_part = {.devices = channel_devices, .write_devices = channel_write};

@@ -10,7 +10,7 @@
 
 #include <stdbool.h>
 
-enum domain_kept_place { KEPT_METADATA, KEPT_CPU, KEPT_TIMER, KEPT_PM, KEPT_EMULATOR, KEPT_CONTROLLER, KEPT_CHANNEL, KEPT_PLACES };
+enum domain_kept_place { KEPT_METADATA, KEPT_CPU, KEPT_TIMER, KEPT_PM, KEPT_EMULATOR, KEPT_CONTROLLER, KEPT_PLACES };
 
 struct domain_kept {
     enum domain_kept_place place;
