@@ -59,7 +59,7 @@ static const char *executed_by(const struct isa_row *r)
 
 static const char *modes(const struct isa_row *r)
 {
-    return r->flags & ISA_NO64 ? "16, 32" : r->flags & ISA_ONLY64 || !strncmp(r->encoding, "EVEX", 4) ? "64" : "all";
+    return r->flags & ISA_NO64 ? "16, 32" : r->flags & ISA_ONLY64 ? "64" : "all";
 }
 
 static const char *coverage(const struct isa_row *r)

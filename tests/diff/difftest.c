@@ -101,7 +101,7 @@ static void run_all(const bool modes[3])
     }
     if (count[0] + count[1] + count[2] == 0)
         return;
-    for (uint64_t n = 0; options.forever || n < options.count; n++) {
+    for (uint64_t n = 0; options.forever || (cases < options.count && n < 4 * options.count); n++) { /* not each try makes a case */
         unsigned mode = share[n % ARRAY_SIZE(share)];
         if (n % MEMORY_LIFE == 0)
             state_random_memory();

@@ -347,6 +347,8 @@ static bool parse_row(struct isa_row *r, struct isa_pattern *p)
         r->flags |= ISA_PROT; /* SDM vol. 2, 2.3.1: no VEX in real and virtual-8086 mode */
         p->vectors |= (r->flags & ISA_NATIVE) != 0;
     }
+    if (p->evex)
+        r->flags |= ISA_ONLY64; /* docs/softkvm.md */
     if (r->flags & ISA_NO64)
         constrain(p, KEY_64, 0);
     if (r->flags & ISA_ONLY64)
