@@ -20,6 +20,7 @@
 #include "daemon/server.h"
 
 #define LOCK_TRIES       100
+#define PROBE_TRIES      25
 #define LOCK_WAIT_US     20000
 #define LISTEN_BACKLOG   1024
 #define LISTEN_FDS_FIRST 3 /* sd_listen_fds(3) */
@@ -139,6 +140,18 @@ static void read_host_uuid(struct daemon *d)
 
 /* ---- sockets ---- */
 
+/* Does somebody listen? A guest that a killed daemon was just starting may hold its socket a moment longer than its lock. */
+static bool listens(const struct sockaddr_un *addr)
+{
+    for (unsigned i = 0; i < PROBE_TRIES; i++) {
+        AUTO_CLOSE int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (probe < 0 || connect(probe, (const struct sockaddr *)addr, sizeof *addr) < 0)
+            return false;
+        usleep(LOCK_WAIT_US);
+    }
+    return true;
+}
+
 /* Refuses to take a socket away from a daemon that answers. */
 static int listen_at(struct daemon *d, const char *path, bool readonly, mode_t mode, struct error *err)
 {
@@ -146,9 +159,8 @@ static int listen_at(struct daemon *d, const char *path, bool readonly, mode_t m
     if (strlen(path) >= sizeof addr.sun_path)
         return error_set(err, 0, "socket '%s': longer than %zu bytes; use a shorter path", path, sizeof addr.sun_path - 1);
     strcpy(addr.sun_path, path);
-    AUTO_CLOSE int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (probe >= 0 && connect(probe, (struct sockaddr *)&addr, sizeof addr) == 0)
+    if (listens(&addr))
         return error_set(err, EADDRINUSE, "socket '%s': another daemon listens there; stop it, or use --socket PATH", path);
     unlink(path);
     mode_t mask = umask(0777 & ~mode);
