@@ -166,7 +166,8 @@ REFUSALS = [
     (["run", "--kernel", "@linux.bin", "--disk", "file=/x"], ["format=raw"]),
     (["run", "--kernel", "@linux.bin", "--disk", "format=raw"], ["names no file"]),
     (["run", "--kernel", "@linux.bin", "--accel", "xen"], ["xen", "softkvm"]),
-    (["run", "--kernel", "@linux.bin", "--net", "tap"], ["tap", "user"]),
+    (["run", "--kernel", "@linux.bin", "--net", "tape"], ["tape", "user"]),
+    (["run", "--kernel", "@linux.bin", "--net", "tap,bridge=nobridge0"], ["nobridge0"]),
     (["run", "--kernel", "@linux.bin", "--debugcon", "/nonexistent/file"], ["/nonexistent/file"]),
     (["run", "--kernel", "@linux.bin", "--name", "a/b"], ["name"]),
 ]
