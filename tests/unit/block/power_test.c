@@ -3,7 +3,8 @@
  * Power cuts. A random workload runs on a small qcow2 image while every change of its file is recorded: when it begins, and when it has ended. At each of
  * these moments the power may fail. The file is then what syncs have made stable, and of everything else any part, sector by sector. Such files are made
  * up, several for each moment, and must open, check without corruption (leaks are allowed), and read back every byte that a completed flush had covered,
- * or a later content of it. A dirty bitmap is made and removed between; one that counts as valid must have every change.
+ * or a later content of it. A dirty bitmap is made and removed between; one that counts as valid must have every change since it was made that has
+ * completed, and of those under way every one that the disk shows.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -55,8 +56,8 @@ static struct {
     unsigned npending;
     struct sector sectors[SECTORS];
     struct slot slots[SLOTS];
-    bool touched[SECTORS], closed[SECTORS]; /* changed since the bitmap was made; the same when the image was closed last */
-    uint32_t seq;
+    bool changed[SECTORS];  /* by a request that was made since the bitmap was, and has completed */
+    uint32_t seq, made_seq; /* of the last write; of the last one before the bitmap was made */
     uint64_t cuts, want, moments;
     unsigned per_moment;
     int fd;
@@ -121,8 +122,11 @@ static void print_line(void *opaque, const char *line)
     fprintf(stderr, "%s\n", line);
 }
 
-/* A bitmap that counts as valid has every change up to the last closing; while the image is open and was changed, none is valid. */
-static void check_bitmap(struct image *im)
+/*
+ * A request that has not completed may have changed nothing yet, so that a bitmap of before it is still valid; where its data is on the disk, or where
+ * another request has completed, a bitmap without it is not.
+ */
+static void check_bitmap(struct image *im, const uint8_t *disk)
 {
     const struct qcow2 *q = qcow2_of(im);
     for (unsigned i = 0; q->nbitmaps && !q->bitmaps[0].foreign && i < SECTORS; i++) {
@@ -130,8 +134,10 @@ static void check_bitmap(struct image *im)
         bool dirty = false;
         if (qcow2_bitmap_at(im, q->bitmaps[0].name, i * 512, &len, &dirty) < 0)
             fail("the bitmap cannot be read");
-        if (t.closed[i] && !dirty)
+        if (!dirty && t.changed[i])
             fail("the bitmap is valid and has lost a change");
+        if (!dirty && content(disk + i * 512) > t.made_seq)
+            fail("the bitmap is valid and lacks a change that the disk shows");
     }
 }
 
@@ -159,7 +165,7 @@ static void check_cut(void)
             fprintf(stderr, "sector %u: content %u; flushed %u\n", i, content(disk + i * 512), t.sectors[i].values[0]);
             fail("a flushed sector is lost");
         }
-    check_bitmap(im);
+    check_bitmap(im, disk);
     image_close(im);
 }
 
@@ -250,8 +256,10 @@ static void done(struct block_req *req, int ret)
     CHECK(ret == 0);
     s->busy = false;
     for (uint64_t i = req->offset / 512; i < (req->offset + req->len) / 512; i++)
-        if (req->op != BLOCK_FLUSH)
+        if (req->op != BLOCK_FLUSH) {
             t.sectors[i].completed = t.sectors[i].n;
+            t.changed[i] |= req->op != BLOCK_DISCARD; /* that may leave all as it is */
+        }
     if (req->op != BLOCK_FLUSH)
         return;
     for (unsigned i = 0; i < SECTORS; i++) {
@@ -303,10 +311,8 @@ static void start(struct slot *s)
     uint32_t v = op == BLOCK_WRITE ? ++t.seq : 0;
     for (unsigned i = 0; i < SECTORS && op == BLOCK_FLUSH; i++)
         t.sectors[i].at_flush = t.sectors[i].completed;
-    for (uint64_t k = first; k < first + n; k++) {
+    for (uint64_t k = first; k < first + n; k++)
         add((unsigned)k, v, op == BLOCK_DISCARD);
-        t.touched[k] |= op == BLOCK_WRITE;
-    }
     for (unsigned i = 0; i < n * 512; i += 4)
         memcpy(s->buf + i, &v, 4);
     s->iov = (struct iovec){s->buf, n * 512};
@@ -323,11 +329,10 @@ static void bitmap_step(struct image *im)
         return;
     if (q->nbitmaps && rnd_below(&t.rnd, 2)) {
         CHECK(qcow2_bitmap_remove(im, "map", &err) == 0);
-        memset(t.closed, 0, sizeof t.closed);
     } else if (!q->nbitmaps) {
         CHECK(qcow2_bitmap_add(im, "map", 9, true, &err) == 0);
-        memset(t.touched, 0, sizeof t.touched);
-        memset(t.closed, 0, sizeof t.closed);
+        memset(t.changed, 0, sizeof t.changed);
+        t.made_seq = t.seq;
     }
 }
 
@@ -350,7 +355,6 @@ static void open_again(bool first)
 {
     ERROR_SCOPED(err);
     if (!first) {
-        memcpy(t.closed, t.touched, sizeof t.closed);
         block_close(t.b);
         sync_begins();
         sync_ended();
@@ -374,7 +378,6 @@ static void workload(const struct qcow2_create *kind)
     CHECK(pread(fd, t.stable, FILE_MAX, 0) == (ssize_t)t.end);
     for (unsigned i = 0; i < SECTORS; i++)
         t.sectors[i] = (struct sector){.n = 1, .completed = 1, .at_flush = 1};
-    memset(t.closed, 0, sizeof t.closed);
     open_again(true);
     for (unsigned n = 0; n < 400 && t.cuts < t.want; n++) {
         struct slot *s = &t.slots[rnd_below(&t.rnd, SLOTS)];
@@ -387,7 +390,6 @@ static void workload(const struct qcow2_create *kind)
         if (rnd_below(&t.rnd, 150) == 0)
             open_again(false);
     }
-    memcpy(t.closed, t.touched, sizeof t.closed);
     block_close(t.b);
     sync_begins();
     sync_ended();
