@@ -205,9 +205,9 @@ static inline unsigned qcow2_granule(const struct qcow2 *q) /* bytes */
 /* ---- qcow2_header.c: 0, or -1 with err ---- */
 int qcow2_read_header(struct qcow2 *q, struct error *err);
 int qcow2_read_snapshots(struct qcow2 *q, struct error *err);
-/* Lays out header, extensions and backing file name in `buf` (a cluster). 0, or -ENOSPC. */
+/* Lays out header, extensions and backing file name in `buf` (a cluster). Bytes used, or -ENOSPC. */
 int qcow2_format_header(const struct qcow2 *q, uint8_t *buf);
-/* Rewrites the header's cluster, its first sector last. 0 or -errno. */
+/* Rewrites the header: its first sector, after what does not fit into that. 0 or -errno. */
 int qcow2_write_header(struct qcow2 *q);
 void qcow2_free_snapshots(struct qcow2_snapshot *s, unsigned n);
 

@@ -14,6 +14,7 @@
 #define BACKING_MAX   1023u
 #define MAX_DISK      (1ull << 61)
 #define NAMED_FEATURE 48u
+#define EXT_HEADER    8u /* an extension's type and length; all of QCOW2_EXT_END */
 
 static int bad(const struct qcow2 *q, struct error *err, const char *what)
 {
@@ -331,7 +332,8 @@ static void put_extension(struct writer *w, uint32_t type, const void *data, uin
     w->at += need;
 }
 
-static void put_features(struct writer *w)
+/* A courtesy to readers of newer features: left out where `more` bytes would then not fit behind it into the sector that changes at once. */
+static void put_features(struct writer *w, uint64_t more)
 {
     uint8_t table[ARRAY_SIZE(features) * NAMED_FEATURE] = {0};
     for (unsigned i = 0; i < ARRAY_SIZE(features); i++) {
@@ -340,7 +342,7 @@ static void put_features(struct writer *w)
         row[1] = features[i].bit;
         memcpy(row + 2, features[i].name, strlen(features[i].name));
     }
-    if (w->end - w->at > sizeof table + 1100) /* a courtesy to readers of newer features: left out where it is tight */
+    if (w->at + EXT_HEADER + sizeof table + more <= BLOCK_SECTOR)
         put_extension(w, QCOW2_EXT_FEATURES, table, sizeof table);
 }
 
@@ -356,7 +358,7 @@ int qcow2_format_header(const struct qcow2 *q, uint8_t *buf)
     if (q->data_name)
         put_extension(&w, QCOW2_EXT_DATA_FILE, q->data_name, (uint32_t)strlen(q->data_name));
     if (h.version >= 3)
-        put_features(&w);
+        put_features(&w, q->extensions_len + EXT_HEADER + (backing ? strlen(backing) : 0));
     if (q->extensions_len > w.end - w.at)
         return -ENOSPC;
     if (q->extensions_len)
@@ -372,7 +374,7 @@ int qcow2_format_header(const struct qcow2 *q, uint8_t *buf)
         memcpy(buf + w.at, backing, h.backing_len);
     }
     put_fields(&h, buf);
-    return w.full ? -ENOSPC : 0;
+    return w.full ? -ENOSPC : (int)(w.at + h.backing_len);
 }
 
 int qcow2_write_header(struct qcow2 *q)
@@ -381,9 +383,9 @@ int qcow2_write_header(struct qcow2 *q)
     int ret = buf ? qcow2_format_header(q, buf) : -ENOMEM;
     if (ret < 0)
         return ret;
-    if ((ret = file_write(q->file, BLOCK_SECTOR, buf + BLOCK_SECTOR, q->cluster_size - BLOCK_SECTOR)) < 0)
-        return ret;
-    if ((ret = file_sync(q->file)) < 0 || (ret = file_write(q->file, 0, buf, BLOCK_SECTOR)) < 0)
+    if (ret > (int)BLOCK_SECTOR) /* else the rest may belong to the old first sector, and is nothing to the new one */
+        ret = file_write(q->file, BLOCK_SECTOR, buf + BLOCK_SECTOR, q->cluster_size - BLOCK_SECTOR);
+    if (ret < 0 || (ret = file_sync(q->file)) < 0 || (ret = file_write(q->file, 0, buf, BLOCK_SECTOR)) < 0)
         return ret;
     return file_sync(q->file);
 }

@@ -122,6 +122,14 @@ static void print_line(void *opaque, const char *line)
     fprintf(stderr, "%s\n", line);
 }
 
+/* Readers refuse an extension for bitmaps that names none (spec. "Bitmaps extension"). */
+static void check_extension(const struct qcow2 *q)
+{
+    for (uint32_t at = 0; at + 12 <= q->extensions_len; at += 8 + ALIGN_UP(be32_get(q->extensions + at + 4), 8u))
+        if (be32_get(q->extensions + at) == QCOW2_EXT_BITMAPS && be32_get(q->extensions + at + 8) == 0)
+            fail("the header has an extension for bitmaps, and none in it");
+}
+
 /*
  * A request that has not completed may have changed nothing yet, so that a bitmap of before it is still valid; where its data is on the disk, or where
  * another request has completed, a bitmap without it is not.
@@ -129,6 +137,7 @@ static void print_line(void *opaque, const char *line)
 static void check_bitmap(struct image *im, const uint8_t *disk)
 {
     const struct qcow2 *q = qcow2_of(im);
+    check_extension(q);
     for (unsigned i = 0; q->nbitmaps && !q->bitmaps[0].foreign && i < SECTORS; i++) {
         uint64_t len = 512;
         bool dirty = false;
