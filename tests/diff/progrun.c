@@ -88,6 +88,13 @@ int progrun_init(void)
     return progwatch_start(on_tick);
 }
 
+static bool flush_at_stops;
+
+void progrun_flush_at_stops(bool on)
+{
+    flush_at_stops = on;
+}
+
 void progrun_exact_flags(bool exact)
 {
     guest_vm.bt->exact_flags = exact;
@@ -307,6 +314,8 @@ bool progrun(const struct program *p, bool translated, struct outcome *o)
             break;
         struct stop *s = &o->stops[o->nstops++];
         record(v, stop, s);
+        if (flush_at_stops)
+            mmu_flush_all(v);
         more = proceed(v, p, s, &least);
     }
     v->bt.on = true;

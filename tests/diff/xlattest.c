@@ -163,7 +163,7 @@ static void report(const struct program *p, const struct outcome *interp, const 
 /* ---- all ---- */
 
 static struct {
-    uint64_t programs, insns, stops, endless, unsteady, flags, different;
+    uint64_t programs, insns, stops, endless, unsteady, flags, stale, different;
 } total;
 
 /* A program that shows the time (a trap right behind RDTSC, say) does not even equal itself. */
@@ -183,6 +183,21 @@ static bool by_dead_flags(const struct program *p, const struct outcome *interp,
     progrun(p, true, &o);
     bool same = first_difference(interp, &o) < 0 && same_memory(m);
     progrun_exact_flags(false);
+    return same;
+}
+
+/* Where a fault makes the run go on behind an INVLPG, the TLB may still have an entry that the tables have no more, or not. Do both engines agree when
+ * it has none behind a stop? */
+static bool by_stale_entries(const struct program *p)
+{
+    static struct outcome interp, bt;
+    static struct memory m;
+    progrun_flush_at_stops(true);
+    progrun(p, false, &interp);
+    save_memory(&m);
+    progrun(p, true, &bt);
+    bool same = first_difference(&interp, &bt) < 0 && same_memory(&m);
+    progrun_flush_at_stops(false);
     return same;
 }
 
@@ -212,6 +227,10 @@ static void test_program(const struct program *p, unsigned max_reports)
             total.flags++;
             break;
         }
+        if (by_stale_entries(p)) {
+            total.stale++;
+            break;
+        }
         restore_memory(&wrong);
         if (total.different++ < max_reports)
             report(p, &interp, &bt, &m, again);
@@ -229,9 +248,9 @@ static bool run_all(uint64_t count, unsigned max_reports)
         test_program(&p, max_reports);
     }
     printf("xlattest: %" PRIu64 " programs executed %" PRIu64 " instructions, %" PRIu64 " stops, %" PRIu64 " endless, %" PRIu64
-           " unsteady, %" PRIu64 " by dead flags, %" PRIu64 " different\n",
-           total.programs, total.insns, total.stops, total.endless, total.unsteady, total.flags, total.different);
-    return !total.different && total.flags <= 1 + total.programs / 50000 && total.endless < total.programs / 8 && total.unsteady <= total.programs / 1000;
+           " unsteady, %" PRIu64 " by dead flags, %" PRIu64 " by stale entries, %" PRIu64 " different\n",
+           total.programs, total.insns, total.stops, total.endless, total.unsteady, total.flags, total.stale, total.different);
+    return !total.different && total.flags <= 1 + total.programs / 50000 && total.stale <= 1 + total.programs / 50000 && total.endless < total.programs / 8 && total.unsteady <= total.programs / 1000;
 }
 
 int main(int argc, char **argv)
