@@ -284,7 +284,8 @@ int qcow2_bitmaps_before_resize(struct qcow2 *q)
     }
     if (ret == 0 && q->nbitmaps)
         ret = file_sync(q->file);
-    q->bitmaps_in_use |= q->nbitmaps != 0;
+    if (ret == 0 && q->nbitmaps)
+        q->bitmaps_in_use = true;
     return ret;
 }
 
