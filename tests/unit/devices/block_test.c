@@ -173,30 +173,40 @@ static void refusals(void)
 
 /* ---- locks ---- */
 
-#define QEMU_LOG "/tmp/lodge-block-qemu.log"
-#define QEMU_VM  "qemu-system-x86_64 -S -accel tcg -nodefaults -display none -drive if=virtio,format=raw,file=%s%s"
+#define QEMU_VM "qemu-system-x86_64 -S -accel tcg -nodefaults -display none -drive if=virtio,format=raw,file=%s%s"
+
+static char qemu_log[sizeof path + 8];
+
+static bool log_says(const char *text)
+{
+    char line[128];
+    snprintf(line, sizeof line, "grep -qs '%s' %s", text, qemu_log);
+    return system(line) == 0;
+}
 
 /* Runs a QEMU tool on the image to its end; true when it succeeds. */
 static bool qemu(const char *format, const char *arg)
 {
-    char line[256] = "timeout 20 ";
-    snprintf(line + strlen(line), sizeof line - strlen(line), format, path, arg);
-    strcat(line, " </dev/null >" QEMU_LOG " 2>&1");
+    char line[512] = "timeout 120 ";
+    size_t len = strlen(line);
+    snprintf(line + len, sizeof line - len, format, path, arg);
+    len = strlen(line);
+    snprintf(line + len, sizeof line - len, " </dev/null >%s 2>&1", qemu_log);
     return system(line) == 0;
 }
 
 static void lodge_first(void)
 {
     struct block *b = open_image(false, BLOCK_ENGINE_AUTO);
-    CHECK(!qemu("qemu-io -f raw %s %s", "-c 'write 0 512'") && system("grep -q lock " QEMU_LOG) == 0);
-    CHECK(!qemu(QEMU_VM, "") && system("grep -q lock " QEMU_LOG) == 0);
-    CHECK(!qemu(QEMU_VM, ",readonly=on") && system("grep -q lock " QEMU_LOG) == 0);
+    CHECK(!qemu("qemu-io -f raw %s %s", "-c 'write 0 512'") && log_says("lock"));
+    CHECK(!qemu(QEMU_VM, "") && log_says("lock"));
+    CHECK(!qemu(QEMU_VM, ",readonly=on") && log_says("lock"));
     block_close(b);
     CHECK(qemu("qemu-io -f raw %s %s", "-c 'write 0 512'"));
     b = open_image(true, BLOCK_ENGINE_AUTO);
     CHECK(qemu("qemu-io -f raw -r %s %s", "-c 'read 0 512'"));
     CHECK(!qemu("qemu-io -f raw %s %s", "-c 'write 0 512'"));
-    CHECK(!qemu(QEMU_VM, ""));
+    CHECK(!qemu(QEMU_VM, "") && log_says("lock"));
     block_close(b);
 }
 
@@ -204,13 +214,14 @@ static void lodge_first(void)
 static void qemu_first(void)
 {
     for (int readonly = 0; readonly <= 1; readonly++) {
-        char line[256];
-        snprintf(line, sizeof line, QEMU_VM " -monitor stdio >" QEMU_LOG " 2>&1", path, readonly ? ",readonly=on" : "");
+        char line[512];
+        snprintf(line, sizeof line, "exec " QEMU_VM " -monitor stdio >%s 2>&1", path, readonly ? ",readonly=on" : "", qemu_log);
+        unlink(qemu_log); /* what the machine before this one said does not count */
         FILE *f = popen(line, "w");
         CHECK(f);
         fputs("info status\n", f);
         fflush(f);
-        for (unsigned i = 0; i < 1000 && system("grep -q 'VM status' " QEMU_LOG) != 0; i++)
+        for (unsigned i = 0; i < 6000 && !log_says("VM status"); i++)
             usleep(10000);
         refuse(path, "raw", false, "another guest or image tool uses it");
         if (readonly)
@@ -228,9 +239,10 @@ static void locks_against_qemu(void)
         printf("skipped: QEMU is not installed\n");
         return;
     }
+    snprintf(qemu_log, sizeof qemu_log, "%s.log", path);
     lodge_first();
     qemu_first();
-    unlink(QEMU_LOG);
+    unlink(qemu_log);
 }
 
 static void locks(void)
