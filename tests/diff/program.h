@@ -78,6 +78,7 @@ void progsys_add(struct progen *g);
 
 /* ---- progwatch.c ---- */
 int progwatch_start(void (*every_second)(void)); /* called from a signal handler; 0 or an error */
+void progwatch_crashes(void (*where)(void)); /* says what the host's registers are, and calls `where`; before the engine's handlers, which pass on to it */
 
 /* ---- progrun.c ---- */
 int progrun_init(void); /* 0 or an error: no translator here */

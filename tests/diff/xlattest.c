@@ -163,7 +163,7 @@ static void report(const struct program *p, const struct outcome *interp, const 
 /* ---- all ---- */
 
 static struct {
-    uint64_t programs, insns, stops, endless, unsteady, flags, stale, different;
+    uint64_t seed, programs, insns, stops, endless, unsteady, flags, stale, different;
 } total;
 
 /* A program that shows the time (a trap right behind RDTSC, say) does not even equal itself. */
@@ -253,6 +253,11 @@ static bool run_all(uint64_t count, unsigned max_reports)
     return !total.different && total.flags <= 1 + total.programs / 50000 && total.stale <= 1 + total.programs / 50000 && total.endless < total.programs / 8 && total.unsteady <= total.programs / 1000;
 }
 
+static void say_where(void)
+{
+    fprintf(stderr, "xlattest: in program %" PRIu64 " of seed %#" PRIx64 "\n", total.programs, total.seed);
+}
+
 int main(int argc, char **argv)
 {
     static const struct option longs[] = {
@@ -270,6 +275,8 @@ int main(int argc, char **argv)
         else
             return 2;
     }
+    total.seed = rng_state;
+    progwatch_crashes(say_where);
     setvbuf(stdout, NULL, _IOLBF, 0);
     mem_template = mmap(NULL, SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     mem_host = mmap(NULL, SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
