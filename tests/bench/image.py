@@ -10,7 +10,7 @@ import subprocess
 
 TOOLS = ("dash", "head", "cat", "rm", "sha256sum", "md5sum", "gzip", "bzip2", "xz", "mawk", "dd", "python3", "perl", "lua5.4", "sqlite3", "gcc", "as", "openssl")
 PYTHON_LEAVES_OUT = shutil.ignore_patterns("test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "distutils", "config-*", "dist-packages", "site-packages",
-                                           "pydoc_data", "turtledemo", "lib-dynload", "asyncio", "multiprocessing", "unittest", "sitecustomize.py")
+                                           "pydoc_data", "turtledemo", "asyncio", "multiprocessing", "unittest", "sitecustomize.py")
 
 
 def libraries(path):

@@ -47,6 +47,7 @@ def fannkuch(n):
 
 
 def json_(n):
+    assert json.encoder.c_make_encoder and json.decoder.scanstring is json.decoder.c_scanstring # without lib-dynload it is another program
     tree = {"items": [{"id": i, "name": "item %d" % i, "tags": ["a", "b", str(i % 7)], "price": i / 4} for i in range(200)]}
     for _ in range(n):
         tree = json.loads(json.dumps(tree))
