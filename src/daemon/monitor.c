@@ -228,8 +228,9 @@ struct monitor *monitor_attach(struct dom *dom, int fd, bool adopted, struct err
     dom->refs++;
     dom->monitor = m;
     pthread_mutex_unlock(&d->lock);
-    if (send(fd, hello, sizeof hello - 1, MSG_NOSIGNAL) != (ssize_t)sizeof hello - 1 ||
-        loop_add(&d->loop, &m->watch, EPOLLIN, err) < 0)
+    /* Where nobody listens any more, the loop finds that out. */
+    ssize_t sent = send(fd, hello, sizeof hello - 1, MSG_NOSIGNAL);
+    if (loop_add(&d->loop, &m->watch, EPOLLIN, err) < 0 || sent != (ssize_t)sizeof hello - 1)
         log_error("domain '%s': cannot talk to its process", dom->name);
     return m;
 }

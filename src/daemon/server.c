@@ -259,7 +259,10 @@ static void run_call(struct call *c)
         else if (xdr_decode(proc->args, c->packet + RPC_HEADER_BYTES, c->len - RPC_HEADER_BYTES, &c->arena, args, &c->err) < 0)
             c->err.errnum = VIR_ERR_RPC;
         else if (handler->run(c, args, ret) == 0) {
-            client_send(c->client, &reply, proc->ret, ret, NULL, 0);
+            if (c->stream)
+                stream_start(c);
+            else
+                client_send(c->client, &reply, proc->ret, ret, NULL, 0);
             return;
         }
     }

@@ -55,8 +55,9 @@ struct call {
     struct rpc_header h;
     uint8_t *packet; /* without the length word */
     size_t len;
-    struct arena arena; /* of arguments and answer */
-    struct error err;   /* errnum: VIR_ERR_… */
+    struct arena arena;    /* of arguments and answer */
+    struct error err;      /* errnum: VIR_ERR_… */
+    struct stream *stream; /* that the call has opened; its answer, which is empty, comes with it */
 };
 
 struct handler {
@@ -90,6 +91,8 @@ char *call_string(struct call *c, const char *s);
 
 /* Connects the call's stream to a Unix socket, both ways. 0, or -1 with c->err. */
 int stream_open_socket(struct call *c, const char *path);
+/* Answers the call that opened c->stream, and starts it. */
+void stream_start(struct call *c);
 /* A packet of a stream from the client; main thread. */
 void stream_packet(struct client *c, const struct rpc_header *h, const uint8_t *data, size_t len);
 void stream_close_all(struct client *c);

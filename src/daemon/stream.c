@@ -18,6 +18,7 @@
 
 #define HIGH_WATER (1u << 20) /* bytes on their way to the client */
 #define IN_MAX     (1u << 20) /* bytes that the guest has not taken */
+#define CONNECT_S  5
 
 struct stream {
     struct watch watch; /* first */
@@ -143,25 +144,43 @@ void stream_flush(struct client *c)
             update(s);
 }
 
-/* On the main thread, after the reply has been sent. */
+/*
+ * Answers the opening call and lets the stream run, both on the main thread: so no data goes out before the answer, and what the
+ * client sends on it finds the stream.
+ */
 static void attach(void *arg)
 {
     struct stream *s = arg;
-    if (s->client->closed || loop_add(&s->client->daemon->loop, &s->watch, EPOLLIN, NULL) < 0) {
+    struct client *c = s->client;
+    struct rpc_header reply = s->h;
+    ERROR_SCOPED(err);
+    reply.type = VIR_NET_REPLY;
+    if (c->closed) {
         free_stream(s);
-        return;
+    } else if (loop_add(&c->daemon->loop, &s->watch, EPOLLIN, &err) < 0) {
+        client_send_error(c, &reply, &err);
+        free_stream(s);
+    } else {
+        client_send(c, &reply, NULL, NULL, NULL, 0);
+        s->next = c->streams;
+        c->streams = s;
     }
-    s->next = s->client->streams;
-    s->client->streams = s;
+}
+
+void stream_start(struct call *c)
+{
+    loop_defer(&c->daemon->loop, attach, c->stream);
 }
 
 int stream_open_socket(struct call *c, const char *path)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    const struct timeval wait = {.tv_sec = CONNECT_S};
+    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); /* later calls say MSG_DONTWAIT */
     if (fd < 0 || strlen(path) >= sizeof addr.sun_path)
         return call_fail(c, VIR_ERR_INTERNAL_ERROR, "console '%s': cannot create a socket", path);
     strcpy(addr.sun_path, path);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait); /* while others wait to be accepted, too */
     if (connect(fd, (struct sockaddr *)&addr, sizeof addr) < 0)
         return call_fail(c, VIR_ERR_OPERATION_FAILED, "console '%s': cannot connect: %s; see whether the guest runs", path,
                          strerror(errno));
@@ -171,6 +190,6 @@ int stream_open_socket(struct call *c, const char *path)
     *s = (struct stream){.watch = {steal_fd(&fd), stream_ready}, .client = c->client, .h = c->h};
     s->h.type = VIR_NET_STREAM;
     client_ref(c->client);
-    loop_defer(&c->daemon->loop, attach, s);
+    c->stream = s;
     return 0;
 }
