@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "base/util.h"
+#include "cli/root.h"
 #include "cli/run.h"
 #include "cli/seed.h"
 #include "cli/verbs.h"
@@ -185,6 +186,7 @@ static int set_help(void *o, const char *value, struct error *err)
 static const struct option_row rows[] = {
     {"kernel", "FILE", "bzImage, ELF with a PVH entry, or Multiboot kernel", set_kernel},
     {"initrd", "FILE", "initial RAM disk, or Multiboot modules \"FILE ARGS,FILE2\"", set_initrd},
+    {"root", "DIR[,readonly]", "a folder of the host as the kernel's root file system", run_set_root},
     {"append", "TEXT", "the kernel's command line", set_append},
     {"cpus", "N", "virtual CPUs (1)", set_cpus},
     {"cpu-feature", "avx512", "a feature that guests do not get unless they ask", set_cpu_feature},
@@ -301,6 +303,23 @@ static int add_seed(struct run *r, struct error *err)
     return asprintf(&disk->file, "/proc/self/fd/%d", fd) < 0 ? error_set(err, ENOMEM, "command line: out of memory") : 0;
 }
 
+/* As the seed's, the initramfs's descriptor goes to lodge-vm. */
+static int add_root(struct run *r, struct error *err)
+{
+    struct domain *d = &r->d;
+    if (!d->os.kernel || d->os.initrd)
+        return error_set(err, 0, "option '--root': %s", d->os.kernel ? "lodge makes the initrd itself; leave out --initrd" : "needs a kernel; add --kernel FILE");
+    const struct domain_share *share = d->shares;
+    while (strcmp(share->tag, ROOT_TAG) != 0)
+        share++;
+    int fd = root_make_initramfs(share, d->os.kernel, err);
+    if (fd < 0)
+        return -1;
+    if (asprintf(&d->os.initrd, "/proc/self/fd/%d", fd) < 0)
+        return error_set(err, ENOMEM, "command line: out of memory");
+    return d->os.cmdline ? 0 : run_set_text(&d->os.cmdline, "console=ttyS0 panic=-1", err);
+}
+
 /* What no option says: the name, the devices that every guest has. */
 static int complete(struct run *r, struct error *err)
 {
@@ -309,7 +328,7 @@ static int complete(struct run *r, struct error *err)
         return error_set(err, 0, "lodge run: both --kernel and --firmware; leave out one of them");
     if (r->firmware && !d->os.loader && run_set_text(&d->os.loader, LODGE_BIOS, err) < 0)
         return -1;
-    if (!d->os.kernel && !r->firmware && !d->ndisks && use_demo(r, err) < 0)
+    if (!d->os.kernel && !r->firmware && !r->root && !d->ndisks && use_demo(r, err) < 0)
         return -1;
     if (!d->name) {
         const char *from = d->os.kernel ? d->os.kernel : d->ndisks && d->disks[0].file ? d->disks[0].file : "firmware";
@@ -317,7 +336,7 @@ static int complete(struct run *r, struct error *err)
         if (run_set_text(&d->name, slash ? slash + 1 : from, err) < 0)
             return -1;
     }
-    if (r->cloud_init && add_seed(r, err) < 0)
+    if ((r->cloud_init && add_seed(r, err) < 0) || (r->root && add_root(r, err) < 0))
         return -1;
     d->os.bios_serial = !d->os.kernel && r->console == DOMAIN_CHAR_SERIAL;
     struct domain_char *c = domain_add_char(d, err);

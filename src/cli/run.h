@@ -12,6 +12,7 @@ struct run {
     bool firmware; /* --firmware was given */
     enum domain_char_kind console;
     char *cloud_init; /* the user-data file; owned */
+    bool root;        /* --root was given: the share of its tag */
 };
 
 /* Replaces *to by a copy; a path becomes absolute, as libvirt's XML has them. */
@@ -34,6 +35,7 @@ int run_set_disk(void *o, const char *value, struct error *err);
 int run_set_channel(void *o, const char *value, struct error *err);
 int run_set_vsock(void *o, const char *value, struct error *err);
 int run_set_share(void *o, const char *value, struct error *err);
+int run_set_root(void *o, const char *value, struct error *err);
 int run_set_net(void *o, const char *value, struct error *err);
 
 #endif

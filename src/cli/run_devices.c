@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "cli/root.h"
 #include "cli/run.h"
 
 int run_set_text(char **to, const char *text, struct error *err)
@@ -358,7 +359,7 @@ static int share_access(void *object, const char *value, struct error *err)
             return 0;
         }
     }
-    return error_set(err, 0, "option '--share': '%s' is no way of access; give passthrough, squash or mapped", value);
+    return error_set(err, 0, "access '%s': no way of access to a folder; give passthrough, squash or mapped", value);
 }
 
 static const struct field_row share_fields[] = {
@@ -385,4 +386,23 @@ int run_set_share(void *o, const char *value, struct error *err)
     if (run_set_text(&share->tag, colon + 1, err) < 0 || run_set_path(&share->path, folder, err) < 0)
         return -1;
     return run_set_fields("share", value, share_fields, usage, share, err);
+}
+
+/* Of a root file system the guest keeps owners and modes, whoever runs Lodge. */
+int run_set_root(void *o, const char *value, struct error *err)
+{
+    struct run *r = o;
+    struct domain_share *share = r->root ? NULL : domain_add_share(&r->d, err);
+    AUTO_FREE char *folder = malloc(strlen(value) + 1);
+    if (r->root)
+        return error_set(err, 0, "option '--root': given twice; name one folder");
+    if (!share || !folder)
+        return error_set(err, ENOMEM, "option '--root': out of memory");
+    folder[0] = 0;
+    next_field(&value, folder);
+    r->root = true;
+    share->access = DOMAIN_SHARE_MAPPED;
+    if (run_set_text(&share->tag, ROOT_TAG, err) < 0 || run_set_path(&share->path, folder, err) < 0)
+        return -1;
+    return run_set_fields("root", value, share_fields, "DIR[,readonly][,access=passthrough|squash|mapped]", share, err);
 }
