@@ -146,8 +146,10 @@ void file_close(struct file *f)
         return;
     if (f->remote)
         f->protocol->close(f);
-    if (f->fd >= 0)
+    if (f->fd >= 0) {
+        block_unlock(f->fd);
         close(f->fd);
+    }
     free(f->path);
     free(f);
 }

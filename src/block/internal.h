@@ -30,5 +30,7 @@ struct block {
 
 /* Takes QEMU's image locks for `fd`. `what` and `path` name it in errors. */
 int block_lock(int fd, const char *what, const char *path, bool readonly, struct error *err);
+/* Gives them back: before close(), since other references to the description can live on. */
+void block_unlock(int fd);
 
 #endif

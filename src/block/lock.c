@@ -4,7 +4,9 @@
  *
  * Each kind of access has a number. A user holds a shared lock on byte 100+n for each kind that it uses and on byte 200+n for each
  * kind that it does not let others use. It may proceed when nobody else holds 200+n for what it uses, or 100+n for what it forbids.
- * All are open file description locks, so that they end with the descriptor, and two users inside one process conflict as well.
+ * All are open file description locks: two users inside one process conflict as well, and the kernel drops them with the last reference to the
+ * description. That may come later than close(): a request of io_uring that ends at this moment or a child that was forked meanwhile holds one
+ * more. So whoever closes a file unlocks it first; one that dies leaves that to the kernel.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -53,4 +55,10 @@ int block_lock(int fd, const char *what, const char *path, bool readonly, struct
                              readonly ? " for writing" : "");
     }
     return 0;
+}
+
+void block_unlock(int fd)
+{
+    struct flock l = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = USES_BASE, .l_len = FORBIDS_BASE + ACCESS_KINDS - USES_BASE};
+    fcntl(fd, F_OFD_SETLK, &l); /* fails where there are no locks, so that there is nothing to give back */
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* What a disk does besides its requests: stopping at a full file system and going on, rates, cache modes, snapshots. */
+/* What a disk does besides its requests: stopping at a full file system and going on, rates, cache modes, snapshots, locks. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -9,10 +9,12 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "../devices/check.h"
 #include "base/util.h"
-#include "block/block.h"
+#include "block/file.h"
 
 #define DISK  (8u << 20)
 #define CHUNK 65536u
@@ -212,6 +214,46 @@ static void snapshot(void)
     close(fd);
 }
 
+static bool can_open(struct io_loop *l, bool readonly)
+{
+    struct file *f = NULL;
+    ERROR_SCOPED(err);
+    int ret = file_open(l, "disk", path, readonly, &f, &err);
+    file_close(f);
+    return ret == 0;
+}
+
+/* A description outlives close() in a copy of the descriptor, as in a request of io_uring or in a child; its locks must not. */
+static void locks_end_with_close(void)
+{
+    struct io_loop *l;
+    struct file *f;
+    int go[2];
+    ERROR_SCOPED(err);
+    CHECK(io_loop_create(BLOCK_ENGINE_AUTO, &l, &err) == 0 && pipe(go) == 0);
+    CHECK(file_open(l, "disk", path, false, &f, &err) == 0);
+    CHECK(!can_open(l, false) && !can_open(l, true));
+    int copy = dup(f->fd);
+    pid_t child = fork();
+    if (child == 0) {
+        char byte;
+        close(go[1]);
+        _exit(read(go[0], &byte, 1) != 0); /* until the parent closes its end */
+    }
+    CHECK(copy >= 0 && child > 0);
+    file_close(f);
+    CHECK(can_open(l, false) && can_open(l, true));
+    /* An attempt that fails takes nothing from who holds them. */
+    CHECK(file_open(l, "disk", path, true, &f, &err) == 0);
+    CHECK(!can_open(l, false) && can_open(l, true) && !can_open(l, false));
+    file_close(f);
+    close(copy);
+    close(go[1]);
+    CHECK(waitpid(child, NULL, 0) == child);
+    close(go[0]);
+    io_loop_free(l);
+}
+
 int main(void)
 {
     signal(SIGXFSZ, SIG_IGN);
@@ -223,6 +265,7 @@ int main(void)
     rates();
     caches();
     snapshot();
+    locks_end_with_close();
     unlink(path);
     return 0;
 }
