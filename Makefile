@@ -41,7 +41,7 @@ check-kvm:
 	@tools/check.sh --suite kvm
 
 check-compat:
-	@tools/deps.sh build demo test
+	@tools/deps.sh build demo test image
 	@tools/check.sh --suite compat
 
 bench: all

@@ -11,7 +11,7 @@ packages() {
     image) echo mmdebstrap grub-pc-bin grub-common fdisk e2fsprogs seabios ;;
     demo) echo busybox-static cpio gzip xz-utils kmod ;;
     test) echo seabios libzydis-dev libzycore-dev clang acpica-tools qemu-system-x86 qemu-utils binutils python3 wget e2fsprogs iproute2 procps \
-        libnbd-bin gnutls-bin tgt ;;
+        libnbd-bin gnutls-bin tgt libvirt-clients virtinst python3-libvirt ;;
     bench) echo lua5.4 sqlite3 ;;
     kvm) echo qemu-system-x86 cpio gzip xz-utils kmod ;;
     fuzz) echo clang libclang-rt-14-dev ;;

@@ -18,8 +18,8 @@ lodged, demo = sys.argv[1:3]
 DIRECT = "kernel=%s/vmlinuz,initrd=%s/initrd.gz,kernel_args='console=ttyS0 quiet'" % (demo, demo)
 
 
-def run(*args, status=0):
-    p = subprocess.run(args, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+def run(*args, status=0, seconds=300):
+    p = subprocess.run(args, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL)
     assert p.returncode == status, "%s: %d\n%s%s" % (" ".join(args), p.returncode, p.stdout, p.stderr)
     return p.stdout + p.stderr
 
@@ -105,6 +105,31 @@ def test_virsh(d):
     t.end()
     v("undefine", "tour")
     assert v("list", "--all") == ""
+
+
+def test_image(d):
+    """virt-install of Debian's disk (tools/image.sh) to its login, which is typed and answered; the guest switches off by itself."""
+    tree = os.path.dirname(os.path.abspath(__file__)) + "/../.."
+    images = run(tree + "/tools/image.sh", "--prepare", seconds=1800).split()[-1]
+    disk = d.root + "/debian.qcow2"
+    run(os.path.dirname(os.path.abspath(lodged)) + "/../cli/lodge", "image", "create", "-q", "-f", "qcow2", "-b", images + "/debian.qcow2", "-F", "qcow2", disk)
+    # Debian 12's database of systems ends with Debian 11.
+    options = ["virt-install", "--connect", d.uri(), "--name", "debian", "--memory", "1024", "--import", "--graphics", "none", "--disk", disk,
+               "--network", "user", "--osinfo", "debian11", "--virt-type", "qemu", "--boot", "hd"]
+    assert "<name>debian</name>" in run(*options, "--print-xml")
+    run(*options, "--noautoconsole")
+    t = Terminal("virsh", "-c", d.uri(), "console", "debian")
+    t.until(rb"login:", 900)
+    t.type(b"root\n")
+    t.until(rb"~# ?", 600)
+    t.type(b"echo $((6 * 7)) answers; systemctl poweroff\n")
+    t.until(rb"42 answers")
+    end = time.monotonic() + 600
+    while d.virsh("domstate", "debian", "--reason") != "shut off (shutdown)":
+        assert time.monotonic() < end, d.virsh("domstate", "debian", "--reason")
+        time.sleep(0.5)
+    t.end()
+    d.virsh("undefine", "debian")
 
 
 def test_tools(d):
