@@ -114,6 +114,14 @@ static int disk_readonly(void *object, const char *value, struct error *err)
     return 0;
 }
 
+static int disk_cdrom(void *object, const char *value, struct error *err)
+{
+    (void)value;
+    (void)err;
+    ((struct domain_disk *)object)->cdrom = true;
+    return 0;
+}
+
 static int disk_format(void *object, const char *value, struct error *err)
 {
     unsigned f = 0;
@@ -131,7 +139,7 @@ static int disk_bus(void *object, const char *value, struct error *err)
     while (b < DISK_BUSES && strcmp(value, disk_bus_names[b]) != 0)
         b++;
     if (b == DISK_BUSES)
-        return error_set(err, 0, "option '--disk': there is no bus '%s'; give virtio or sata", value);
+        return error_set(err, 0, "option '--disk': there is no bus '%s'; give virtio, scsi or sata", value);
     ((struct domain_disk *)object)->bus = (enum disk_bus)b;
     return 0;
 }
@@ -256,6 +264,7 @@ static const struct field_row disk_fields[] = {
     {"format", true, disk_format},
     {"bus", true, disk_bus},
     {"bootindex", true, disk_boot_order},
+    {"cdrom", false, disk_cdrom},
     {"readonly", false, disk_readonly},
     {NULL, false, NULL},
 };
@@ -263,7 +272,7 @@ static const struct field_row disk_fields[] = {
 /* A first word that is no field is the path. */
 int run_set_disk(void *o, const char *value, struct error *err)
 {
-    static const char usage[] = "[file=]PATH[,format=raw|qcow2][,bus=virtio|sata][,bootindex=N][,readonly]";
+    static const char usage[] = "[file=]PATH[,format=raw|qcow2][,bus=virtio|scsi|sata][,bootindex=N][,readonly]";
     struct domain_disk *disk = domain_add_disk(&((struct run *)o)->d, err);
     AUTO_FREE char *first = malloc(strlen(value) + 1);
     if (!disk || !first)

@@ -13,8 +13,8 @@ int disk_open(const struct domain_disk *disk, struct block **out, struct error *
                                .cache = (enum block_cache)disk->cache,
                                .read_errors = (enum block_on_error)disk->read_errors,
                                .write_errors = (enum block_on_error)disk->write_errors};
-    /* The machine watches virtio disks for stops; a disk of another bus would wait unseen. */
-    if (disk->bus != DISK_VIRTIO)
+    /* The machine watches virtio's disks for stops; a disk of SATA would wait unseen. */
+    if (disk->bus == DISK_SATA)
         cfg.read_errors = cfg.write_errors = BLOCK_REPORT;
     for (unsigned i = 0; i < BLOCK_RATES; i++) {
         cfg.bytes[i] = (struct block_rate){disk->bytes.rate[i], disk->bytes.burst[i]};

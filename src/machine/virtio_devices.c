@@ -12,6 +12,7 @@
 #include "devices/virtio/vblk.h"
 #include "devices/virtio/vnet.h"
 #include "devices/virtio/vrng.h"
+#include "devices/virtio/vscsi.h"
 #include "devices/virtio/vserial.h"
 #include "devices/virtio/vsock.h"
 #include "machine/disk.h"
@@ -25,6 +26,8 @@ struct virtio_devices {
     struct vserial *serial;
     struct block *blocks[DOMAIN_MAX_DISKS];
     struct vblk *vblks[DOMAIN_MAX_DISKS];
+    struct vscsi *scsi;
+    unsigned scsi_units; /* of it that are taken */
     struct netdev *nets[DOMAIN_MAX_IFACES];
     struct vnet *vnets[DOMAIN_MAX_IFACES];
     struct e1000e *e1000es[DOMAIN_MAX_IFACES];
@@ -33,10 +36,31 @@ struct virtio_devices {
     struct v9p *v9ps[DOMAIN_MAX_SHARES];
 };
 
+/* All of them are units of one adapter, with as many queues as the first one wants. */
+static int make_scsi_disk(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, struct boot_order *order, unsigned i,
+                          struct error *err)
+{
+    const struct domain_disk *disk = &d->disks[i];
+    if (!v->scsi && vscsi_create(pci, &(struct vscsi_config){PCI_SLOT_AUTO, disk->queues}, &v->scsi, err) < 0)
+        return -1;
+    if (disk->file && disk_open(disk, &v->blocks[i], err) < 0)
+        return -1;
+    struct vscsi_unit_config cfg = {.cdrom = disk->cdrom, .block = v->blocks[i], .serial = disk->serial};
+    if (vscsi_attach(v->scsi, v->scsi_units, &cfg, err) < 0)
+        return -1;
+    enum domain_boot kind = disk->cdrom ? DOMAIN_BOOT_CDROM : DOMAIN_BOOT_HD;
+    boot_order_add(order, domain_boot_place(d, disk->boot_order, kind, i), "/pci@i0cf8/scsi@%x/channel@0/disk@0,%x", vscsi_slot(v->scsi),
+                   v->scsi_units);
+    v->scsi_units++;
+    return 0;
+}
+
 static int make_disk(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, struct boot_order *order, unsigned i,
                      struct error *err)
 {
     const struct domain_disk *disk = &d->disks[i];
+    if (disk->bus == DISK_SCSI)
+        return make_scsi_disk(v, d, pci, order, i, err);
     if (disk->bus != DISK_VIRTIO)
         return 0;
     if (disk_open(disk, &v->blocks[i], err) < 0)
@@ -190,6 +214,7 @@ void virtio_devices_destroy(struct virtio_devices *v)
         netdev_destroy(v->nets[i]);
         pcap_free(v->pcaps[i]);
     }
+    vscsi_destroy(v->scsi);
     for (unsigned i = 0; i < DOMAIN_MAX_DISKS; i++) {
         vblk_destroy(v->vblks[i]);
         block_close(v->blocks[i]);

@@ -7,7 +7,7 @@
 #include "model/part.h"
 
 const char *const disk_format_names[DISK_FORMATS] = {"raw", "qcow2"};
-const char *const disk_bus_names[DISK_BUSES + 1] = {"virtio", "sata", NULL};
+const char *const disk_bus_names[DISK_BUSES + 1] = {"virtio", "sata", "scsi", NULL};
 
 const char *const disk_cache_names[] = {"writeback", "none", "writethrough", "unsafe", NULL};
 const char *const disk_on_error_names[] = {"report", "stop", "enospace", NULL};
@@ -191,7 +191,7 @@ static int disk_check(struct domain *d, struct error *err)
         if (disk->serial && strlen(disk->serial) > 20)
             return error_set(err, 0, "disk %u: the serial '%s' is longer than 20 characters; shorten it", i + 1, disk->serial);
         if (disk->cdrom && disk->bus == DISK_VIRTIO)
-            return error_set(err, 0, "disk %u: the bus 'virtio' has no CD-ROM drives; give it the bus 'sata'", i + 1);
+            return error_set(err, 0, "disk %u: the bus 'virtio' has no CD-ROM drives; give it the bus 'sata' or 'scsi'", i + 1);
         if (!disk->target[0])
             fill_target(d, disk);
         if (check_distinct(d, i, err) < 0)

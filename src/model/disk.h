@@ -9,7 +9,7 @@
 enum disk_format { DISK_RAW, DISK_QCOW2, DISK_FORMATS };
 extern const char *const disk_format_names[DISK_FORMATS]; /* libvirt's, and the block layer's */
 
-enum disk_bus { DISK_VIRTIO, DISK_SATA, DISK_BUSES };
+enum disk_bus { DISK_VIRTIO, DISK_SATA, DISK_SCSI, DISK_BUSES };
 extern const char *const disk_bus_names[DISK_BUSES + 1]; /* libvirt's; ends with NULL */
 
 #define DISK_MAX_BOOT 900u

@@ -189,9 +189,9 @@ const struct domain_part emulator_part = {.devices = emulator_devices, .write_de
  * loss. */
 static int begin_controller(const struct xml_node *node, void *object, struct error *err)
 {
-    static const char *const types[] = {"pci", "usb", "sata", "virtio-serial", NULL};
+    static const char *const types[] = {"pci", "usb", "sata", "virtio-serial", "scsi", NULL};
     static const char *const models[] = {"pcie-root", "pcie-root-port", "pcie-to-pci-bridge", "qemu-xhci", "none", "ich9-ahci",
-                                         NULL};
+                                         "virtio-scsi", NULL};
     int type = xml_attr_word(node, "type", types, 0, err);
     int model = xml_attr_word(node, "model", models, -2, err);
     if (type < 0 || model == -1)

@@ -10,6 +10,7 @@
 
 #include "block/block.h"
 #include "devices/bus.h"
+#include "devices/scsi/scsi.h"
 
 #define ATA_FIS_BYTES    20
 #define ATA_PACKET_BYTES 16
@@ -58,6 +59,7 @@ struct ata_command {
     /* The device's: */
     struct ata_device *dev;
     struct block_req block;
+    struct scsi_request scsi; /* a packet */
     uint64_t at, left; /* of a list of ranges: the next entry, and how many there are */
     bool force_unit;   /* makes a write durable before it completes */
 };
