@@ -104,7 +104,7 @@ void drv_find(struct drv *d, struct rig *r, unsigned devfn, bool msix, unsigned 
 
 bool drv_reset(struct drv *d)
 {
-    uint64_t deadline = now_ns() + 5 * NS_PER_S;
+    uint64_t deadline = now_ns() + 60 * NS_PER_S;
     drv_write(d, DRV_STATUS, 1, 0);
     while (drv_read(d, DRV_STATUS, 1) != 0) {
         if (now_ns() > deadline)

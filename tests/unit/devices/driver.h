@@ -55,7 +55,7 @@ void drv_negotiate(struct drv *d, uint64_t want);
 void drv_setup_queue(struct drv *d, unsigned q, uint16_t size);
 void drv_ok(struct drv *d);
 void drv_layout(struct drv *d, unsigned q, uint16_t size); /* rings in memory only */
-/* Writes 0 to the status and waits until it reads 0; false after 5 s. */
+/* Writes 0 to the status and waits until it reads 0; false after a minute. */
 bool drv_reset(struct drv *d);
 
 uint64_t drv_read(struct drv *d, unsigned off, unsigned size); /* common configuration */
@@ -69,7 +69,7 @@ void drv_force_kick(struct drv *d, unsigned q);
 bool drv_take(struct drv *d, unsigned q, uint16_t *id, uint32_t *len);
 /* With event index: asks for an interrupt at the next answer, and no more behind it. */
 void drv_arm(struct drv *d, unsigned q);
-/* As drv_take, waiting up to 5 s with interrupts. */
+/* As drv_take, waiting up to a minute with interrupts. */
 bool drv_wait(struct drv *d, unsigned q, uint16_t *id, uint32_t *len);
 /* Adds, kicks, waits: the length of the answer. */
 uint32_t drv_do(struct drv *d, unsigned q, const struct drv_buf *bufs, unsigned n);

@@ -64,7 +64,7 @@ void rig_cfg_write(struct rig *r, unsigned devfn, unsigned off, unsigned size, u
 /* The offset of the next capability `id` behind `after` (0: the first), or 0. */
 unsigned rig_cap(struct rig *r, unsigned devfn, uint8_t id, unsigned after);
 
-/* Waits up to 5 s until more than `seen` messages of that data arrived; false on time-out. */
+/* Waits up to a minute until more than `seen` messages of that data arrived; false on time-out. */
 bool rig_wait_msi(struct rig *r, unsigned data, unsigned seen);
 bool rig_wait_gsi(struct rig *r, unsigned gsi, bool level);
 unsigned rig_msis(struct rig *r, unsigned data);

@@ -306,7 +306,7 @@ static void task_management(struct lab *l)
 /* Many reads, an abort of all of them behind: each ends once, and before the abort does. */
 static void aborting(struct lab *l, const struct mode *m)
 {
-    unsigned batch = m->features & DRV_INDIRECT ? 12 : m->size / 4;
+    unsigned batch = MIN(m->size / 4u, 8u); /* each has a buffer of its own */
     uint16_t id;
     uint32_t len;
     for (unsigned round = 0; round < 20; round++) {
@@ -315,7 +315,7 @@ static void aborting(struct lab *l, const struct mode *m)
         memcpy(h, (const uint8_t[8]){1, 0, 0x40, 0}, 8);
         memcpy(h + 19, (const uint8_t[10]){0x28, 0, 0, 0, 0, 0, 0, 0, 8}, 10);
         for (unsigned i = 0; i < batch; i++) {
-            struct drv_buf bufs[] = {{l->header, HEADER, false}, {l->response, RESPONSE, true}, {l->data, 4096, true}};
+            struct drv_buf bufs[] = {{l->header, HEADER, false}, {l->response, RESPONSE, true}, {l->data + 4096 * i, 4096, true}};
             drv_add(&l->d, REQUESTS, bufs, 3);
         }
         drv_kick(&l->d, REQUESTS);
