@@ -209,20 +209,19 @@ void block_watch_errors(struct block *b, int fd)
 static int open_image(struct block *b, const struct block_config *cfg, struct error *err)
 {
     struct image_options o = {.path = cfg->path, .format = cfg->format, .readonly = cfg->readonly, .what = "disk", .secret_file = cfg->secret_file};
-    char overlay[PATH_MAX];
-    if (!cfg->snapshot || cfg->readonly) {
-        if (image_open(b->loop, &o, &b->image, err) < 0)
-            return -1;
-        return cfg->cache == BLOCK_CACHE_NONE ? policy_set_direct(b, cfg->path, err) : 0;
-    }
-    if (policy_make_overlay(b->loop, cfg, overlay, sizeof overlay, err) < 0)
+    if (image_open(b->loop, &o, &b->image, err) < 0)
         return -1;
-    o.path = overlay;
-    o.format = "qcow2";
-    b->cache = BLOCK_CACHE_UNSAFE; /* nobody will read it after a crash */
-    int ret = image_open(b->loop, &o, &b->image, err);
-    unlink(overlay);
-    return ret;
+    return cfg->cache == BLOCK_CACHE_NONE ? policy_set_direct(b, cfg->path, err) : 0;
+}
+
+int block_make_overlay(const struct block_config *cfg, struct error *err)
+{
+    struct io_loop *loop;
+    if (io_loop_create(cfg->engine, &loop, err) < 0)
+        return -1;
+    int fd = policy_make_overlay(loop, cfg, err);
+    io_loop_free(loop);
+    return fd;
 }
 
 int block_open(const struct block_config *cfg, struct block **out, struct error *err)

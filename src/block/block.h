@@ -42,7 +42,6 @@ struct block_config {
     const char *path;   /* a file or block device, or nbd:…, iscsi://…, http(s)://… */
     const char *format; /* "raw", "qcow2", "vmdk", …; never guessed from the contents */
     bool readonly;
-    bool snapshot; /* the image is only read; writes go to an overlay that is gone when the disk is closed */
     enum block_engine engine;
     const char *secret_file; /* holds the passphrase of an encrypted image; NULL: none */
     enum block_cache cache;
@@ -83,6 +82,11 @@ struct block_stats {
 
 struct block;
 
+/*
+ * Makes an empty qcow2 overlay without a name over the image, which is only read from then on: a descriptor, opened as "/proc/self/fd/N". What is
+ * written there lasts as long as the descriptor, over any number of block_open(). -1 with err.
+ */
+int block_make_overlay(const struct block_config *cfg, struct error *err);
 /* Opens and locks an image. The lock is QEMU's, so that QEMU and Lodge refuse each other. 0, or -1 with err. */
 int block_open(const struct block_config *cfg, struct block **out, struct error *err);
 /* Completes what is in flight, then closes. */

@@ -126,11 +126,11 @@ int policy_set_direct(struct block *b, const char *path, struct error *err)
                               strerror(errno));
 }
 
-/* The overlay's place is a file without a name in a moment, so it goes when the guest does, however that ends. */
-int policy_make_overlay(struct io_loop *l, const struct block_config *cfg, char *path, size_t room, struct error *err)
+/* The overlay's file has lost its name when this returns, so it goes when the guest does, however that ends. */
+int policy_make_overlay(struct io_loop *l, const struct block_config *cfg, struct error *err)
 {
     const char *dir = getenv("TMPDIR");
-    char backing[PATH_MAX];
+    char backing[PATH_MAX], path[PATH_MAX];
     if (cfg->secret_file)
         return error_set(err, 0, "disk '%s': no snapshot of an encrypted image; leave out 'snapshot'", cfg->path);
     if (!realpath(cfg->path, backing))
@@ -141,15 +141,15 @@ int policy_make_overlay(struct io_loop *l, const struct block_config *cfg, char 
         return -1;
     uint64_t size = im->size;
     image_close(im);
-    snprintf(path, room, "%s/lodge-snapshot-XXXXXX", dir && *dir ? dir : "/var/tmp");
-    int fd = mkstemp(path);
-    if (fd < 0)
+    snprintf(path, sizeof path, "%s/lodge-snapshot-XXXXXX", dir && *dir ? dir : "/var/tmp");
+    AUTO_CLOSE int made = mkstemp(path);
+    if (made < 0)
         return error_set(err, errno, "disk '%s': cannot make its temporary overlay '%s': %s; set TMPDIR to a folder with room", cfg->path, path,
                          strerror(errno));
-    close(fd);
     struct image_new n = {.path = path, .size = size, .replace = true, .backing = backing, .backing_format = cfg->format};
-    if (image_create_new(l, "qcow2", &n, err) == 0)
-        return 0;
+    int fd = image_create_new(l, "qcow2", &n, err) < 0 ? -1 : open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0 && !error_is_set(err))
+        error_set(err, errno, "disk '%s': cannot open its temporary overlay '%s': %s; set TMPDIR to another folder", cfg->path, path, strerror(errno));
     unlink(path);
-    return -1;
+    return fd;
 }

@@ -159,6 +159,14 @@ static int set_cpu_feature(void *o, const char *value, struct error *err)
     return 0;
 }
 
+static int set_snapshot(void *o, const char *value, struct error *err)
+{
+    (void)value;
+    (void)err;
+    ((struct run *)o)->snapshot = true;
+    return 0;
+}
+
 static int set_stats(void *o, const char *value, struct error *err)
 {
     (void)value;
@@ -193,6 +201,7 @@ static const struct option_row rows[] = {
     {"memory", "SIZE[,current=SIZE]", "guest memory, such as 512M or 2G (512M)", run_set_memory},
     {"accel", "auto|kvm|softkvm", "who runs the guest's CPUs (auto)", set_accel},
     {"disk", "PATH[,format=raw|qcow2][,…]", "a disk; may be given several times", run_set_disk},
+    {"snapshot", NULL, "no disk is written to: writes go to temporary overlays", set_snapshot},
     {"cdrom", "FILE", "a disc in a CD-ROM drive; may be given several times", set_cdrom},
     {"cloud-init", "FILE", "user-data for cloud-init, which the guest finds on a disk of its own", set_cloud_init},
     {"firmware", "bios|FILE", "boot by SeaBIOS, or another BIOS (bios, when there is a disk and no kernel)", set_firmware},
@@ -338,6 +347,8 @@ static int complete(struct run *r, struct error *err)
     }
     if ((r->cloud_init && add_seed(r, err) < 0) || (r->root && add_root(r, err) < 0))
         return -1;
+    for (unsigned i = 0; r->snapshot && i < d->ndisks; i++)
+        d->disks[i].snapshot = !d->disks[i].readonly && !d->disks[i].cdrom;
     d->os.bios_serial = !d->os.kernel && r->console == DOMAIN_CHAR_SERIAL;
     struct domain_char *c = domain_add_char(d, err);
     if (!c)

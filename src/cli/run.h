@@ -12,6 +12,7 @@ struct run {
     bool firmware; /* --firmware was given */
     enum domain_char_kind console;
     char *cloud_init; /* the user-data file; owned */
+    bool snapshot;    /* of every disk */
     bool root;        /* --root was given: the share of its tag */
 };
 

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "control/qmp.h"
+#include "machine/disk.h"
 #include "machine/machine.h"
 #include "machine/vmcpu.h"
 
@@ -225,7 +226,7 @@ int main(int argc, char **argv)
         domain_name_unserved(&d, stderr, "lodge: ");
         signal_fd = open_signals(&err);
         if (signal_fd >= 0 && vmcpu_signal_setup(&err) == 0 && charsock_open(&d, &sockets, &err) == 0 &&
-            terminal_open(&terminal, &err) == 0)
+            terminal_open(&terminal, &err) == 0 && disk_make_overlays(&d, &err) == 0)
             status = run(&d, &o, qmp, terminal, sockets, signal_fd, &err);
     }
     charsock_close(sockets);

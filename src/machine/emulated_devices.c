@@ -13,6 +13,7 @@ struct emulated_devices {
     struct ahci *ahci;
     unsigned ports; /* of it that are taken */
     struct block *blocks[AHCI_PORTS];
+    unsigned disks[AHCI_PORTS]; /* their numbers in the domain */
 };
 
 static int make_disk(struct emulated_devices *e, const struct domain *d, struct boot_order *order, unsigned i, struct error *err)
@@ -26,6 +27,7 @@ static int make_disk(struct emulated_devices *e, const struct domain *d, struct 
                          AHCI_PORTS);
     if (disk->file && disk_open(disk, &e->blocks[port], err) < 0)
         return -1;
+    e->disks[port] = i;
     e->ports++;
     snprintf(serial, sizeof serial, "LODGE%05u", port + 1);
     int r =
@@ -54,6 +56,14 @@ int emulated_devices_create(const struct domain *d, struct pci_host *pci, struct
             return -1;
     }
     return 0;
+}
+
+struct block *emulated_devices_block(const struct emulated_devices *e, unsigned disk)
+{
+    for (unsigned port = 0; e && port < e->ports; port++)
+        if (e->disks[port] == disk)
+            return e->blocks[port];
+    return NULL;
 }
 
 void emulated_devices_destroy(struct emulated_devices *e)

@@ -7,11 +7,14 @@
 #include "machine/boot_order.h"
 #include "model/domain.h"
 
+struct block;
 struct emulated_devices;
 /* 0, or -1 with err; then what was made is in *out all the same, for emulated_devices_destroy(). Disks are added to the boot order.
  */
 int emulated_devices_create(const struct domain *d, struct pci_host *pci, struct boot_order *order, struct emulated_devices **out,
                             struct error *err);
+/* The block behind a disk of the domain's, by its number there; NULL when it is not here. */
+struct block *emulated_devices_block(const struct emulated_devices *e, unsigned disk);
 void emulated_devices_destroy(struct emulated_devices *e); /* no vCPU runs; NULL is allowed */
 
 #endif

@@ -246,6 +246,13 @@ static int make_platform(struct machine *m, struct error *err)
     return 0;
 }
 
+/* The block behind a disk, whatever its bus; NULL without a medium. */
+static struct block *disk_block(const struct machine *m, unsigned disk)
+{
+    struct block *b = virtio_devices_block(m->virtio, disk);
+    return b ? b : emulated_devices_block(m->emulated, disk);
+}
+
 static int make_devices(struct machine *m, struct error *err)
 {
     const struct domain *d = m->domain;
@@ -258,9 +265,9 @@ static int make_devices(struct machine *m, struct error *err)
         emulated_devices_create(d, m->pci, &m->order, &m->emulated, err) < 0)
         return -1;
     for (unsigned i = 0; i < d->ndisks; i++)
-        if (virtio_devices_block(m->virtio, i)) {
-            block_watch_errors(virtio_devices_block(m->virtio, i), m->disk_error_fd);
-            block_watch_stops(virtio_devices_block(m->virtio, i), m->disk_stop_fd);
+        if (disk_block(m, i)) {
+            block_watch_errors(disk_block(m, i), m->disk_error_fd);
+            block_watch_stops(disk_block(m, i), m->disk_stop_fd);
         }
     tell_size(m);
     return by_firmware(d) ? 0 : pci_host_assign(m->pci, err);
@@ -421,7 +428,7 @@ static void take_stops(struct machine *m)
 
 int machine_disk_stopped(const struct machine *m, unsigned disk)
 {
-    const struct block *b = virtio_devices_block(m->virtio, disk);
+    const struct block *b = disk_block(m, disk);
     return b ? block_stopped(b) : 0;
 }
 
@@ -466,7 +473,7 @@ void machine_resume(struct machine *m)
     terminal_release(m->terminal, false);
     for (unsigned i = 0; i < m->domain->ndisks; i++)
         if (machine_disk_stopped(m, i))
-            block_retry(virtio_devices_block(m->virtio, i));
+            block_retry(disk_block(m, i));
     for (unsigned i = 0; i < m->ncpus; i++)
         vmcpu_tell_paused(&m->cpus[i]);
     board_pause(&m->board, false);
@@ -499,7 +506,7 @@ pid_t machine_cpu_tid(const struct machine *m, unsigned cpu)
 
 const struct block_stats *machine_disk_stats(const struct machine *m, unsigned disk)
 {
-    const struct block *b = virtio_devices_block(m->virtio, disk);
+    const struct block *b = disk_block(m, disk);
     return b ? block_stats(b) : NULL;
 }
 
@@ -510,7 +517,7 @@ int machine_disk_error_fd(const struct machine *m)
 
 uint64_t machine_disk_size(const struct machine *m, unsigned disk)
 {
-    const struct block *b = virtio_devices_block(m->virtio, disk);
+    const struct block *b = disk_block(m, disk);
     return b ? block_size(b) : 0;
 }
 

@@ -142,7 +142,7 @@ static int begin_readonly(const struct xml_node *node, void *object, struct erro
 static void disk_free(struct domain *d)
 {
     for (unsigned i = 0; i < d->ndisks; i++)
-        free(d->disks[i].file), free(d->disks[i].serial);
+        free(d->disks[i].file), free(d->disks[i].serial), free(d->disks[i].overlay);
     free(d->disks);
 }
 

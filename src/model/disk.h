@@ -34,6 +34,7 @@ struct domain_disk {
     char target[8];      /* "vda", "sda" */
     unsigned boot_order; /* place in the boot order, from 1; 0: behind those that have one, by os.boot */
     bool readonly, snapshot; /* snapshot: writes are forgotten when the guest ends */
+    char *overlay;           /* of a running guest: where they go until then (machine/disk.h). Not in the XML */
     char *serial;            /* at most 20 characters; NULL: none */
     enum disk_cache cache;
     enum disk_on_error read_errors, write_errors;
