@@ -5,6 +5,9 @@ set -eu
 build=${BUILD:-build}
 demo=$(tools/demo.sh --prepare)
 [ $# -gt 0 ] || python3 tests/bench/block.py --lodge "$build/src/cli/lodge" --bench "$build/tests/bench/block_bench"
+# lodged beside libvirtd, by libvirt's binding of Debian's own Python.
+[ $# -gt 0 ] || /usr/bin/python3 tests/bench/daemon.py "$(realpath "$build")/src/daemon/lodged" "$(realpath "$build")/src/control/lodge-vm" \
+    "$(realpath "$build")/tests/unit/machine/linux.bin"
 # The boot of a whole system is measured where `make image` has made one.
 image=$(tools/image.sh --where)
 [ ! -f "$image/debian.qcow2" ] || set -- --image "$image" "$@"

@@ -19,6 +19,7 @@
 #include "model/domain.h"
 #include "rpc/remote.h"
 
+struct journal;
 struct monitor;
 struct hypervisor;
 
@@ -68,7 +69,8 @@ struct daemon {
     pthread_mutex_t lock;
     bool session;
     char *config_dir, *run_dir, *log_dir, *images_dir;
-    char *vm_path; /* lodge-vm */
+    char *vm_path;           /* lodge-vm */
+    struct journal *journal; /* of config_dir */
     struct hypervisor lodge, test;
     struct server *server;
     pthread_mutex_t listeners_lock;
@@ -123,6 +125,9 @@ int storage_open(struct daemon *d, struct error *err);
 /* ---- files that survive a power cut (store.c) ---- */
 
 int store_write(const char *path, const char *text, size_t len, struct error *err);
+/* The two halves of it without the syncs: the file under another name, and its renaming. */
+int store_prepare(const char *path, const char *text, size_t len, struct error *err);
+int store_replace(const char *path, struct error *err);
 int store_remove(const char *path, struct error *err);
 char *store_read(const char *path, size_t max, size_t *len, struct error *err);
 int store_make_dir(const char *path, unsigned mode, struct error *err);

@@ -27,6 +27,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "daemon/journal.h"
 #include "daemon/monitor.h"
 #include "daemon/server.h"
 
@@ -61,30 +62,39 @@ static int out_of_memory(const struct dom *dom, struct error *err)
 
 /* ---- state on disk ---- */
 
+/* A file's name in the folder of configurations. */
+static char *config_name(const struct dom *dom, const char *suffix)
+{
+    char uuid[37], *name;
+    domain_format_uuid(dom->uuid, uuid);
+    return asprintf(&name, "%s%s", uuid, suffix) < 0 ? NULL : name;
+}
+
 static int lodge_save(struct dom *dom, struct error *err)
 {
-    AUTO_FREE char *path = path_of(dom, dom->hv->daemon->config_dir, ".xml");
+    AUTO_FREE char *name = config_name(dom, ".xml");
     AUTO_FREE char *xml = dom_xml(dom->config, -1, err);
-    if (!path || !xml)
+    if (!name || !xml)
         return out_of_memory(dom, err);
-    return store_write(path, xml, strlen(xml), err);
+    return journal_write(dom->hv->daemon->journal, name, xml, strlen(xml), err);
 }
 
 static int lodge_save_autostart(struct dom *dom, bool on, struct error *err)
 {
-    AUTO_FREE char *path = path_of(dom, dom->hv->daemon->config_dir, ".autostart");
-    if (!path)
+    struct journal *j = dom->hv->daemon->journal;
+    AUTO_FREE char *name = config_name(dom, ".autostart");
+    if (!name)
         return out_of_memory(dom, err);
-    return on ? store_write(path, "", 0, err) : store_remove(path, err);
+    return on ? journal_write(j, name, "", 0, err) : journal_remove(j, name, err);
 }
 
 static int lodge_forget(struct dom *dom, struct error *err)
 {
-    AUTO_FREE char *path = path_of(dom, dom->hv->daemon->config_dir, ".xml");
-    if (!path)
+    AUTO_FREE char *name = config_name(dom, ".xml");
+    if (!name)
         return out_of_memory(dom, err);
     /* The autostart mark goes last: without a domain it means nothing, and a domain never loses it by half an undefine. */
-    return store_remove(path, err) < 0 ? -1 : lodge_save_autostart(dom, false, err);
+    return journal_remove(dom->hv->daemon->journal, name, err) < 0 ? -1 : lodge_save_autostart(dom, false, err);
 }
 
 void process_forget_run(struct dom *dom, int id)
@@ -258,7 +268,8 @@ static int lodge_start(struct dom *dom, bool paused, struct error *err)
     xml = dom_xml(dom->live, -1, err);
     if (!live || !xml || asprintf(&log_path, "%s/%s.log", d->log_dir, dom->name) < 0)
         return out_of_memory(dom, err);
-    if (store_write(live, xml, strlen(xml), err) < 0)
+    /* It is for a daemon that starts while the guest runs: no power cut concerns it. */
+    if (store_prepare(live, xml, strlen(xml), err) < 0 || store_replace(live, err) < 0)
         return -1;
     pthread_mutex_lock(&d->lock);
     dom->id = id;
@@ -416,6 +427,9 @@ static int each_file(struct daemon *d, const char *dir, const char *suffix, void
 
 int process_load(struct daemon *d, struct error *err)
 {
+    d->journal = journal_open(d->config_dir, err);
+    if (!d->journal)
+        return -1;
     return each_file(d, d->config_dir, ".xml", load_config, err) < 0 ? -1 : each_file(d, d->run_dir, ".xml", find_running, err);
 }
 

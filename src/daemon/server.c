@@ -38,8 +38,9 @@ struct queue {
 struct server {
     struct daemon *daemon;
     struct handler handlers[REMOTE_PROCS];
-    pthread_mutex_t lock; /* of the queues */
-    pthread_cond_t work;
+    pthread_mutex_t lock;             /* of the queues */
+    pthread_cond_t work, urgent_work; /* for workers of any call, for those of urgent ones */
+    unsigned idle;                    /* workers of any call that wait */
     struct queue normal, urgent;
     struct client *clients; /* main thread */
     unsigned nclients;
@@ -302,7 +303,9 @@ static struct call *take_call(struct server *s, bool urgent_only)
                 q->last = &q->first;
             return c;
         }
-        pthread_cond_wait(&s->work, &s->lock);
+        s->idle += !urgent_only;
+        pthread_cond_wait(urgent_only ? &s->urgent_work : &s->work, &s->lock);
+        s->idle -= !urgent_only;
     }
 }
 
@@ -352,7 +355,8 @@ static void queue_call(struct client *c, const struct rpc_header *h, const uint8
     pthread_mutex_lock(&s->lock);
     *q->last = call;
     q->last = &call->next;
-    pthread_cond_broadcast(&s->work);
+    /* One is enough: whoever waits has found nothing to do. */
+    pthread_cond_signal(urgent && s->idle == 0 ? &s->urgent_work : &s->work);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -544,6 +548,7 @@ int server_open(struct daemon *d, struct error *err)
     s->urgent.last = &s->urgent.first;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->work, NULL);
+    pthread_cond_init(&s->urgent_work, NULL);
     const struct handler *const tables[] = {connect_handlers, domain_handlers,  device_handlers, stats_handlers,
                                             event_handlers,   storage_handlers, other_handlers,  stream_handlers};
     for (unsigned i = 0; i < ARRAY_SIZE(tables); i++)

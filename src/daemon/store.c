@@ -29,7 +29,8 @@ static int sync_folder(const char *path, struct error *err)
     return fd < 0 || fsync(fd) < 0 ? fail(err, folder, "make it durable") : 0;
 }
 
-int store_write(const char *path, const char *text, size_t len, struct error *err)
+/* Writes PATH.new; a descriptor of it. */
+static int write_new(const char *path, const char *text, size_t len, struct error *err)
 {
     AUTO_FREE char *temporary = NULL;
     if (asprintf(&temporary, "%s.new", path) < 0)
@@ -43,11 +44,31 @@ int store_write(const char *path, const char *text, size_t len, struct error *er
             return fail(err, temporary, "write it");
         done += (size_t)MAX(n, 0);
     }
+    return steal_fd(&fd);
+}
+
+int store_prepare(const char *path, const char *text, size_t len, struct error *err)
+{
+    AUTO_CLOSE int fd = write_new(path, text, len, err);
+    return fd < 0 ? -1 : 0;
+}
+
+int store_replace(const char *path, struct error *err)
+{
+    AUTO_FREE char *temporary = NULL;
+    if (asprintf(&temporary, "%s.new", path) < 0)
+        return error_set(err, VIR_ERR_NO_MEMORY, "'%s': out of memory", path);
+    return rename(temporary, path) < 0 ? fail(err, path, "replace it") : 0;
+}
+
+int store_write(const char *path, const char *text, size_t len, struct error *err)
+{
+    AUTO_CLOSE int fd = write_new(path, text, len, err);
+    if (fd < 0)
+        return -1;
     if (fdatasync(fd) < 0)
-        return fail(err, temporary, "make it durable");
-    if (rename(temporary, path) < 0)
-        return fail(err, path, "replace it");
-    return sync_folder(path, err);
+        return fail(err, path, "make it durable");
+    return store_replace(path, err) < 0 ? -1 : sync_folder(path, err);
 }
 
 int store_remove(const char *path, struct error *err)

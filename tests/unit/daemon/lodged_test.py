@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lab import Daemon, Wire, domain, string
@@ -216,6 +217,77 @@ def test_storage(d):
     for name in ("a", "b.qcow2"):
         d.virsh("vol-delete", name, "default")
     assert d.virsh("net-list", "--all") == d.virsh("nodedev-list") == d.virsh("secret-list") == ""
+
+
+def test_journal(d):
+    """A power cut that took the files' last changes: the journal does them again, in another boot only, and believes nothing that is not whole."""
+    folder = d.root + "/etc/lodge/domains/"
+    uuids = ["00000000-0000-4000-8000-%012d" % i for i in range(6)]
+    for i in range(4):
+        d.virsh("define", d.file("j.xml", domain("j%d" % i, kernel, more="<uuid>%s</uuid>" % uuids[i])))
+    d.virsh("autostart", "j0")
+    d.virsh("autostart", "j0", "--disable")
+    d.virsh("undefine", "j1")
+    d.virsh("define", d.file("j.xml", domain("j2", kernel, more="<uuid>%s</uuid><title>new</title>" % uuids[2])))
+
+    def cut(change=lambda journal: journal, boot=b"another boot"):
+        """The daemon's end with the files as a power cut may leave them."""
+        d.kill()
+        with open(folder + "journal", "rb") as f:
+            journal = f.read()
+        body = journal[8:16] + boot.ljust(40, b"\0")
+        with open(folder + "journal", "wb") as f:
+            f.write(change(journal[:4] + struct.pack("<I", zlib.crc32(body)) + body + journal[56:]))
+        open(folder + uuids[0] + ".xml", "w").close()
+        if os.path.exists(folder + uuids[3] + ".xml"):
+            os.unlink(folder + uuids[3] + ".xml")
+        with open(folder + uuids[1] + ".xml", "w") as f:
+            f.write(domain("j1", kernel, more="<uuid>%s</uuid>" % uuids[1]))
+        with open(folder + uuids[2] + ".xml", "w") as f:
+            f.write(domain("j2", kernel, more="<uuid>%s</uuid>" % uuids[2]))
+        with open(folder + uuids[0] + ".autostart", "w") as f:
+            f.write("")
+
+    names = lambda: sorted(d.virsh("list", "--all", "--name").split())
+    cut()
+    d.start()
+    assert names() == ["j0", "j2", "j3"] and "<title>new</title>" in d.virsh("dumpxml", "j2")
+    assert re.search(r"Autostart: +disable", d.virsh("dominfo", "j0"))
+    first = open(folder + "journal", "rb").read()
+    with open("/proc/sys/kernel/random/boot_id", "rb") as f:
+        boot = f.read().strip()
+    cut(boot=boot) # somebody has changed the files since
+    d.start()
+    assert names() == ["j1", "j2"]
+    # A record of another epoch, a damaged one, a short journal, a name that leads elsewhere: what comes before them holds.
+    with open(folder + "journal", "wb") as f:
+        f.write(first)
+    cut(lambda j: j[:4096])
+    d.start()
+    assert names() == ["j1", "j2"]
+    with open(folder + "journal", "wb") as f:
+        f.write(first)
+    cut(lambda j: j[:4200] + b"X" + j[4201:])
+    d.start()
+    assert names() == ["j1", "j2"]
+    name = b"../../../escaped"
+    payload = name + b"text"
+    epoch = first[8:16]
+    rest = epoch + struct.pack("<IIII", 0, len(name), 4, 0)
+    evil = struct.pack("<II", 0x4c4a5243, zlib.crc32(rest + payload)) + rest + payload
+    with open(folder + "journal", "wb") as f:
+        f.write(first)
+    cut(lambda j: j[:4096] + evil + j[4096 + len(evil):])
+    d.start()
+    assert not os.path.exists(d.root + "/escaped") and names() == ["j1", "j2"]
+    # More than the journal holds, and a domain that is too large for it.
+    for i, size in enumerate((200000, 200000, 200000, 200000, 200000, 400000, 100)):
+        d.virsh("define", d.file("j.xml", domain("j4", kernel, more="<uuid>%s</uuid><description>%s</description>" % (uuids[4], "%d" % i * size))))
+    d.kill()
+    d.start()
+    assert "6" * 100 in d.virsh("dumpxml", "j4")
+    for name in names():
+        d.virsh("undefine", name)
 
 
 def test_restart(d, count=4):
