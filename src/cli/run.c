@@ -124,6 +124,13 @@ static int set_console(void *o, const char *value, struct error *err)
     return 0;
 }
 
+static int set_genid(void *o, const char *value, struct error *err)
+{
+    return domain_parse_uuid(value, ((struct run *)o)->d.genid) < 0
+               ? error_set(err, 0, "option '--genid': '%s' is not a UUID; write 32 hexadecimal digits", value)
+               : 0;
+}
+
 static int set_no_reboot(void *o, const char *value, struct error *err)
 {
     (void)value;
@@ -214,6 +221,7 @@ static const struct option_row rows[] = {
     {"console", "serial|virtio", "which console the terminal is (serial)", set_console},
     {"serial2", "FILE", "a second serial port, which writes to this file", set_serial2},
     {"name", "NAME", "the guest's name (the kernel's file name)", set_name},
+    {"genid", "UUID", "the VM generation ID (a new one at each start)", set_genid},
     {"no-reboot", NULL, "a reboot ends the guest, with status 3", set_no_reboot},
     {"debug-exit", NULL, "port 0xf4 ends the guest: status (value << 1) | 1", set_debug_exit},
     {"debugcon", "FILE|-", "port 0xe9 writes to this file, or to the terminal", set_debugcon},
@@ -355,7 +363,7 @@ static int complete(struct run *r, struct error *err)
         return -1;
     c->kind = r->console;
     c->backend = DOMAIN_CHAR_STDIO;
-    d->rng = d->pvpanic = d->balloon.present = true;
+    d->rng = d->pvpanic = d->has_genid = d->balloon.present = true;
     if (!r->no_net && !domain_add_iface(d, err))
         return -1;
     return domain_check(d, err);

@@ -268,7 +268,7 @@ static const char domain_capabilities[] =
     "  <memoryBacking supported='no'/>\n"
     "  <devices>\n    <disk supported='yes'>\n      <enum name='diskDevice'>\n        <value>disk</value>\n        "
     "<value>cdrom</value>\n"
-    "      </enum>\n      <enum name='bus'>\n        <value>virtio</value>\n        <value>sata</value>\n      </enum>\n"
+    "      </enum>\n      <enum name='bus'>\n        <value>virtio</value>\n        <value>sata</value>\n        <value>scsi</value>\n      </enum>\n"
     "      <enum name='model'>\n        <value>virtio</value>\n      </enum>\n    </disk>\n"
     "    <graphics supported='yes'>\n      <enum name='type'>\n        <value>vnc</value>\n      </enum>\n    </graphics>\n"
     "    <video supported='no'/>\n    <hostdev supported='no'/>\n    <rng supported='yes'>\n      <enum name='model'>\n"
@@ -277,7 +277,7 @@ static const char domain_capabilities[] =
     "    <filesystem supported='yes'>\n      <enum name='driverType'>\n        <value>path</value>\n      </enum>\n    "
     "</filesystem>\n"
     "    <tpm supported='no'/>\n  </devices>\n"
-    "  <features>\n    <gic supported='no'/>\n    <vmcoreinfo supported='no'/>\n    <genid supported='no'/>\n    <sev "
+    "  <features>\n    <gic supported='no'/>\n    <vmcoreinfo supported='no'/>\n    <genid supported='yes'/>\n    <sev "
     "supported='no'/>\n"
     "  </features>\n</domainCapabilities>\n";
 

@@ -79,7 +79,7 @@ bool board_ioapic_used(struct board *b);
  * Memory slots. Those of RAM are the board's from the start; SLOT_SHADOW is the RAM from 768 KiB to 1 MiB, which a firmware's
  * shadow RAM replaces by slots from SLOT_FIRMWARE on.
  */
-enum { SLOT_LOW, SLOT_SHADOW, SLOT_MAIN, SLOT_HIGH, SLOT_FIRMWARE = 16 };
+enum { SLOT_LOW, SLOT_SHADOW, SLOT_MAIN, SLOT_HIGH, SLOT_GENID = 15, SLOT_FIRMWARE = 16 };
 /* Makes, changes or (size 0) removes a slot. 0, or -errno. */
 int board_slot(struct board *b, unsigned slot, uint64_t gpa, uint64_t size, const void *host, bool readonly);
 

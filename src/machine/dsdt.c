@@ -129,6 +129,24 @@ static void put_pvpanic(struct aml *a)
     aml_end(a);
 }
 
+/* The VM generation ID, by the names under which Linux and Windows look for it: where it is, as two halves of an address. */
+static void put_genid(struct aml *a)
+{
+    aml_device(a, "VGEN");
+    aml_name(a, "_HID"), aml_string(a, "QEMUVGID");
+    aml_name(a, "_CID"), aml_package(a, 2);
+    aml_string(a, "VM_Gen_Counter");
+    aml_string(a, "VMGENCTR");
+    aml_end(a);
+    aml_name(a, "_DDN"), aml_string(a, "VM_Gen_Counter");
+    aml_name(a, "_STA"), aml_integer(a, STA_WORKS);
+    aml_name(a, "ADDR"), aml_package(a, 2);
+    aml_integer(a, MEM_GENID);
+    aml_integer(a, 0);
+    aml_end(a);
+    aml_end(a);
+}
+
 void dsdt_build(struct aml *a, const struct acpi_config *cfg)
 {
     aml_name(a, "\\_S5"), aml_package(a, 4); /* ACPI 6.4, 7.4.2 */
@@ -152,5 +170,7 @@ void dsdt_build(struct aml *a, const struct acpi_config *cfg)
     put_legacy(a, "KBD", "PNP0303", 0, 0x60, 1, 0x64, GSI_KEYBOARD);
     if (cfg->pvpanic)
         put_pvpanic(a);
+    if (cfg->genid)
+        put_genid(a);
     aml_end(a);
 }

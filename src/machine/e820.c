@@ -22,7 +22,7 @@ void e820_build(struct e820 *map, const struct guestmem *mem)
     add(map, MEM_TABLES, MEM_TABLES_END, E820_RESERVED);
     add(map, MEM_TABLES_END, e820_low_end(mem), E820_RAM);
     add(map, MEM_ECAM, MEM_ECAM + MEM_ECAM_SIZE, E820_RESERVED);
-    add(map, MEM_KVM_IDENTITY, MEM_HIGH, E820_RESERVED);
+    add(map, MEM_GENID, MEM_HIGH, E820_RESERVED);
     for (unsigned i = 1; i < mem->count; i++)
         add(map, mem->regions[i].gpa, mem->regions[i].gpa + mem->regions[i].size, E820_RAM);
 }

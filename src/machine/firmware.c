@@ -117,14 +117,14 @@ static int describe_smbios(const struct firmware_config *cfg, struct fwcfg *f, s
     return fwcfg_add_file(f, "etc/smbios/smbios-tables", s.data, s.len, err);
 }
 
-/* RAM, and KVM's own pages; what else is reserved is the firmware's doing. */
+/* RAM, the page of the VM generation ID and KVM's own pages; what else is reserved is the firmware's doing. */
 static int describe_memory(const struct firmware_config *cfg, struct fwcfg *f, struct error *err)
 {
     struct e820_entry map[GUESTMEM_REGIONS + 1];
     unsigned n = 0;
     for (; n < cfg->mem->count; n++)
         map[n] = (struct e820_entry){cfg->mem->regions[n].gpa, cfg->mem->regions[n].size, E820_RAM};
-    map[n++] = (struct e820_entry){MEM_KVM_IDENTITY, 4 * PAGE_SIZE, E820_RESERVED};
+    map[n++] = (struct e820_entry){MEM_GENID, 5 * PAGE_SIZE, E820_RESERVED};
     return fwcfg_add_file(f, "etc/e820", map, n * sizeof map[0], err);
 }
 

@@ -26,6 +26,7 @@
 #include "machine/cpumodel.h"
 #include "machine/emulated_devices.h"
 #include "machine/firmware.h"
+#include "machine/genid.h"
 #include "machine/memmap.h"
 #include "machine/pm.h"
 #include "machine/pvpanic.h"
@@ -54,6 +55,7 @@ struct machine {
 
     struct pm *pm;
     struct pvpanic *pvpanic;
+    struct genid *genid;
     struct rtc *rtc;
     struct i8042 *i8042;
     struct serial *serials[DOMAIN_SERIALS];
@@ -241,6 +243,8 @@ static int make_platform(struct machine *m, struct error *err)
         return -1;
     if (m->domain->pvpanic && pvpanic_create(&b->bus, PORT_PVPANIC, &m->pvpanic, err) < 0)
         return -1;
+    if (m->domain->has_genid && genid_create(b, m->domain->genid, &m->genid, err) < 0)
+        return -1;
     if (m->domain->debug_exit && debugexit_create(&b->bus, m->domain->debug_exit, &m->debugexit, err) < 0)
         return -1;
     return 0;
@@ -283,6 +287,7 @@ static void destroy_devices(struct machine *m)
         debugcon_destroy(m->debugcons[i]);
     for (unsigned i = 0; i < DOMAIN_SERIALS; i++)
         serial_destroy(m->serials[i]);
+    genid_destroy(m->genid);
     pvpanic_destroy(m->pvpanic);
     smbus_destroy(m->smbus);
     lpc_destroy(m->lpc);
@@ -320,7 +325,8 @@ static struct acpi_config describe_acpi(const struct machine *m)
                                 .pci64_base = m->board.pci64_base,
                                 .pci64_end = m->board.pci64_end,
                                 .serial = {m->serials[0] != NULL, m->serials[1] != NULL},
-                                .pvpanic = m->pvpanic != NULL};
+                                .pvpanic = m->pvpanic != NULL,
+                                .genid = m->genid != NULL};
 }
 
 /* The CPUs start as a reset leaves them, in the image. */

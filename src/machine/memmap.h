@@ -22,6 +22,7 @@
 #define MEM_PCI32_END    0xfec00000ull
 #define MEM_IOAPIC       0xfec00000ull
 #define MEM_LAPIC        0xfee00000ull
+#define MEM_GENID        0xfeffb000ull /* a page with the VM generation ID */
 #define MEM_KVM_IDENTITY 0xfeffc000ull /* a page, then three for the TSS: KVM on Intel's real mode helpers, where SeaBIOS reserves them */
 #define MEM_KVM_TSS      0xfeffd000ull
 #define MEM_HIGH         0x100000000ull

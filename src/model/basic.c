@@ -35,6 +35,26 @@ static int begin_uuid(const struct xml_node *node, void *object, struct error *e
     return 0;
 }
 
+/* Without a value: one is made. */
+static int begin_genid(const struct xml_node *node, void *object, struct error *err)
+{
+    struct domain *d = object;
+    AUTO_FREE char *text = xml_text(node);
+    d->has_genid = true;
+    if (text && text[0] && domain_parse_uuid(text, d->genid) < 0)
+        return xml_error(node, err, "'%.64s' is not a UUID; write 32 hexadecimal digits, or leave it out", text);
+    return text ? 0 : -1;
+}
+
+static int make_uuid(const struct domain *d, uint8_t uuid[16], struct error *err)
+{
+    if (getrandom(uuid, 16, 0) != 16)
+        return error_set(err, errno, "domain '%s': no random numbers for a UUID: %s", d->name, strerror(errno));
+    uuid[6] = (uuid[6] & 0x0f) | 0x40; /* RFC 4122: version 4, variant 1 */
+    uuid[8] = (uuid[8] & 0x3f) | 0x80;
+    return 0;
+}
+
 static void basic_free(struct domain *d)
 {
     free(d->name);
@@ -48,12 +68,13 @@ static int basic_check(struct domain *d, struct error *err)
         return error_set(err, 0, "domain: no name; add <name>");
     if (strpbrk(d->name, "/\n"))
         return error_set(err, 0, "domain: the name holds a slash or a line break; choose another name");
+    static const uint8_t none[16];
+    if (d->has_genid && memcmp(d->genid, none, sizeof none) == 0 && make_uuid(d, d->genid, err) < 0)
+        return -1;
     if (d->has_uuid)
         return 0;
-    if (getrandom(d->uuid, sizeof d->uuid, 0) != (ssize_t)sizeof d->uuid)
-        return error_set(err, errno, "domain '%s': no random numbers for a UUID: %s", d->name, strerror(errno));
-    d->uuid[6] = (d->uuid[6] & 0x0f) | 0x40; /* RFC 4122: version 4, variant 1 */
-    d->uuid[8] = (d->uuid[8] & 0x3f) | 0x80;
+    if (make_uuid(d, d->uuid, err) < 0)
+        return -1;
     d->has_uuid = true;
     return 0;
 }
@@ -66,6 +87,11 @@ static void basic_write(const struct domain *d, FILE *out)
         domain_format_uuid(d->uuid, uuid);
         xml_put_element(out, 2, "uuid", uuid);
     }
+    if (d->has_genid) {
+        char genid[37];
+        domain_format_uuid(d->genid, genid);
+        xml_put_element(out, 2, "genid", genid);
+    }
     xml_put_element(out, 2, "title", d->title);
     xml_put_element(out, 2, "description", d->description);
 }
@@ -73,6 +99,7 @@ static void basic_write(const struct domain *d, FILE *out)
 static const struct xml_element basic_elements[] = {
     {"name", XML_TEXT | XML_REQUIRED, NULL, begin_name, NULL, NULL},
     {"uuid", XML_TEXT, NULL, begin_uuid, NULL, NULL},
+    {"genid", XML_TEXT, NULL, begin_genid, NULL, NULL},
     {"title", XML_TEXT, NULL, begin_title, NULL, NULL},
     {"description", XML_TEXT, NULL, begin_description, NULL, NULL},
     XML_END,

@@ -77,6 +77,8 @@ struct domain {
     char *name, *title, *description;
     uint8_t uuid[16];
     bool has_uuid;
+    uint8_t genid[16]; /* the VM generation ID, as a UUID; zeroes: made when the domain is checked */
+    bool has_genid;
     int id; /* of a running guest, for the XML; 0: not shown. Not read from it */
     uint64_t memory;         /* bytes, whole pages */
     uint64_t current_memory; /* bytes; the balloon takes the rest */
