@@ -107,6 +107,18 @@ static int set_serial2(void *o, const char *value, struct error *err)
     return run_set_path(&c->path, value, err);
 }
 
+static int set_parallel(void *o, const char *value, struct error *err)
+{
+    if (strncmp(value, "file:", 5) != 0)
+        return error_set(err, 0, "option '--parallel': '%s' is not understood; write file:PATH", value);
+    struct domain_char *c = domain_add_char(&((struct run *)o)->d, err);
+    if (!c)
+        return -1;
+    c->kind = DOMAIN_CHAR_PARALLEL;
+    c->backend = DOMAIN_CHAR_FILE;
+    return run_set_path(&c->path, value + 5, err);
+}
+
 static int set_boot_menu(void *o, const char *value, struct error *err)
 {
     (void)value;
@@ -220,6 +232,7 @@ static const struct option_row rows[] = {
     {"net", "user|tap|socket|none[,…]", "a network (user); may be given several times", run_set_net},
     {"console", "serial|virtio", "which console the terminal is (serial)", set_console},
     {"serial2", "FILE", "a second serial port, which writes to this file", set_serial2},
+    {"parallel", "file:PATH", "a parallel port, which prints to this file", set_parallel},
     {"name", "NAME", "the guest's name (the kernel's file name)", set_name},
     {"genid", "UUID", "the VM generation ID (a new one at each start)", set_genid},
     {"no-reboot", NULL, "a reboot ends the guest, with status 3", set_no_reboot},

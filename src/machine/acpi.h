@@ -16,7 +16,7 @@
 struct acpi_config {
     unsigned cpus;                  /* APIC IDs 0 to cpus-1 */
     uint64_t pci64_base, pci64_end; /* the 64-bit window, end exclusive; equal for none */
-    bool serial[2], pvpanic, genid; /* which of the optional devices exist */
+    bool serial[2], parallel, pvpanic, genid; /* which of the optional devices exist */
 };
 
 /* Room that the tables have, in bytes. */

@@ -133,7 +133,7 @@ static void put_pvpanic(struct aml *a)
 static void put_genid(struct aml *a)
 {
     aml_device(a, "VGEN");
-    aml_name(a, "_HID"), aml_string(a, "QEMUVGID");
+    aml_name(a, "_HID"), aml_string(a, "LODG0001");
     aml_name(a, "_CID"), aml_package(a, 2);
     aml_string(a, "VM_Gen_Counter");
     aml_string(a, "VMGENCTR");
@@ -166,6 +166,8 @@ void dsdt_build(struct aml *a, const struct acpi_config *cfg)
         put_legacy(a, "COM1", "PNP0501", 0, 0x3f8, 8, 0, GSI_COM1);
     if (cfg->serial[1])
         put_legacy(a, "COM2", "PNP0501", 1, 0x2f8, 8, 0, GSI_COM2);
+    if (cfg->parallel)
+        put_legacy(a, "LPT1", "PNP0400", 0, 0x378, 3, 0, GSI_LPT1);
     put_legacy(a, "RTC", "PNP0B00", 0, 0x70, 2, 0, GSI_RTC);
     put_legacy(a, "KBD", "PNP0303", 0, 0x60, 1, 0x64, GSI_KEYBOARD);
     if (cfg->pvpanic)

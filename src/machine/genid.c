@@ -35,7 +35,8 @@ int genid_create(struct board *b, const uint8_t uuid[16], struct genid **out, st
     if (r < 0) {
         munmap(page, PAGE_SIZE);
         free(g);
-        return error_set(err, -r, "VM generation ID: %s cannot give the guest its page: %s; leave out <genid>", b->vm.accel->name, strerror(-r));
+        return error_set(err, -r, "VM generation ID: %s cannot give the guest its page: %s; leave out <genid>", b->vm.accel->name,
+                         strerror(-r));
     }
     *g = (struct genid){b, page};
     *out = g;

@@ -17,6 +17,7 @@
 #include "devices/legacy/debugexit.h"
 #include "devices/legacy/fwcfg.h"
 #include "devices/legacy/i8042.h"
+#include "devices/legacy/parallel.h"
 #include "devices/legacy/rtc.h"
 #include "devices/legacy/serial.h"
 #include "devices/pci/pci.h"
@@ -60,6 +61,7 @@ struct machine {
     struct i8042 *i8042;
     struct serial *serials[DOMAIN_SERIALS];
     struct debugcon *debugcons[DOMAIN_MAX_CHARS];
+    struct parallel *parallel;
     struct debugexit *debugexit;
     struct pci_host *pci;
     struct lpc *lpc;
@@ -136,6 +138,8 @@ static int make_char(struct machine *m, unsigned index, struct error *err)
                              &m->serials[c->port], err);
     case DOMAIN_CHAR_DEBUGCON:
         return debugcon_create(&m->board.bus, c->iobase, &chr, &m->debugcons[index], err);
+    case DOMAIN_CHAR_PARALLEL:
+        return parallel_create(&m->board.bus, &(struct parallel_config){PARALLEL_LPT1_PORT, PARALLEL_LPT1_GSI, chr}, &m->parallel, err);
     case DOMAIN_CHAR_VIRTIO:
         return vconsole_create(m->pci, &(struct vconsole_config){PCI_SLOT_AUTO, chr}, &m->vconsole, err);
     case DOMAIN_CHAR_KINDS:
@@ -287,6 +291,7 @@ static void destroy_devices(struct machine *m)
         debugcon_destroy(m->debugcons[i]);
     for (unsigned i = 0; i < DOMAIN_SERIALS; i++)
         serial_destroy(m->serials[i]);
+    parallel_destroy(m->parallel);
     genid_destroy(m->genid);
     pvpanic_destroy(m->pvpanic);
     smbus_destroy(m->smbus);
@@ -325,6 +330,7 @@ static struct acpi_config describe_acpi(const struct machine *m)
                                 .pci64_base = m->board.pci64_base,
                                 .pci64_end = m->board.pci64_end,
                                 .serial = {m->serials[0] != NULL, m->serials[1] != NULL},
+                                .parallel = m->parallel != NULL,
                                 .pvpanic = m->pvpanic != NULL,
                                 .genid = m->genid != NULL};
 }

@@ -53,6 +53,7 @@
 #define GSI_KEYBOARD 1
 #define GSI_COM1     4
 #define GSI_COM2     3
+#define GSI_LPT1     7
 #define GSI_RTC      8
 #define GSI_SCI      9
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * <serial>, <console>. libvirt lists the first serial port a second time as <console>; merge_consoles() takes it out again.
+ * <serial>, <parallel>, <console>. libvirt lists the first serial port a second time as <console>; merge_consoles() takes it out again.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +29,11 @@ static int begin_char(const struct xml_node *node, void *object, struct error *e
         return -1;
     c->backend = (enum domain_char_backend)type;
     c->from_console = strcmp(node->name, "console") == 0;
+    if (strcmp(node->name, "parallel") != 0)
+        return 0;
+    c->kind = DOMAIN_CHAR_PARALLEL;
+    if (c->backend != DOMAIN_CHAR_FILE && c->backend != DOMAIN_CHAR_NULL)
+        return xml_error(node, err, "type '%s' is not for a parallel port; give it type 'file' or 'null'", backends[type]);
     return 0;
 }
 
@@ -88,6 +93,12 @@ static int begin_console_target(const struct xml_node *node, void *object, struc
     return 0;
 }
 
+static int begin_parallel_target(const struct xml_node *node, void *object, struct error *err)
+{
+    (void)object;
+    return xml_attr_only(node, "port", "0", err);
+}
+
 static void char_free(struct domain *d)
 {
     for (unsigned i = 0; i < d->nchars; i++)
@@ -121,7 +132,7 @@ static void merge_consoles(struct domain *d)
 
 static int char_check(struct domain *d, struct error *err)
 {
-    static const char *const plural[DOMAIN_CHAR_KINDS] = {"serial ports", "virtio consoles", "debug consoles"};
+    static const char *const plural[DOMAIN_CHAR_KINDS] = {"serial ports", "virtio consoles", "debug consoles", "parallel ports"};
     unsigned stdio = 0, kinds[DOMAIN_CHAR_KINDS] = {0};
     uint16_t debug_ports[DOMAIN_MAX_CHARS] = {0};
     merge_consoles(d);
@@ -136,7 +147,7 @@ static int char_check(struct domain *d, struct error *err)
         for (unsigned j = 0; j < i && c->kind == DOMAIN_CHAR_SERIAL; j++)
             if (d->chars[j].kind == DOMAIN_CHAR_SERIAL && d->chars[j].port == c->port)
                 return error_set(err, 0, "domain: two serial ports with the number %u; give them the ports 0 and 1", c->port);
-        if (++kinds[c->kind] > 1 && c->kind == DOMAIN_CHAR_VIRTIO)
+        if (++kinds[c->kind] > 1 && (c->kind == DOMAIN_CHAR_VIRTIO || c->kind == DOMAIN_CHAR_PARALLEL))
             return error_set(err, 0, "domain: two %s; one is supported", plural[c->kind]);
         if (has_path(c) && (!c->path || !c->path[0]))
             return error_set(err, 0, "domain: a console of type '%s' names no path; add <source path='…'/>", backends[c->backend]);
@@ -148,7 +159,7 @@ static int char_check(struct domain *d, struct error *err)
 
 static void write_char(FILE *out, const struct domain_char *c)
 {
-    const char *element = c->kind == DOMAIN_CHAR_VIRTIO ? "console" : "serial";
+    const char *element = c->kind == DOMAIN_CHAR_VIRTIO ? "console" : c->kind == DOMAIN_CHAR_PARALLEL ? "parallel" : "serial";
     fprintf(out, "    <%s type='%s'>\n", element, backends[c->backend]);
     if (has_path(c))
         xml_put_attr(out, c->backend == DOMAIN_CHAR_UNIX ? "      <source mode='bind' path='" : "      <source path='", c->path,
@@ -165,6 +176,9 @@ static void write_char(FILE *out, const struct domain_char *c)
                 "      <target type='isa-debug'>\n        <model name='isa-debugcon'/>\n      </target>\n"
                 "      <address type='isa' iobase='0x%x'/>\n",
                 c->iobase);
+        break;
+    case DOMAIN_CHAR_PARALLEL:
+        fputs("      <target port='0'/>\n", out);
         break;
     case DOMAIN_CHAR_KINDS:
         break;
@@ -190,6 +204,11 @@ static const struct xml_element serial_children[] = {
     {"address", 0, "type! iobase!", begin_address, NULL, NULL},
     XML_END,
 };
+static const struct xml_element parallel_children[] = {
+    {"source", 0, "path", begin_source, NULL, NULL},
+    {"target", 0, "port", begin_parallel_target, NULL, NULL},
+    XML_END,
+};
 static const struct xml_element console_children[] = {
     {"source", 0, "path mode", begin_source, NULL, NULL},
     {"target", 0, "type port", begin_console_target, NULL, NULL},
@@ -197,6 +216,7 @@ static const struct xml_element console_children[] = {
 };
 static const struct xml_element char_devices[] = {
     {"serial", XML_MANY, "type! tty", begin_char, serial_children, NULL},
+    {"parallel", XML_MANY, "type!", begin_char, parallel_children, NULL},
     {"console", XML_MANY, "type! tty", begin_char, console_children, NULL},
     XML_END,
 };

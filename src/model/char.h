@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* <serial>, <console>: where a guest's characters go. */
+/* <serial>, <parallel>, <console>: where a guest's characters go. */
 #ifndef LODGE_MODEL_CHAR_H
 #define LODGE_MODEL_CHAR_H
 
@@ -10,7 +10,7 @@
 #define DOMAIN_SERIALS       2u
 #define DOMAIN_FIRMWARE_LOG  0x402 /* the debug console that SeaBIOS writes to */
 
-enum domain_char_kind { DOMAIN_CHAR_SERIAL, DOMAIN_CHAR_VIRTIO, DOMAIN_CHAR_DEBUGCON, DOMAIN_CHAR_KINDS };
+enum domain_char_kind { DOMAIN_CHAR_SERIAL, DOMAIN_CHAR_VIRTIO, DOMAIN_CHAR_DEBUGCON, DOMAIN_CHAR_PARALLEL, DOMAIN_CHAR_KINDS };
 enum domain_char_backend {
     DOMAIN_CHAR_STDIO,
     DOMAIN_CHAR_FILE,

@@ -6,6 +6,7 @@
 #include "devices/legacy/debugcon.h"
 #include "devices/legacy/debugexit.h"
 #include "devices/legacy/i8042.h"
+#include "devices/legacy/parallel.h"
 #include "devices/legacy/rtc.h"
 #include "devices/legacy/serial.h"
 #include "rig.h"
@@ -403,6 +404,39 @@ static void test_debug(struct rig *r)
     debugexit_destroy(x);
 }
 
+/* ---- parallel port ---- */
+
+#define LPT PARALLEL_LPT1_PORT
+
+static void test_parallel(struct rig *r)
+{
+    struct parallel *p;
+    ERROR_SCOPED(err);
+    CHECK(parallel_create(&r->bus, &(struct parallel_config){LPT, PARALLEL_LPT1_GSI, chr}, &p, &err) == 0);
+    output_len = 0;
+    for (const char *s = "paper"; *s; s++) {
+        CHECK_EQ(rig_in(r, LPT + 1) & 0xf8, 0xd8); /* ready, no acknowledgement pending, selected, no error */
+        rig_out(r, LPT, (uint8_t)*s);
+        CHECK_EQ(rig_in(r, LPT), *s);
+        rig_out(r, LPT + 2, 0x0d);
+        rig_out(r, LPT + 2, 0x0d); /* still low: no second byte */
+        rig_out(r, LPT + 2, 0x0c);
+    }
+    CHECK(output_len == 5 && memcmp(output, "paper", 5) == 0);
+    CHECK_EQ(r->gsi_rises[PARALLEL_LPT1_GSI], 0);
+    rig_out(r, LPT + 2, 0x1c); /* with interrupts */
+    rig_out(r, LPT + 2, 0x1d);
+    CHECK_EQ(r->gsi_rises[PARALLEL_LPT1_GSI], 1);
+    CHECK(!rig_gsi(r, PARALLEL_LPT1_GSI));
+    rig_out(r, LPT + 2, 0x00);
+    rig_out(r, LPT + 2, 0x01); /* a printer that is being reset takes nothing */
+    CHECK_EQ(output_len, 6);
+    CHECK_EQ(rig_in(r, LPT + 2), 0xc1);
+    rig_out(r, LPT + 1, 0);
+    CHECK_EQ(rig_read(r, BUS_PORT, LPT, 4) & 0xffffff, 0xc1dfull << 8 | 'r');
+    parallel_destroy(p);
+}
+
 int main(void)
 {
     struct rig r;
@@ -411,6 +445,7 @@ int main(void)
     test_i8042(&r);
     test_debug(&r);
     test_rtc(&r);
+    test_parallel(&r);
     rig_free(&r);
     return 0;
 }

@@ -83,7 +83,7 @@ static void check_madt(uint64_t madt, uint64_t len, unsigned cpus)
 
 static void test_tables(unsigned cpus, const char *folder)
 {
-    struct acpi_config cfg = {.cpus = cpus, .pci64_base = 64 * GIB, .pci64_end = 128 * GIB, .serial = {true, true}, .pvpanic = true, .genid = true};
+    struct acpi_config cfg = {.cpus = cpus, .pci64_base = 64 * GIB, .pci64_end = 128 * GIB, .serial = {true, true}, .pvpanic = true, .genid = true, .parallel = true};
     ERROR_SCOPED(err);
     memset(tables, 0xaa, sizeof tables);
     size_t size = acpi_build(&cfg, MEM_TABLES, tables, &err);

@@ -51,7 +51,7 @@ static void test_round_trip(void)
     d.memory = 777 * MIB;
     d.on_crash = DOMAIN_RESTART;
     d.on_reboot = DOMAIN_DESTROY;
-    d.rng = d.pvpanic = true;
+    d.rng = d.pvpanic = d.has_genid = true;
     d.debug_exit = 0xf4;
     d.avx512 = true;
     struct domain_disk *disk = domain_add_disk(&d, &err);
@@ -61,6 +61,8 @@ static void test_round_trip(void)
     struct domain_char *c = domain_add_char(&d, &err);
     *c =
         (struct domain_char){.kind = DOMAIN_CHAR_DEBUGCON, .backend = DOMAIN_CHAR_FILE, .path = strdup("/tmp/log"), .iobase = 0xe9};
+    CHECK((c = domain_add_char(&d, &err)));
+    *c = (struct domain_char){.kind = DOMAIN_CHAR_PARALLEL, .backend = DOMAIN_CHAR_FILE, .path = strdup("/tmp/paper")};
     CHECK(domain_add_char(&d, &err));
     CHECK(domain_check(&d, &err) == 0);
 
@@ -77,6 +79,7 @@ static void test_round_trip(void)
         CHECK(strcmp(back.name, d.name) == 0);
         CHECK_EQ(back.memory, d.memory);
         CHECK(back.avx512);
+        CHECK(back.has_genid && memcmp(back.genid, d.genid, 16) == 0 && memcmp(d.genid, (uint8_t[16]){0}, 16) != 0);
         CHECK(back.disks[0].readonly && strcmp(back.disks[0].target, "vda") == 0);
         CHECK(memcmp(back.ifaces[0].mac, d.ifaces[0].mac, 6) == 0);
         char *again = write_domain(&back, &len2);
@@ -86,6 +89,18 @@ static void test_round_trip(void)
         domain_free(&back);
     }
     domain_free(&d);
+}
+
+/* A generation ID without a value gets one, and another each time. */
+static void test_genid(void)
+{
+    struct domain d[2];
+    ERROR_SCOPED(err);
+    for (unsigned i = 0; i < 2; i++)
+        CHECK(domain_parse(&d[i], HEAD OS "<genid/>" TAIL, strlen(HEAD OS "<genid/>" TAIL), &err) == 0);
+    CHECK(d[0].has_genid && d[1].has_genid && memcmp(d[0].genid, d[1].genid, 16) != 0);
+    domain_free(&d[0]);
+    domain_free(&d[1]);
 }
 
 static void test_refusals(void)
@@ -111,6 +126,9 @@ static void test_refusals(void)
     refuse(HEAD "<features><acpi/></features>" TAIL, "<os>", "missing");
     refuse(HEAD OS "<on_reboot>rename-restart</on_reboot>" TAIL, "rename-restart", "restart");
     refuse(HEAD OS "<uuid>12345</uuid>" TAIL, "12345", "UUID");
+    refuse(HEAD OS "<genid>xyz</genid>" TAIL, "xyz", "UUID");
+    refuse(HEAD OS "<devices><parallel type='pty'/></devices>" TAIL, "pty", "parallel port");
+    refuse(HEAD OS "<devices><parallel type='null'/><parallel type='null'/></devices>" TAIL, "two parallel ports", "one");
     refuse("<domain type='xen'/>", "xen", "kvm");
     refuse("<domain/>", "type", "missing");
     refuse("<network/>", "network", "<domain>");
@@ -199,6 +217,7 @@ int main(int argc, char **argv)
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : now_ns() | 1;
     printf("seed %llu\n", (unsigned long long)seed);
     test_round_trip();
+    test_genid();
     test_refusals();
     test_hostile();
     test_console_alias();
