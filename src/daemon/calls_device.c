@@ -22,20 +22,7 @@ static int change_config(struct call *c, struct dom *dom, void (*change)(struct 
         free(d);
         return error_code(&c->err, VIR_ERR_INVALID_ARG);
     }
-    pthread_mutex_lock(&c->daemon->lock);
-    struct domain *old = dom->config;
-    dom->config = d;
-    pthread_mutex_unlock(&c->daemon->lock);
-    int result = dom->hv->driver->save(dom, &c->err);
-    if (result < 0) {
-        pthread_mutex_lock(&c->daemon->lock);
-        dom->config = old;
-        pthread_mutex_unlock(&c->daemon->lock);
-        old = d;
-    }
-    domain_free(old);
-    free(old);
-    return result;
+    return call_replace_config(c, dom, d);
 }
 
 static void set_current(struct domain *d, uint64_t bytes)
@@ -171,99 +158,6 @@ static int pin_vcpu_flags(struct call *c, const void *args, void *ret)
     return pin(c, &a->dom, a->vcpu, a->cpumap.val, a->cpumap.len, a->flags);
 }
 
-/* ---- title and description ---- */
-
-static int set_metadata(struct call *c, const void *args, void *ret)
-{
-    const struct remote_domain_set_metadata_args *a = args;
-    struct dom *dom = call_dom_locked(c, &a->dom);
-    bool live, config;
-    (void)ret;
-    int result = dom ? call_affects(c, dom, a->flags, &live, &config) : -1;
-    if (result == 0 && a->type != VIR_DOMAIN_METADATA_TITLE && a->type != VIR_DOMAIN_METADATA_DESCRIPTION)
-        result = call_fail(c, VIR_ERR_ARGUMENT_UNSUPPORTED,
-                           "domain '%s': metadata elements cannot be set alone; define the domain with them", dom->name);
-    char *texts[2] = {a->metadata ? strdup(a->metadata) : NULL, a->metadata ? strdup(a->metadata) : NULL};
-    if (result == 0) {
-        pthread_mutex_lock(&c->daemon->lock);
-        struct domain *const targets[2] = {live ? dom->live : NULL, config ? dom->config : NULL};
-        for (unsigned i = 0; i < 2; i++) {
-            if (!targets[i])
-                continue;
-            char **field = a->type == VIR_DOMAIN_METADATA_TITLE ? &targets[i]->title : &targets[i]->description;
-            free(*field);
-            *field = steal_ptr(&texts[i]);
-        }
-        pthread_mutex_unlock(&c->daemon->lock);
-        result = config ? dom->hv->driver->save(dom, &c->err) : 0;
-    }
-    free(texts[0]);
-    free(texts[1]);
-    call_dom_done(dom);
-    return result;
-}
-
-/* ---- devices of the configuration ---- */
-
-/* The configuration with the device's XML as its last: parsed again, so it is checked as a whole. */
-static int attach_config(struct call *c, struct dom *dom, const char *device)
-{
-    static const char close[] = "  </devices>\n";
-    AUTO_FREE char *xml = dom_xml(dom->config, -1, &c->err), *whole = NULL;
-    const char *at = xml ? strstr(xml, close) : NULL;
-    struct domain *d = calloc(1, sizeof *d);
-    if (!at || !d || asprintf(&whole, "%.*s%s\n%s", (int)(at - xml), xml, device, at) < 0) {
-        free(d);
-        return -1;
-    }
-    if (domain_parse(d, whole, strlen(whole), &c->err) < 0) {
-        free(d);
-        return error_code(&c->err, VIR_ERR_XML_ERROR);
-    }
-    pthread_mutex_lock(&c->daemon->lock);
-    struct domain *old = dom->config;
-    dom->config = d;
-    pthread_mutex_unlock(&c->daemon->lock);
-    int result = dom->hv->driver->save(dom, &c->err);
-    if (result < 0) {
-        pthread_mutex_lock(&c->daemon->lock);
-        dom->config = old;
-        pthread_mutex_unlock(&c->daemon->lock);
-        old = d;
-    }
-    domain_free(old);
-    free(old);
-    return result;
-}
-
-static int attach_device(struct call *c, const struct remote_nonnull_domain *ref, const char *xml, unsigned flags)
-{
-    struct dom *dom = call_dom_locked(c, ref);
-    bool live, config;
-    int result = dom ? call_affects(c, dom, flags, &live, &config) : -1;
-    if (result == 0 && live)
-        result = call_fail(c, VIR_ERR_OPERATION_UNSUPPORTED, "domain '%s' is running: devices cannot be added to it; use --config",
-                           dom->name);
-    if (result == 0)
-        result = attach_config(c, dom, xml);
-    call_dom_done(dom);
-    return result;
-}
-
-static int attach(struct call *c, const void *args, void *ret)
-{
-    const struct remote_domain_attach_device_args *a = args;
-    (void)ret;
-    return attach_device(c, &a->dom, a->xml, VIR_DOMAIN_AFFECT_LIVE);
-}
-
-static int attach_flags(struct call *c, const void *args, void *ret)
-{
-    const struct remote_domain_attach_device_flags_args *a = args;
-    (void)ret;
-    return attach_device(c, &a->dom, a->xml, a->flags);
-}
-
 /* ---- disks ---- */
 
 static int get_block_info(struct call *c, const void *args, void *ret)
@@ -315,8 +209,5 @@ const struct handler device_handlers[] = {
     {REMOTE_PROC_DOMAIN_GET_BLOCK_INFO, get_block_info, false},
     {REMOTE_PROC_DOMAIN_PIN_VCPU, pin_vcpu, false},
     {REMOTE_PROC_DOMAIN_PIN_VCPU_FLAGS, pin_vcpu_flags, false},
-    {REMOTE_PROC_DOMAIN_SET_METADATA, set_metadata, false},
-    {REMOTE_PROC_DOMAIN_ATTACH_DEVICE, attach, false},
-    {REMOTE_PROC_DOMAIN_ATTACH_DEVICE_FLAGS, attach_flags, false},
     {0, NULL, false},
 };

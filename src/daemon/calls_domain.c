@@ -173,6 +173,40 @@ static int num_of_defined(struct call *c, const void *args, void *ret)
     return 0;
 }
 
+/* The calls of clients that know no list_all. */
+static int list_ids(struct call *c, const void *args, void *ret)
+{
+    const struct remote_connect_list_domains_args *a = args;
+    struct remote_connect_list_domains_ret *r = ret;
+    unsigned max = (unsigned)MAX(a->maxids, 0);
+    pthread_mutex_lock(&c->daemon->lock);
+    r->ids.val = arena_alloc(&c->arena, (MIN(max, c->client->hv->count) + 1) * sizeof *r->ids.val);
+    for (struct dom *dom = c->client->hv->doms; dom && r->ids.val; dom = dom->next)
+        if (dom->id >= 0 && r->ids.len < max)
+            r->ids.val[r->ids.len++] = dom->id;
+    pthread_mutex_unlock(&c->daemon->lock);
+    return r->ids.val ? 0 : -1;
+}
+
+static int list_defined(struct call *c, const void *args, void *ret)
+{
+    const struct remote_connect_list_defined_domains_args *a = args;
+    struct remote_connect_list_defined_domains_ret *r = ret;
+    unsigned max = (unsigned)MAX(a->maxnames, 0);
+    int result = 0;
+    pthread_mutex_lock(&c->daemon->lock);
+    r->names.val = arena_alloc(&c->arena, (MIN(max, c->client->hv->count) + 1) * sizeof *r->names.val);
+    for (struct dom *dom = c->client->hv->doms; dom && r->names.val && result == 0; dom = dom->next) {
+        if (dom->id >= 0 || r->names.len == max)
+            continue;
+        char *name = call_string(c, dom->name);
+        r->names.val[r->names.len++] = name;
+        result = name ? 0 : -1;
+    }
+    pthread_mutex_unlock(&c->daemon->lock);
+    return r->names.val ? result : -1;
+}
+
 /* ---- defining ---- */
 
 static struct domain *parse(struct call *c, const char *xml)
@@ -420,6 +454,8 @@ const struct handler domain_handlers[] = {
     {REMOTE_PROC_CONNECT_LIST_ALL_DOMAINS, list_all, false},
     {REMOTE_PROC_CONNECT_NUM_OF_DOMAINS, num_of_domains, false},
     {REMOTE_PROC_CONNECT_NUM_OF_DEFINED_DOMAINS, num_of_defined, false},
+    {REMOTE_PROC_CONNECT_LIST_DOMAINS, list_ids, false},
+    {REMOTE_PROC_CONNECT_LIST_DEFINED_DOMAINS, list_defined, false},
     {REMOTE_PROC_DOMAIN_DEFINE_XML, define_xml, false},
     {REMOTE_PROC_DOMAIN_DEFINE_XML_FLAGS, define_xml_flags, false},
     {REMOTE_PROC_DOMAIN_CREATE_XML, create_xml, false},

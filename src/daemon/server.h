@@ -67,8 +67,8 @@ struct handler {
     bool early; /* allowed before connect_open */
 };
 /* Each ends with proc 0. */
-extern const struct handler connect_handlers[], domain_handlers[], device_handlers[], stats_handlers[], event_handlers[],
-    storage_handlers[], other_handlers[], stream_handlers[];
+extern const struct handler connect_handlers[], domain_handlers[], config_handlers[], device_handlers[], stats_handlers[],
+    event_handlers[], storage_handlers[], other_handlers[], stream_handlers[];
 
 int server_open(struct daemon *d, struct error *err);
 int server_listen(struct daemon *d, int fd, bool readonly, struct error *err);

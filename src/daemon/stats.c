@@ -199,26 +199,6 @@ static int get_security_label(struct call *c, const void *args, void *ret)
     return empty_answer(c, args, ret);
 }
 
-static int get_metadata(struct call *c, const void *args, void *ret)
-{
-    const struct remote_domain_get_metadata_args *a = args;
-    struct dom *dom = call_dom(c, &a->dom);
-    char *text = NULL;
-    if (!dom)
-        return -1;
-    pthread_mutex_lock(&c->daemon->lock);
-    const struct domain *d = a->flags & VIR_DOMAIN_AFFECT_CONFIG ? dom->config : dom_now(dom);
-    if (d && a->type == VIR_DOMAIN_METADATA_DESCRIPTION)
-        text = call_string(c, d->description);
-    if (d && a->type == VIR_DOMAIN_METADATA_TITLE)
-        text = call_string(c, d->title);
-    pthread_mutex_unlock(&c->daemon->lock);
-    ((struct remote_domain_get_metadata_ret *)ret)->metadata = text;
-    int result = text ? 0 : call_fail(c, VIR_ERR_NO_DOMAIN_METADATA, "domain '%s': metadata not found", dom->name);
-    dom_unref(dom);
-    return result;
-}
-
 /* ---- CPUs ---- */
 
 static int get_vcpus(struct call *c, const void *args, void *ret)
@@ -562,7 +542,6 @@ const struct handler stats_handlers[] = {
     {REMOTE_PROC_DOMAIN_GET_MESSAGES, empty_answer, false},
     {REMOTE_PROC_DOMAIN_GET_CONTROL_INFO, empty_answer, false},
     {REMOTE_PROC_DOMAIN_GET_SECURITY_LABEL, get_security_label, false},
-    {REMOTE_PROC_DOMAIN_GET_METADATA, get_metadata, false},
     {REMOTE_PROC_DOMAIN_GET_VCPUS, get_vcpus, false},
     {REMOTE_PROC_DOMAIN_GET_VCPU_PIN_INFO, get_vcpu_pin_info, false},
     {REMOTE_PROC_DOMAIN_GET_CPU_STATS, get_cpu_stats, false},

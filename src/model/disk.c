@@ -106,7 +106,11 @@ static int begin_rate(const struct xml_node *node, void *object, struct error *e
 
 static int begin_source(const struct xml_node *node, void *object, struct error *err)
 {
-    return xml_take_attr(node, "file", &last(object)->file, err);
+    struct domain_disk *disk = last(object);
+    const char *file = xml_attr(node, "file");
+    if (disk->cdrom && file && !file[0]) /* virsh's word for no disc */
+        return 0;
+    return xml_take_attr(node, "file", &disk->file, err);
 }
 
 static const char *target_prefix(enum disk_bus bus)

@@ -138,6 +138,10 @@ int domain_parse(struct domain *d, const char *xml, size_t len, struct error *er
 int domain_parse_fd(struct domain *d, int fd, struct error *err);
 /* A line for each element that asks for a device which does not exist yet. */
 void domain_name_unserved(const struct domain *d, FILE *out, const char *prefix);
+/* The element of this namespace below <metadata>, without the namespace, to be freed; NULL for none. */
+char *domain_metadata(const struct domain *d, const char *uri);
+/* Sets it, with the prefix `key`; a NULL `xml` removes it. */
+int domain_set_metadata(struct domain *d, const char *key, const char *uri, const char *xml, struct error *err);
 /* Writes the XML that domain_parse() reads. 0, or -1 with errno. */
 int domain_write(const struct domain *d, FILE *out);
 

@@ -9,7 +9,6 @@
 #include "base/util.h"
 #include "model/part.h"
 
-#define MAX_KEPT     128u
 #define MAX_KEPT_XML 65536u /* bytes of one element */
 
 static int keep(const struct xml_node *node, struct domain *d, enum domain_kept_place place, bool unserved, struct error *err)
@@ -19,7 +18,7 @@ static int keep(const struct xml_node *node, struct domain *d, enum domain_kept_
         return -1;
     if (strlen(xml) > MAX_KEPT_XML)
         return xml_error(node, err, "is longer than %u bytes; shorten it", MAX_KEPT_XML);
-    struct domain_kept *k = domain_append(&d->kept, &d->nkept, sizeof *k, MAX_KEPT, "elements that are only kept", err);
+    struct domain_kept *k = domain_append(&d->kept, &d->nkept, sizeof *k, DOMAIN_MAX_KEPT, "elements that are only kept", err);
     if (!k)
         return -1;
     *k = (struct domain_kept){place, steal_ptr(&xml), unserved};

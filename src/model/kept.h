@@ -10,6 +10,8 @@
 
 #include <stdbool.h>
 
+#define DOMAIN_MAX_KEPT 128u
+
 enum domain_kept_place { KEPT_METADATA, KEPT_CPU, KEPT_TIMER, KEPT_PM, KEPT_EMULATOR, KEPT_CONTROLLER, KEPT_PLACES };
 
 struct domain_kept {

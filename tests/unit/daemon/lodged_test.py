@@ -290,6 +290,67 @@ def test_journal(d):
         d.virsh("undefine", name)
 
 
+def test_config(d):
+    """Devices, metadata and actions of the configuration, one by one."""
+    mac = "52:54:00:00:00:0%d"
+    ifaces = "".join("<interface type='user'><mac address='%s'/><model type='virtio'/></interface>" % (mac % i) for i in (1, 2))
+    # Kept metadata may hold anything, what looks like the domain's own tags too.
+    tricky = "<metadata><a:a xmlns:a='urn:a'>\n  <devices>\n  </devices>\n</a:a></metadata>"
+    d.virsh("define", d.file("c.xml", domain("c", kernel, more=tricky, devices=ifaces)))
+    v = d.virsh
+    first = v("dumpxml", "c")
+    disk = d.file("c.img", "\0" * 4096)
+    for target in ("vda", "vdb"):
+        v("attach-disk", "c", disk, target, "--config", "--driver", "qemu", "--subdriver", "raw", "--targetbus", "virtio")
+    assert "vdb" in v("attach-disk", "c", disk, "vdb", "--config", "--targetbus", "virtio", status=1)
+    v("attach-disk", "c", "", "sda", "--config", "--type", "cdrom", "--targetbus", "sata")
+    v("change-media", "c", "sda", disk, "--config", "--insert")
+    assert re.search("sda +" + disk, v("domblklist", "c"))
+    v("change-media", "c", "sda", "--config", "--eject")
+    assert re.search("sda +-", v("domblklist", "c"))
+    for target in ("vda", "sda", "vdb"):
+        v("detach-disk", "c", target, "--config")
+    v("detach-interface", "c", "user", "--mac", mac % 1, "--config")
+    assert mac % 2 in v("domiflist", "c") and mac % 1 not in v("domiflist", "c")
+    gone = d.file("gone.xml", "<interface type='user'><mac address='52:54:00:00:00:09'/></interface>")
+    assert "no device <interface> with 52:54:00:00:00:09" in v("detach-device", "c", gone, "--config", status=1)
+    v("attach-device", "c", d.file("i.xml", "<interface type='user'><mac address='%s'/><model type='virtio'/></interface>" % (mac % 1)), "--config")
+    assert "more than one" in v("detach-device", "c", d.file("any.xml", "<interface type='user'/>"), "--config", status=1)
+    assert "<serial> cannot" in v("detach-device", "c", d.file("s.xml", "<serial type='pty'/>"), "--config", status=1)
+    for hostile in ("</devices><title>x</title><devices>", "<disk", "<!DOCTYPE a><disk/>", "<nosuch/>"):
+        v("attach-device", "c", d.file("h.xml", hostile), "--config", status=1)
+    for i in (1, 2):
+        v("detach-interface", "c", "user", "--mac", mac % i, "--config")
+    for i in (1, 2):
+        v("attach-device", "c", d.file("i.xml", "<interface type='user'><mac address='%s'/><model type='virtio'/></interface>" % (mac % i)), "--config")
+    assert v("dumpxml", "c") == first
+    # Metadata.
+    assert "not found" in v("metadata", "c", "urn:x", status=1)
+    v("metadata", "c", "urn:x", "--config", "--key", "x", "--set", "<data n='1'><more/></data>")
+    assert v("metadata", "c", "urn:x") == '<data n="1"><more/></data>'
+    assert '<x:data xmlns:x="urn:x" n="1">' in v("dumpxml", "c")
+    v("metadata", "c", "urn:x", "--config", "--key", "y", "--set", "<data/>")
+    assert v("metadata", "c", "urn:x") == "<data/>" and "<devices>" in v("metadata", "c", "urn:a")
+    for key, text in (("a b", "<d/>"), ("k", "<d>"), ("k", "<!DOCTYPE a [<!ENTITY b 'c'>]><d>&b;</d>")):
+        v("metadata", "c", "urn:x", "--config", "--key", key, "--set", text, status=1)
+    v("metadata", "c", "urn:x", "--config", "--remove")
+    assert v("dumpxml", "c") == first
+    v("desc", "c", "--config", "a <description>")
+    assert v("desc", "c") == "a <description>"
+    v("set-lifecycle-action", "c", "crash", "restart", "--config")
+    assert "<on_crash>restart</on_crash>" in v("dumpxml", "c")
+    assert "not supported" in v("set-lifecycle-action", "c", "crash", "preserve", "--config", status=1)
+    d.kill()
+    d.start()
+    assert "<on_crash>restart</on_crash>" in v("dumpxml", "c") and v("desc", "c") == "a <description>"
+    w = Wire(d.socket).open()
+    assert w.call(21, struct.pack(">i", 10)) == (21, 0, struct.pack(">I", 1) + string("c"))
+    assert w.call(37, struct.pack(">i", 10)) == (37, 0, struct.pack(">I", 0))
+    assert w.call(21, struct.pack(">i", -1)) == (21, 0, struct.pack(">I", 0))
+    w.refused(39, 21, b"")
+    v("undefine", "c")
+
+
 def test_restart(d, count=4):
     for i in range(count):
         d.virsh("create" if i % 2 else "define", d.file("r.xml", domain("r%d" % i, kernel)))
