@@ -7,9 +7,10 @@ set -u
 build=${BUILD:-build}
 suites=
 sanitize=0
+fuzz=0
 while [ $# -gt 0 ]; do
     case $1 in
-    --long) suites="$suites quick long" ;;
+    --long) suites="$suites quick long"; fuzz=60 ;;
     --suite) shift; suites="$suites $1" ;;
     --sanitize) sanitize=1 ;;
     *) echo "check.sh: unknown option $1" >&2; exit 2 ;;
@@ -55,6 +56,11 @@ if [ "$sanitize" = 1 ]; then
     build_dir "$build-asan" CC=clang && run_suite "$build-asan" --suite sanitize --timeout-multiplier 4
     setup_args="-Dwerror=true -Db_sanitize=thread -Db_lundef=false"
     build_dir "$build-tsan" CC=clang && run_suite "$build-tsan" --suite threads --timeout-multiplier 4
+fi
+
+# A minute for each libFuzzer target.
+if [ "$fuzz" != 0 ]; then
+    if tools/fuzz.sh "$fuzz"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
 fi
 
 echo "$passed passed, $failed failed"
