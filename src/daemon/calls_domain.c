@@ -363,12 +363,23 @@ static int shutdown_domain(struct call *c, const void *args, void *ret)
     return command(c, args, "system_powerdown");
 }
 
+static int by_agent(struct call *c, const struct remote_nonnull_domain *ref, bool reboot)
+{
+    struct dom *dom = call_dom_locked(c, ref);
+    int result = dom ? agent_shutdown(dom, reboot, &c->err) : -1;
+    call_dom_done(dom);
+    return result;
+}
+
 static int shutdown_flags(struct call *c, const void *args, void *ret)
 {
     const struct remote_domain_shutdown_flags_args *a = args;
     (void)ret;
+    if (a->flags == VIR_DOMAIN_SHUTDOWN_GUEST_AGENT)
+        return by_agent(c, &a->dom, false);
     if (a->flags & ~(unsigned)VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
-        return call_fail(c, VIR_ERR_ARGUMENT_UNSUPPORTED, "shutdown mode 0x%x is not supported; use --mode acpi", a->flags);
+        return call_fail(c, VIR_ERR_ARGUMENT_UNSUPPORTED, "shutdown mode 0x%x is not supported; use --mode acpi or agent",
+                         a->flags);
     return command(c, args, "system_powerdown");
 }
 
@@ -376,8 +387,10 @@ static int reboot(struct call *c, const void *args, void *ret)
 {
     const struct remote_domain_reboot_args *a = args;
     (void)ret;
+    if (a->flags == VIR_DOMAIN_REBOOT_GUEST_AGENT)
+        return by_agent(c, &a->dom, true);
     if (a->flags & ~(unsigned)VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
-        return call_fail(c, VIR_ERR_ARGUMENT_UNSUPPORTED, "reboot mode 0x%x is not supported; use --mode acpi", a->flags);
+        return call_fail(c, VIR_ERR_ARGUMENT_UNSUPPORTED, "reboot mode 0x%x is not supported; use --mode acpi or agent", a->flags);
     return command(c, args, "x-reboot");
 }
 

@@ -118,6 +118,8 @@ void process_autostart(struct daemon *d);
 json_t *process_ask(struct dom *dom, const char *command, const char *arguments, struct error *err);
 /* The path of a console's socket. */
 char *process_console_path(const struct dom *dom, unsigned index);
+/* The same of a channel that names no path. */
+char *process_channel_path(const struct dom *dom, unsigned index);
 
 /* ---- pools (storage.c) ---- */
 int storage_open(struct daemon *d, struct error *err);

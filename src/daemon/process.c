@@ -4,7 +4,8 @@
  *
  *     CONFIG/UUID.xml            the domain, for its next start      CONFIG/autostart/UUID   starts with the daemon
  *     RUN/ID-UUID.xml            the domain as it runs               RUN/UUID.qmp            its control socket
- *     RUN/UUID-N.console         its consoles' sockets               LOG/NAME.log            what it says
+ *     RUN/UUID-N.console         its consoles' sockets               RUN/UUID-N.channel      those of its channels
+ *     LOG/NAME.log               what it says
  *
  * The daemon makes the control socket, and the process inherits it listening: so there is no moment at which a guest runs and
  * cannot be found. A new daemon connects to every RUN/UUID.qmp; where nobody listens, nobody runs.
@@ -52,6 +53,13 @@ char *process_console_path(const struct dom *dom, unsigned index)
 {
     char suffix[32];
     snprintf(suffix, sizeof suffix, "-%u.console", index);
+    return path_of(dom, dom->hv->daemon->run_dir, suffix);
+}
+
+char *process_channel_path(const struct dom *dom, unsigned index)
+{
+    char suffix[32];
+    snprintf(suffix, sizeof suffix, "-%u.channel", index);
     return path_of(dom, dom->hv->daemon->run_dir, suffix);
 }
 
@@ -109,7 +117,7 @@ void process_forget_run(struct dom *dom, int id)
 
 /* ---- starting ---- */
 
-/* The domain as lodge-vm is to run it, in a memfd: consoles on sockets, and `kvm` is what the host has. */
+/* The domain as lodge-vm is to run it, in a memfd: consoles and channels on sockets, and `kvm` is what the host has. */
 static int write_vm_xml(struct dom *dom, struct error *err)
 {
     struct domain *d = dom_copy(dom->live, err);
@@ -125,6 +133,14 @@ static int write_vm_xml(struct dom *dom, struct error *err)
         d->chars[i].backend = DOMAIN_CHAR_UNIX;
         d->chars[i].path = process_console_path(dom, i);
         good = d->chars[i].path != NULL;
+    }
+    for (unsigned i = 0; i < d->nchannels && good; i++) {
+        if (d->channels[i].path)
+            continue;
+        d->channels[i].path = process_channel_path(dom, i);
+        good = d->channels[i].path != NULL;
+        if (good)
+            unlink(d->channels[i].path); /* of a process that was killed */
     }
     AUTO_FREE char *xml = good ? dom_xml(d, -1, err) : NULL;
     good = xml && write(fd, xml, strlen(xml)) == (ssize_t)strlen(xml) && lseek(fd, 0, SEEK_SET) == 0;

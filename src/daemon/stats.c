@@ -397,14 +397,15 @@ static int block_stats_call(struct call *c, const void *args, void *ret)
 static int interface_addresses(struct call *c, const void *args, void *ret)
 {
     const struct remote_domain_interface_addresses_args *a = args;
-    struct dom *dom = call_dom(c, &a->dom);
-    (void)ret;
+    struct dom *dom = call_dom_locked(c, &a->dom);
     if (!dom)
         return -1;
-    int result = call_fail(
-        c, a->source == VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT ? VIR_ERR_AGENT_UNRESPONSIVE : VIR_ERR_ARGUMENT_UNSUPPORTED,
-        "domain '%s': addresses of the user network are not known to the host; ask inside of the guest", dom->name);
-    dom_unref(dom);
+    int result =
+        a->source == VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
+            ? agent_interfaces(c, dom, ret)
+            : call_fail(c, VIR_ERR_ARGUMENT_UNSUPPORTED,
+                        "domain '%s': addresses of the user network are not known to the host; use --source agent", dom->name);
+    call_dom_done(dom);
     return result;
 }
 

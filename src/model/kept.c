@@ -195,7 +195,7 @@ static int begin_controller(const struct xml_node *node, void *object, struct er
     int model = xml_attr_word(node, "model", models, -2, err);
     if (type < 0 || model == -1)
         return -1;
-    return keep(node, object, KEPT_CONTROLLER, (type == 1 && model != 4) || type == 3, err);
+    return keep(node, object, KEPT_CONTROLLER, (type == 1 && model != 4), err);
 }
 
 static void controller_write(const struct domain *d, FILE *out)

@@ -122,8 +122,12 @@ def test_image(d):
     t.until(rb"login:", 900)
     t.type(b"root\n")
     t.until(rb"~# ?", 600)
-    t.type(b"echo $((6 * 7)) answers; systemctl poweroff\n")
+    t.type(b"echo $((6 * 7)) answers; systemctl start qemu-guest-agent; systemctl is-active qemu-guest-agent systemd-networkd-wait-online\n")
     t.until(rb"42 answers")
+    end = time.monotonic() + 300
+    while "10.0.2.15" not in subprocess.run(["virsh", "-c", d.uri(), "domifaddr", "debian", "--source", "agent"], capture_output=True, text=True).stdout:
+        assert time.monotonic() < end, t.text
+    d.virsh("shutdown", "debian", "--mode", "agent")
     end = time.monotonic() + 600
     while d.virsh("domstate", "debian", "--reason") != "shut off (shutdown)":
         assert time.monotonic() < end, d.virsh("domstate", "debian", "--reason")

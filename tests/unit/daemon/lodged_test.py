@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """lodged_test.py LODGED KERNEL [TEST…]: lodged by virsh and by packets. Guests are the smallest there are (tests/unit/machine/guest.S)."""
+import json
 import os
 import random
 import re
+import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 
@@ -349,6 +352,61 @@ def test_config(d):
     assert w.call(21, struct.pack(">i", -1)) == (21, 0, struct.pack(">I", 0))
     w.refused(39, 21, b"")
     v("undefine", "c")
+
+
+def test_agent(d):
+    """The guest agent's calls, against agents of all kinds at the channel's socket."""
+    channel = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+    d.virsh("create", d.file("a.xml", domain("a", kernel, more="<uuid>11111111-2222-3333-4444-666666666666</uuid>", devices=channel)))
+    path = d.root + "/run/lodge/11111111-2222-3333-4444-666666666666-0.channel"
+    assert "does not answer" in d.virsh("domifaddr", "a", "--source", "agent", status=1) # nothing in the guest listens
+    os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(8)
+    asked = []
+
+    def serve(answer, before=b""):
+        """One conversation, in which `answer` is the agent's word to the second question."""
+        def run():
+            s = listener.accept()[0]
+            f = s.makefile("rb")
+            hello = json.loads(f.readline().lstrip(b"\xff"))
+            try:
+                s.sendall(before + b"\xff" + json.dumps({"return": hello["arguments"]["id"]}).encode() + b"\n")
+                asked.append(json.loads(f.readline()))
+                if answer is not None:
+                    s.sendall(answer + b"\n")
+                f.read()
+            except (OSError, ValueError):
+                pass
+            s.close()
+        t = threading.Thread(target=run)
+        t.start()
+        return t
+
+    net = json.dumps({"return": [{"name": "eth0", "hardware-address": "52:54:00:00:00:01",
+                                  "ip-addresses": [{"ip-address": "10.0.2.15", "ip-address-type": "ipv4", "prefix": 24}, {"prefix": 1}, 7]}, 3, {"name": 5}]})
+    t = serve(net.encode(), before=b'{"return": {}}\n{"half": ')
+    assert re.search(r"eth0 +52:54:00:00:00:01 +ipv4 +10.0.2.15/24", d.virsh("domifaddr", "a", "--source", "agent"))
+    t.join()
+    for answer in (b"no JSON", b"x" * 2000000, b"[" * 100000):
+        t = serve(answer)
+        assert "does not answer" in d.virsh("domifaddr", "a", "--source", "agent", status=1)
+        t.join()
+    t = serve(b'{"error": {"class": "GenericError", "desc": "not today"}}')
+    assert "not today" in d.virsh("shutdown", "a", "--mode", "agent", status=1)
+    t.join()
+    for verb, mode in (("shutdown", "powerdown"), ("reboot", "reboot")):
+        t = serve(None)
+        d.virsh(verb, "a", "--mode", "agent")
+        t.join()
+        assert asked[-1] == {"execute": "guest-shutdown", "arguments": {"mode": mode}}
+    listener.close()
+    d.virsh("destroy", "a")
+    d.virsh("create", d.file("b.xml", domain("b", kernel)))
+    assert "add <channel>" in d.virsh("shutdown", "b", "--mode", "agent", status=1)
+    d.virsh("destroy", "b")
 
 
 def test_restart(d, count=4):
