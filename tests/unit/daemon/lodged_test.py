@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -407,6 +408,92 @@ def test_agent(d):
     d.virsh("create", d.file("b.xml", domain("b", kernel)))
     assert "add <channel>" in d.virsh("shutdown", "b", "--mode", "agent", status=1)
     d.virsh("destroy", "b")
+
+
+def test_activation(d):
+    """systemd's protocol (sd_listen_fds(3)): sockets are handed over listening, and clients may have connected before the daemon runs."""
+    root = d.root + "/second"
+    os.mkdir(root)
+    paths = [root + "/sock", root + "/sock-ro"]
+    listeners = []
+    for path in paths:
+        s = socket.socket(socket.AF_UNIX)
+        s.bind(path)
+        s.listen(16)
+        listeners.append(s)
+    early = Wire(paths[0])
+    early.packet(1, struct.pack(">I", 1) + string("qemu:///system") + struct.pack(">I", 0))
+    script = 'exec 3<&%d 4<&%d; export LISTEN_PID=$$ LISTEN_FDS=2; exec "$0" --root "$1"' % tuple(s.fileno() for s in listeners)
+    p = subprocess.Popen(["bash", "-c", script, lodged, root], pass_fds=[s.fileno() for s in listeners], stdin=subprocess.DEVNULL)
+    try:
+        assert early.answer()[1] == 0
+        d.file("act.xml", domain("act", kernel))
+        virsh = lambda path, *args: subprocess.run(["virsh", "-q", "-c", "qemu+unix:///system?socket=" + path, *args], capture_output=True, text=True, timeout=120)
+        assert virsh(paths[0], "define", d.root + "/act.xml").returncode == 0
+        assert virsh(paths[1], "list", "--all", "--name").stdout.strip() == "act"
+        assert "read only" in virsh(paths[1], "undefine", "act").stderr
+        assert not os.path.exists(root + "/run/libvirt") # it made none of its own
+    finally:
+        p.kill()
+        p.wait()
+
+
+def disconnected(path, uid):
+    """0 when the daemon drops this user's connection, 1 when it answers."""
+    pid = os.fork()
+    if pid == 0:
+        status = 2
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            w = Wire(path)
+            status = 0
+            w.packet(66)
+            status = 1 if w.answer() else 2
+        except (EOFError, ConnectionError):
+            pass
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_session(d):
+    """An ordinary user's daemon: folders of its own, and nobody but the user and root."""
+    home = d.root + "/home"
+    os.mkdir(home)
+    user = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    if user:
+        os.chmod(d.root, 0o755)
+        os.chown(home, 65534, 65534)
+        # Where an ordinary user can run it, whatever the rights of the build's folder are.
+        for path in (lodged, os.path.dirname(os.path.abspath(lodged)) + "/../control/lodge-vm"):
+            shutil.copy(path, d.root)
+    program = d.root + "/lodged" if user else lodged
+    env = {"PATH": os.environ["PATH"], "HOME": home, "XDG_RUNTIME_DIR": home + "/run", "XDG_CONFIG_HOME": home + "/config", "LC_ALL": "C"}
+    path = home + "/run/libvirt/libvirt-sock"
+    p = subprocess.Popen([program, "--session"], env=env, stdin=subprocess.DEVNULL, **user)
+    try:
+        until(lambda: p.poll() is not None or os.path.exists(path))
+        assert p.poll() is None, p.returncode
+        xml = d.file("s.xml", domain("s", kernel))
+        os.chmod(xml, 0o644)
+        uri = "qemu+unix:///session?socket=" + path
+        virsh = lambda *args: subprocess.run(["virsh", "-q", "-c", uri, *args], capture_output=True, text=True, timeout=120, env=env, **user)
+        until(lambda: virsh("uri").returncode == 0)
+        assert virsh("define", xml).returncode == 0
+        assert virsh("list", "--all", "--name").stdout.strip() == "s" and d.virsh("list", "--all") == ""
+        assert len([n for n in os.listdir(home + "/config/lodge/domains") if n.endswith(".xml")]) == 1
+        assert os.stat(path).st_mode & 0o777 == 0o600
+        if user: # another user, even if the socket's rights let it in
+            os.chmod(path, 0o666)
+            for folder in (home, home + "/run", home + "/run/libvirt"):
+                os.chmod(folder, 0o755)
+            assert disconnected(path, 0) == 1 and disconnected(path, 65533) == 0
+        assert virsh("undefine", "s").returncode == 0
+    finally:
+        p.kill()
+        p.wait()
 
 
 def test_restart(d, count=4):
