@@ -160,8 +160,9 @@ static int preallocate(struct io_loop *l, const struct qcow2_create *o, struct e
     if (ret == 0 && !q->data->device && (ret = file_length(q->data, &length)) == 0) {
         uint64_t end = q->data == q->file ? MAX(q->fresh, length) : im->size;
         ret = file_truncate(q->data, end);
-        if (ret == 0 && o->prealloc == PREALLOC_FALLOC && posix_fallocate(q->data->fd, (off_t)before, (off_t)(end - before)) != 0)
-            ret = -ENOSPC;
+        uint64_t from = q->data == q->file ? before : 0; /* a data file has its length already, and no room */
+        if (ret == 0 && o->prealloc == PREALLOC_FALLOC && end > from)
+            ret = -posix_fallocate(q->data->fd, (off_t)from, (off_t)(end - from));
     }
     for (uint64_t at = 0; ret == 0 && o->prealloc == PREALLOC_FULL && at < im->size;) {
         struct qcow2_run r;

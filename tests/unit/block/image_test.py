@@ -46,6 +46,15 @@ def combinations():
             f",refcount_bits={bits},extended_l2={'on' if ext else 'off'},compression_type={'zstd' if zstd else 'zlib'}" if version == "1.1" else ""), packed
 
 
+def elsewhere():
+    """Images whose data is in another file, or whose counts are lazy."""
+    for cluster, ext, pre, raw in itertools.product((4096, 65536, 2 << 20), (False, True), ("off", "metadata", "falloc", "full"), (False, True)):
+        if not (ext and cluster < 16384):
+            yield f"compat=1.1,cluster_size={cluster},preallocation={pre},extended_l2={'on' if ext else 'off'},data_file={{}},data_file_raw={'on' if raw else 'off'}", False
+    for cluster, packed in itertools.product((512, 65536), (False, True)):
+        yield f"compat=1.1,cluster_size={cluster},lazy_refcounts=on", packed
+
+
 def data(path, seed):
     r = random.Random(seed)
     with open(path, "wb") as f:
@@ -60,12 +69,23 @@ def one(options, packed, number):
     c = ["-c"] if packed else []
     data("raw", number)
     # made by Lodge, read by qemu-img, and the reverse
-    lodge_image("convert", *c, "-f", "raw", "-O", "qcow2", "-o", options, "raw", "ours")
+    for name in ("ours", "theirs", "ours.data", "theirs.data"):
+        if os.path.exists(name):
+            os.unlink(name)
+    lodge_image("convert", *c, "-f", "raw", "-O", "qcow2", "-o", options.format("ours.data"), "raw", "ours")
     same("ours", "raw")
-    run("qemu-img", "convert", *c, "-f", "raw", "-O", "qcow2", "-o", options, "raw", "theirs")
+    run("qemu-img", "convert", *c, "-f", "raw", "-O", "qcow2", "-o", options.format("theirs.data"), "raw", "theirs")
     same("theirs", "raw")
     lodge_image("convert", "-f", "qcow2", "-O", "raw", "theirs", "back")
     run("cmp", "raw", "back")
+    for image in ("ours", "theirs") if "data_file_raw=on" in options else ():
+        run("cmp", "raw", f"{image}.data")
+    if "data_file" in options: # holds no snapshots; writes of either tool are read by the other
+        for image in ("ours", "theirs"):
+            run("qemu-io", "-f", "qcow2", "-c", f"write -P 5 {number % 64 * 65536} 200k", image)
+            run("qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, f"{image}.raw")
+            same(image, f"{image}.raw")
+        return
     # A cluster whose count is full cannot be part of a snapshot: with 8 bits that takes many compressed clusters in one.
     if "refcount_bits=1," in options or "refcount_bits=8," in options and packed:
         return
@@ -157,7 +177,7 @@ if subprocess.run("command -v qemu-img >/dev/null", shell=True).returncode:
     sys.exit(77)
 with tempfile.TemporaryDirectory() as folder:
     os.chdir(folder)
-    everything = list(combinations())
+    everything = list(combinations()) + list(elsewhere())
     step = max(1, len(everything) // limit) if limit else 1
     chosen = everything[::step]
     for n, (options, packed) in enumerate(chosen):
