@@ -32,7 +32,7 @@ check:
 	@tools/check.sh
 
 check-long:
-	@tools/deps.sh build demo test image fuzz
+	@tools/deps.sh build demo test image long fuzz
 	@tools/check.sh --long
 
 # lodge run --accel kvm, on the AMD-V that QEMU's TCG emulates.

@@ -12,10 +12,11 @@ packages() {
     demo) echo busybox-static cpio gzip xz-utils kmod ;;
     test) echo seabios libzydis-dev libzycore-dev clang acpica-tools qemu-system-x86 qemu-utils binutils python3 wget e2fsprogs iproute2 procps \
         libnbd-bin gnutls-bin tgt libvirt-clients virtinst python3-libvirt ;;
-    bench) echo lua5.4 sqlite3 libvirt-daemon libvirt-daemon-driver-qemu ;;
+    long) echo memtest86+ grub-pc-bin grub-common xorriso mtools ;;
+    bench) echo lua5.4 sqlite3 libvirt-daemon libvirt-daemon-driver-qemu fio iperf3 iproute2 ;;
     kvm) echo qemu-system-x86 cpio gzip xz-utils kmod ;;
     fuzz) echo clang libclang-rt-14-dev ;;
-    *) echo "deps.sh: no such group: $1; groups are build, image, demo, test, bench, kvm, fuzz" >&2; exit 1 ;;
+    *) echo "deps.sh: no such group: $1; groups are build, image, demo, test, long, bench, kvm, fuzz" >&2; exit 1 ;;
     esac
 }
 

@@ -114,6 +114,8 @@ int boot_linux(const struct boot_config *cfg, struct boot_file *kernel, struct b
     uint64_t payload = bp.hdr.syssize * 16ull;
     if (payload == 0)
         return error_set(err, 0, "kernel '%s': its header says that it is empty; get it again", kernel->path);
+    if (setup < kernel->size && setup + payload - kernel->size < 16)
+        payload = kernel->size - setup; /* the last paragraph need not be whole: Memtest86+'s is not */
     if (setup + payload > kernel->size)
         return error_set(err, 0, "kernel '%s': truncated: it has %llu bytes and needs %llu; get it again", kernel->path,
                          (unsigned long long)kernel->size, (unsigned long long)(setup + payload));

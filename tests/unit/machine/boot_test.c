@@ -117,6 +117,9 @@ static void test_linux(void)
     CHECK(load(image, sizeof image, NULL, NULL, &e, &err) == 0);
     CHECK(!e.long_mode);
     CHECK_EQ(e.rip, 16 * MIB);
+    linux_make(image); /* the last paragraph is not whole */
+    CHECK(load(image, LINUX_SIZE - 15, NULL, NULL, &e, &err) == 0);
+    CHECK_EQ(e.rip, 16 * MIB + 0x200);
     close(initrd.fd);
 }
 
@@ -125,7 +128,7 @@ static void test_linux_hostile(void)
     static uint8_t image[LINUX_SIZE];
     struct temp big;
     struct setup_header *h = linux_make(image);
-    refuse(image, LINUX_SIZE - 1, NULL, NULL, "truncated");
+    refuse(image, LINUX_SIZE - 16, NULL, NULL, "truncated");
     refuse(image, 0x210, NULL, NULL, "truncated");
     h->syssize = UINT32_MAX;
     refuse(image, sizeof image, NULL, NULL, "truncated");
