@@ -8,6 +8,7 @@ demo=$(tools/demo.sh --prepare)
 # lodged beside libvirtd, by libvirt's binding of Debian's own Python.
 [ $# -gt 0 ] || /usr/bin/python3 tests/bench/daemon.py "$(realpath "$build")/src/daemon/lodged" "$(realpath "$build")/src/control/lodge-vm" \
     "$(realpath "$build")/tests/unit/machine/linux.bin"
+[ $# -gt 0 ] || python3 tests/bench/paths.py --lodge "$build/src/cli/lodge" --demo "$demo"
 # The boot of a whole system is measured where `make image` has made one.
 image=$(tools/image.sh --where)
 [ ! -f "$image/debian.qcow2" ] || set -- --image "$image" "$@"

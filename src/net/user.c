@@ -39,6 +39,11 @@ struct net_user {
 };
 
 #define USER_MTU  65521 /* libslirp's largest */
+/*
+ * Segments of the guest's size in one of libslirp's. It does not scale windows, so 64 KiB are all that is under way: with segments as large as that,
+ * it would wait for the guest after each.
+ */
+#define USER_SEGMENTS 4
 #define ETH_BYTES 14
 #define IPV4_MF   0x2000
 
@@ -261,7 +266,7 @@ static void input(struct net_user *u, const struct net_header *h, size_t len)
     struct offload_tcp t;
     bool tcp = offload_find_tcp(u->frame, len, &t);
     bool raised = tcp && u->dev.receive_offloaded && (u->dev.wants & (t.v6 ? NET_TSO6 : NET_TSO4)) &&
-                  offload_raise_mss(u->frame, &t, (uint16_t)(USER_MTU - (t.v6 ? 60 : 40)));
+                  offload_raise_mss(u->frame, &t, (uint16_t)(USER_SEGMENTS * (NET_MTU - (t.v6 ? 60 : 40))));
     if (tcp && (raised || h->gso_type != NET_GSO_NONE))
         offload_finish(u->frame, len, &t);
     else if (h->gso_type != NET_GSO_NONE || ((h->flags & NET_HDR_NEEDS_CSUM) && !offload_checksum(h, u->frame, len)))
