@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* lodge: the command line. A table of verbs; every error is one line, `lodge: OBJECT: CAUSE; REMEDY`, and status 1. */
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/util.h"
@@ -17,21 +19,6 @@ static const struct verb {
 } verbs[] = {
     {"run", "run a guest in the foreground", verb_run},
     {"image", "make, convert, check and change disk images", verb_image},
-    {"list", "show the guests that run, or with --all, all", verb_manage},
-    {"define", "define a guest by its XML file", verb_manage},
-    {"undefine", "forget a guest", verb_manage},
-    {"start", "start a guest", verb_manage},
-    {"shutdown", "press its power button", verb_manage},
-    {"reboot", "reboot it in order", verb_manage},
-    {"reset", "reset it at once", verb_manage},
-    {"destroy", "end it at once", verb_manage},
-    {"suspend", "stop its CPUs", verb_manage},
-    {"resume", "let them go on", verb_manage},
-    {"console", "talk to its console", verb_manage},
-    {"dumpxml", "show its XML", verb_manage},
-    {"dominfo", "show what it is and does", verb_manage},
-    {"autostart", "start it with the daemon: on, or off", verb_manage},
-    {"setmem", "give it so much memory by its balloon", verb_manage},
     {"help", "show this, or a verb's options", verb_help},
     {"version", "show the version", verb_version},
     {NULL, NULL, NULL},
@@ -56,7 +43,9 @@ static int verb_version(int argc, char **argv, struct error *err)
 
 static int unknown_verb(const char *name, struct error *err)
 {
-    const char *nearest = nearest_word(name, &verbs->name, sizeof *verbs);
+    const char *nearest = nearest_word(name, &manage_verbs->name, sizeof *manage_verbs);
+    if (!nearest)
+        nearest = nearest_word(name, &verbs->name, sizeof *verbs);
     if (nearest)
         error_set(err, 0, "verb '%s': unknown; did you mean 'lodge %s'?", name, nearest);
     else
@@ -69,31 +58,70 @@ static int verb_help(int argc, char **argv, struct error *err)
     char option[] = "--help", *help[] = {option};
     if (argc > 0) {
         const struct verb *v = find_verb(argv[0]);
+        const struct manage_verb *m = manage_find(argv[0]);
+        if (m)
+            manage_help(m);
+        if (m)
+            return 0;
         if (!v)
             return unknown_verb(argv[0], err);
         if (v->run == verb_run || v->run == verb_image)
             return v->run(1, help, err);
     }
-    puts("usage: lodge VERB [OPTION]…\n");
+    puts("usage: lodge [-c URI] VERB [OPTION]...\n\nWithout a daemon:\n");
     for (const struct verb *v = verbs; v->name; v++)
-        printf("  %-10s %s\n", v->name, v->help);
+        printf("  %-30s %s\n", v->name, v->help);
+    puts("\nWith one, as virsh(1) has them:\n");
+    for (const struct manage_verb *v = manage_verbs; v->name; v++) {
+        char left[64];
+        snprintf(left, sizeof left, "%s %s", v->name, v->usage);
+        printf("  %-30s %s\n", left, v->help);
+    }
+    puts("\n'lodge VERB --help' shows a verb's options; lodge(1) has the rest.");
     return 0;
 }
 
-int main(int argc, char **argv)
+/* `lodge -c URI VERB`, as virsh has it: what stands before the verb is as if it stood behind it. */
+static int leading_options(int *argc, char ***argv, struct session *s, struct error *err)
 {
-    ERROR_SCOPED(err);
-    int status = 1;
+    while (*argc > 2 && (strcmp((*argv)[1], "-c") == 0 || strcmp((*argv)[1], "--connect") == 0)) {
+        free(s->uri);
+        s->uri = strdup((*argv)[2]);
+        if (!s->uri)
+            return error_set(err, ENOMEM, "command line: out of memory");
+        *argc -= 2;
+        *argv += 2;
+    }
+    return 0;
+}
+
+static int run(int argc, char **argv, struct error *err)
+{
+    struct session s = {0};
+    if (leading_options(&argc, &argv, &s, err) < 0)
+        return 1;
     const char *name = argc > 1 ? argv[1] : "help";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
         name = "help";
     if (strcmp(name, "--version") == 0)
         name = "version";
     const struct verb *v = find_verb(name);
-    if (v)
-        status = v->run(MAX(argc - 2, 0), argv + MIN(argc, 2), &err);
+    int status = 1;
+    if (manage_find(name))
+        status = manage_run(&s, argc - 1, argv + 1, err);
+    else if (v)
+        status = v->run(MAX(argc - 2, 0), argv + MIN(argc, 2), err);
     else
-        unknown_verb(name, &err);
+        unknown_verb(name, err);
+    session_close(&s);
+    free(s.uri);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    ERROR_SCOPED(err);
+    int status = run(argc, argv, &err);
     if (error_is_set(&err))
         fprintf(stderr, "lodge: %s\n", error_text(&err));
     return status;

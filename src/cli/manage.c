@@ -1,317 +1,335 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/*
- * lodge's verbs that talk to a daemon: libvirt's protocol by rpc/calls.h, virsh's names. A row of `actions` is a verb for one
- * domain.
- */
 #include "cli/manage.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <termios.h>
-#include <unistd.h>
 
 #include "base/util.h"
-#include "model/domain.h"
-#include "rpc/calls.h"
+#include "cli/create.h"
+#include "cli/options.h"
 
-#define XML_MAX       (1u << 20)
-#define CONSOLE_LEAVE 0x1d /* Ctrl-], as in virsh */
-
-/* ---- the connection ---- */
-
-/* The socket of a local URI: qemu:///system, qemu:///session, with ?socket=PATH before everything else. NULL with err. */
-static char *socket_of(const char *uri, struct error *err)
-{
-    const char *socket = strstr(uri, "socket="), *runtime = getenv("XDG_RUNTIME_DIR"), *path = strstr(uri, "://"), *result = NULL;
-    AUTO_FREE char *session = NULL;
-    if (socket)
-        return strndup(socket + 7, strcspn(socket + 7, "&"));
-    if (path && strcmp(path, ":///system") == 0)
-        result = "/run/libvirt/libvirt-sock";
-    if (path && strcmp(path, ":///session") == 0 && geteuid() == 0)
-        result = "/run/libvirt/libvirt-sock";
-    else if (path && strcmp(path, ":///session") == 0 && runtime && asprintf(&session, "%s/libvirt/libvirt-sock", runtime) > 0)
-        result = session;
-    if (!result)
-        error_set(err, 0, "URI '%s': not a local daemon; write qemu:///system, qemu:///session, or qemu+unix:///system?socket=PATH",
-                  uri);
-    return result ? strdup(result) : NULL;
-}
-
-static int connect_daemon(const char *uri, struct rpc_client **c, struct error *err)
-{
-    const char *given = uri ? uri : getenv("LIBVIRT_DEFAULT_URI");
-    const char *used = given && *given ? given : geteuid() == 0 ? "qemu:///system" : "qemu:///session";
-    AUTO_FREE char *path = socket_of(used, err);
-    char name[64] = "";
-    const char *tail = strstr(used, "://");
-    struct remote_auth_list_ret auth;
-    if (!path || rpc_client_connect(path, c, err) < 0)
-        return -1;
-    if (tail)
-        snprintf(name, sizeof name, "qemu%.*s", (int)strcspn(tail, "?"), tail);
-    const struct remote_connect_open_args open = {.name = name};
-    if (client_auth_list(*c, &auth, err) < 0 || client_connect_open(*c, &open, err) < 0) {
-        rpc_client_close(*c);
-        return -1;
+#define NO_OPTION                     \
+    {                                 \
+        NULL, NULL, NULL, OBJECT_NONE \
     }
-    return 0;
-}
+#define WHEN_OPTIONS                                       \
+    {"live", NULL, "of the guest that runs", OBJECT_NONE}, \
+    {                                                      \
+        "config", NULL, "of its next start", OBJECT_NONE   \
+    }
+#define POOL_OPTION                                                \
+    {                                                              \
+        "pool", "POOL", "the volume's pool (default)", OBJECT_POOL \
+    }
 
-static int find(struct rpc_client *c, const char *name, struct remote_nonnull_domain *dom, char **kept, struct error *err)
-{
-    const struct remote_domain_lookup_by_name_args args = {.name = (char *)name};
-    struct remote_domain_lookup_by_name_ret ret;
-    if (client_domain_lookup_by_name(c, &args, &ret, err) < 0)
-        return -1;
-    *dom = ret.dom;
-    dom->name = *kept = strdup(ret.dom.name); /* what the answer points to stays until the next call only */
-    return *kept ? 0 : error_set(err, ENOMEM, "out of memory");
-}
+static const struct manage_option list_options[] = {{"all", NULL, "those that do not run as well", OBJECT_NONE},
+                                                    {"inactive", NULL, "only those that do not run", OBJECT_NONE},
+                                                    {"name", NULL, "names only, one on a line", OBJECT_NONE},
+                                                    {"title", NULL, "with their titles", OBJECT_NONE},
+                                                    NO_OPTION};
+static const struct manage_option all_option[] = {{"all", NULL, "those that do not run as well", OBJECT_NONE}, NO_OPTION};
+static const struct manage_option start_options[] = {{"console", NULL, "and talk to its console", OBJECT_NONE},
+                                                     {"paused", NULL, "its CPUs stand until 'resume'", OBJECT_NONE},
+                                                     NO_OPTION};
+static const struct manage_option reason_option[] = {{"reason", NULL, "and why", OBJECT_NONE}, NO_OPTION};
+static const struct manage_option title_option[] = {{"title", NULL, "its title, not its description", OBJECT_NONE}, NO_OPTION};
+static const struct manage_option inactive_option[] = {{"inactive", NULL, "what it has at its next start", OBJECT_NONE}, NO_OPTION};
+static const struct manage_option when_options[] = {WHEN_OPTIONS, NO_OPTION};
+static const struct manage_option setvcpus_options[] = {
+    WHEN_OPTIONS, {"maximum", NULL, "the most that it can have", OBJECT_NONE}, NO_OPTION};
+static const struct manage_option stats_options[] = {{"all", NULL, "those that do not run as well", OBJECT_NONE},
+                                                     {"state", NULL, "only these groups: its state", OBJECT_NONE},
+                                                     {"cpu", NULL, "time of its CPUs", OBJECT_NONE},
+                                                     {"balloon", NULL, "memory", OBJECT_NONE},
+                                                     {"vcpu", NULL, "each CPU", OBJECT_NONE},
+                                                     {"interface", NULL, "network cards", OBJECT_NONE},
+                                                     {"block", NULL, "disks", OBJECT_NONE},
+                                                     NO_OPTION};
+static const struct manage_option pool_option[] = {POOL_OPTION, NO_OPTION};
+static const struct manage_option vol_create_options[] = {POOL_OPTION,
+                                                          {"format", "raw|qcow2", "its format (by the name; raw)", OBJECT_NONE},
+                                                          {"backing", "FILE", "what it begins with: another image", OBJECT_FILE},
+                                                          {"backing-format", "raw|qcow2", "that image's format", OBJECT_NONE},
+                                                          {"allocate", NULL, "takes its space at once", OBJECT_NONE},
+                                                          NO_OPTION};
+static const struct manage_option resize_options[] = {
+    POOL_OPTION, {"shrink", NULL, "it may become smaller, and lose its end", OBJECT_NONE}, NO_OPTION};
 
-/* ---- verbs for one domain ---- */
+#define DOMAIN_VERB(verb, options, fn, text)                                   \
+    {                                                                          \
+        verb, "DOMAIN", text, options, 1, 1, {OBJECT_DOMAIN}, .run_domain = fn \
+    }
+#define POOL_VERB(verb, fn, text)                                  \
+    {                                                              \
+        verb, "[POOL]", text, NULL, 0, 1, {OBJECT_POOL}, .run = fn \
+    }
 
-/* All of these calls begin with the domain; those that have more have zeroes there. */
-struct plain_args {
-    struct remote_nonnull_domain dom;
-    uint64_t zero;
+const struct manage_verb manage_verbs[] = {
+    {"list", "", "show the guests that run", list_options, 0, 0, {0}, .run = manage_list},
+    {"create",
+     "NAME --import DISK",
+     "make a guest of an image, and start it",
+     NULL,
+     1,
+     1,
+     {0},
+     .run_raw = manage_create,
+     .print_options = create_options},
+    {"define", "FILE", "define a guest by its XML file, '-' for standard input", NULL, 1, 1, {OBJECT_FILE}, .run = manage_define},
+    DOMAIN_VERB("undefine", NULL, manage_act, "forget a guest"),
+    DOMAIN_VERB("edit", NULL, manage_edit, "change its XML in $EDITOR"),
+    DOMAIN_VERB("start", start_options, manage_start, "start a guest"),
+    DOMAIN_VERB("shutdown", NULL, manage_act, "press its power button"),
+    DOMAIN_VERB("reboot", NULL, manage_act, "reboot it in order"),
+    DOMAIN_VERB("reset", NULL, manage_act, "reset it at once"),
+    DOMAIN_VERB("destroy", NULL, manage_act, "end it at once"),
+    DOMAIN_VERB("suspend", NULL, manage_act, "stop its CPUs"),
+    DOMAIN_VERB("resume", NULL, manage_act, "let them go on"),
+    DOMAIN_VERB("console", NULL, manage_console, "talk to its console"),
+    DOMAIN_VERB("dumpxml", inactive_option, manage_dumpxml, "show its XML"),
+    DOMAIN_VERB("dominfo", NULL, manage_dominfo, "show what it is and does"),
+    DOMAIN_VERB("domstate", reason_option, manage_domstate, "show its state"),
+    {"domstats",
+     "[DOMAIN]...",
+     "show statistics of these guests, or of all that run",
+     stats_options,
+     0,
+     MANAGE_WORDS,
+     {OBJECT_DOMAIN, OBJECT_DOMAIN, OBJECT_DOMAIN, OBJECT_DOMAIN},
+     .run = manage_domstats},
+    DOMAIN_VERB("domblklist", inactive_option, manage_domblklist, "show its disks"),
+    DOMAIN_VERB("domiflist", inactive_option, manage_domiflist, "show its network cards"),
+    {"desc", "DOMAIN [TEXT]", "show or set its description", title_option, 1, 2, {OBJECT_DOMAIN}, .run_domain = manage_desc},
+    {"autostart",
+     "DOMAIN [on|off]",
+     "start it with the daemon, or not",
+     NULL,
+     1,
+     2,
+     {OBJECT_DOMAIN},
+     .run_domain = manage_autostart},
+    {"setmem",
+     "DOMAIN SIZE",
+     "give it so much memory by its balloon",
+     when_options,
+     2,
+     2,
+     {OBJECT_DOMAIN},
+     .run_domain = manage_setmem},
+    DOMAIN_VERB("vcpucount", NULL, manage_vcpucount, "show how many CPUs it has"),
+    {"setvcpus", "DOMAIN N", "give it so many CPUs", setvcpus_options, 2, 2, {OBJECT_DOMAIN}, .run_domain = manage_setvcpus},
+    {"pool-list", "", "show the storage pools that run", all_option, 0, 0, {0}, .run = manage_pool_list},
+    POOL_VERB("pool-info", manage_pool_info, "show what a pool is and holds"),
+    POOL_VERB("pool-start", manage_pool_act, "start a pool"),
+    POOL_VERB("pool-refresh", manage_pool_act, "read its volumes again"),
+    POOL_VERB("vol-list", manage_vol_list, "show its volumes"),
+    {"vol-info", "VOLUME", "show what a volume is", pool_option, 1, 1, {OBJECT_VOLUME}, .run = manage_vol_info},
+    {"vol-create", "NAME SIZE", "make a volume", vol_create_options, 2, 2, {0}, .run = manage_vol_create},
+    {"vol-delete", "VOLUME", "delete it, with its contents", pool_option, 1, 1, {OBJECT_VOLUME}, .run = manage_vol_delete},
+    {"vol-resize", "VOLUME SIZE", "give it another size", resize_options, 2, 2, {OBJECT_VOLUME}, .run = manage_vol_resize},
+    {.name = NULL},
 };
 
-static const struct {
-    const char *verb;
-    int proc;
-    const char *done;
-} actions[] = {
-    {"undefine", REMOTE_PROC_DOMAIN_UNDEFINE, "undefined"},
-    {"start", REMOTE_PROC_DOMAIN_CREATE, "started"},
-    {"shutdown", REMOTE_PROC_DOMAIN_SHUTDOWN, "asked to switch off"},
-    {"reboot", REMOTE_PROC_DOMAIN_REBOOT, "asked to reboot"},
-    {"reset", REMOTE_PROC_DOMAIN_RESET, "reset"},
-    {"destroy", REMOTE_PROC_DOMAIN_DESTROY, "ended"},
-    {"suspend", REMOTE_PROC_DOMAIN_SUSPEND, "suspended"},
-    {"resume", REMOTE_PROC_DOMAIN_RESUME, "resumed"},
-};
-
-static int act(struct rpc_client *c, const char *verb, struct remote_nonnull_domain *dom, struct error *err)
+const struct manage_verb *manage_find(const char *name)
 {
-    const struct plain_args args = {.dom = *dom};
-    struct remote_domain_shutdown_args unused;
-    for (unsigned i = 0; i < ARRAY_SIZE(actions); i++) {
-        if (strcmp(actions[i].verb, verb) != 0)
-            continue;
-        if (rpc_client_call(c, actions[i].proc, &args, &unused, err) < 0)
+    for (const struct manage_verb *v = manage_verbs; v->name; v++)
+        if (strcmp(v->name, name) == 0)
+            return v;
+    return NULL;
+}
+
+void manage_help(const struct manage_verb *v)
+{
+    printf("usage: lodge %s %s%s[OPTION]...\n\n%c%s.\n\n", v->name, v->usage, *v->usage ? " " : "", v->help[0] - 'a' + 'A',
+           v->help + 1);
+    if (v->print_options)
+        v->print_options();
+    for (const struct manage_option *o = v->options; o && o->name; o++) {
+        char left[64];
+        snprintf(left, sizeof left, "--%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
+        printf("  %-34s %s\n", left, o->help);
+    }
+    printf("  %-34s %s\n  %-34s %s\n  %-34s %s\n", "-c, --connect URI",
+           "the daemon (qemu:///system for root, else qemu:///session)", "--json", "the answer as JSON", "--help", "show this");
+}
+
+const char *manage_option(const struct arguments *a, const char *name)
+{
+    for (unsigned i = 0; a->verb->options && a->verb->options[i].name; i++)
+        if (strcmp(a->verb->options[i].name, name) == 0)
+            return a->values[i];
+    return NULL;
+}
+
+/* ---- arguments ---- */
+
+/* The value of an option: behind '=', or the next argument. NULL with err. */
+static const char *value_of(const char *name, const char *equals, int argc, char **argv, int *i, struct error *err)
+{
+    if (equals)
+        return equals + 1;
+    if (*i + 1 < argc)
+        return argv[++*i];
+    error_set(err, 0, "option '%s': lacks its value; write it behind", name);
+    return NULL;
+}
+
+/* What every verb knows: 1 when it was that, 0 when it is the verb's own, -1 with err. */
+static int common_option(struct session *s, bool *help, int argc, char **argv, int *i, struct error *err)
+{
+    const char *arg = argv[*i], *equals = strchr(arg, '=');
+    bool is_short = strcmp(arg, "-c") == 0, is_long = strcmp(arg, "--connect") == 0 || strncmp(arg, "--connect=", 10) == 0;
+    if (strcmp(arg, "--json") == 0)
+        s->json = true;
+    else if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0)
+        *help = true;
+    else if (is_short || is_long) {
+        const char *value = value_of(arg, is_long ? equals : NULL, argc, argv, i, err);
+        char *uri = value ? strdup(value) : NULL;
+        if (!uri)
             return -1;
-        printf("domain '%s': %s\n", dom->name, actions[i].done);
+        if (s->c && strcmp(uri, session_uri(s)) != 0)
+            session_close(s);
+        free(s->uri);
+        s->uri = uri;
+    } else
         return 0;
-    }
     return 1;
 }
 
-static int dumpxml(struct rpc_client *c, struct remote_nonnull_domain *dom, struct error *err)
+static int unknown_option(const struct manage_verb *v, const char *name, struct error *err)
 {
-    const struct remote_domain_get_xml_desc_args args = {.dom = *dom};
-    struct remote_domain_get_xml_desc_ret ret;
-    if (client_domain_get_xml_desc(c, &args, &ret, err) < 0)
-        return -1;
-    fputs(ret.xml, stdout);
-    return 0;
+    const char *nearest = v->options ? nearest_word(name, &v->options->name, sizeof *v->options) : NULL;
+    return nearest ? error_set(err, 0, "option '--%s': is unknown; did you mean '--%s'?", name, nearest)
+                   : error_set(err, 0, "option '--%s': is unknown; see 'lodge %s --help'", name, v->name);
 }
 
-static const char *const states[] = {"no state", "running", "blocked", "paused", "in shutdown", "shut off", "crashed", "suspended"};
-
-static const char *state_name(int state)
+static int own_option(struct arguments *a, int argc, char **argv, int *i, struct error *err)
 {
-    return state >= 0 && state < (int)ARRAY_SIZE(states) ? states[state] : "unknown";
+    const struct manage_verb *v = a->verb;
+    const char *arg = argv[*i];
+    if (arg[1] != '-')
+        return error_set(err, 0, "option '%s': is unknown; see 'lodge %s --help'", arg, v->name);
+    const char *equals = strchr(arg, '=');
+    AUTO_FREE char *name = strndup(arg + 2, equals ? (size_t)(equals - arg) - 2 : strlen(arg) - 2);
+    for (unsigned o = 0; name && v->options && v->options[o].name; o++) {
+        if (strcmp(v->options[o].name, name) != 0)
+            continue;
+        if (!v->options[o].value && equals)
+            return error_set(err, 0, "option '--%s': takes no value; leave '%s' out", name, equals);
+        a->values[o] = v->options[o].value ? value_of(arg, equals, argc, argv, i, err) : "";
+        return a->values[o] ? 0 : -1;
+    }
+    return unknown_option(v, name ? name : "", err);
 }
 
-static int dominfo(struct rpc_client *c, struct remote_nonnull_domain *dom, struct error *err)
+static int parse(struct session *s, struct arguments *a, bool *help, int argc, char **argv, struct error *err)
 {
-    const struct remote_domain_get_info_args args = {.dom = *dom};
-    const struct remote_domain_get_autostart_args autostart = {.dom = *dom};
-    struct remote_domain_get_info_ret info;
-    struct remote_domain_get_autostart_ret starts;
-    char uuid[37];
-    if (client_domain_get_info(c, &args, &info, err) < 0 || client_domain_get_autostart(c, &autostart, &starts, err) < 0)
-        return -1;
-    domain_format_uuid(dom->uuid, uuid);
-    printf("name       %s\nuuid       %s\nstate      %s\nCPUs       %u\nCPU time   %.1f s\nmaximum    %llu KiB\nmemory     %llu "
-           "KiB\nautostart  %s\n",
-           dom->name, uuid, state_name(info.state), info.nrVirtCpu, (double)info.cpuTime / 1e9, (unsigned long long)info.maxMem,
-           (unsigned long long)info.memory, starts.autostart ? "yes" : "no");
-    return 0;
-}
-
-static int autostart(struct rpc_client *c, struct remote_nonnull_domain *dom, const char *value, struct error *err)
-{
-    if (value && strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
-        return error_set(err, 0, "lodge autostart: '%s' is neither on nor off", value);
-    const struct remote_domain_set_autostart_args args = {.dom = *dom, .autostart = !value || value[1] == 'n'};
-    return client_domain_set_autostart(c, &args, err);
-}
-
-static int setmem(struct rpc_client *c, struct remote_nonnull_domain *dom, const char *size, struct error *err)
-{
-    uint64_t bytes;
-    if (!size || domain_parse_size(size, MIB, &bytes) < 0)
-        return error_set(err, 0, "lodge setmem: '%s' is not an amount of memory; give one such as 512M", size ? size : "");
-    const struct remote_domain_set_memory_flags_args args = {.dom = *dom, .memory = bytes / KIB};
-    return client_domain_set_memory_flags(c, &args, err);
-}
-
-/* ---- the console ---- */
-
-static int console_loop(struct rpc_client *c, struct error *err)
-{
-    struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = rpc_client_fd(c), .events = POLLIN}};
-    char buf[1024];
-    const void *data;
-    while (poll(fds, 2, -1) >= 0 || errno == EINTR) {
-        if (fds[1].revents) {
-            ssize_t n = rpc_client_stream_receive(c, &data, err);
-            if (n <= 0)
-                return n < 0 ? -1 : rpc_client_stream_finish(c, err);
-            if (write(STDOUT_FILENO, data, (size_t)n) < 0)
-                return 0;
+    const struct manage_verb *v = a->verb;
+    bool words_only = false;
+    for (int i = 1; i < argc; i++) {
+        int known = 0;
+        if (!words_only && strcmp(argv[i], "--") == 0) {
+            words_only = true;
+            continue;
         }
-        if (fds[0].revents) {
-            ssize_t n = read(STDIN_FILENO, buf, sizeof buf);
-            const char *leave = n > 0 ? memchr(buf, CONSOLE_LEAVE, (size_t)n) : buf;
-            if (n <= 0 || leave)
-                return rpc_client_stream_abort(c, err);
-            if (rpc_client_stream_send(c, buf, (size_t)n, err) < 0)
-                return -1;
+        if (words_only || argv[i][0] != '-' || !argv[i][1]) {
+            if (a->nwords == v->max)
+                return error_set(err, 0, "lodge %s: '%s' is too many; write lodge %s %s", v->name, argv[i], v->name, v->usage);
+            a->words[a->nwords++] = argv[i];
+            continue;
         }
+        known = common_option(s, help, argc, argv, &i, err);
+        if (known < 0 || (known == 0 && own_option(a, argc, argv, &i, err) < 0))
+            return -1;
     }
+    if (a->nwords < v->min && !*help)
+        return error_set(err, 0, "lodge %s: too few arguments; write lodge %s %s", v->name, v->name, v->usage);
     return 0;
 }
 
-static int console(struct rpc_client *c, struct remote_nonnull_domain *dom, struct error *err)
+/* For a verb that takes its own options: the common ones leave argv, which ends shorter. */
+static int strip_common(struct session *s, int *argc, char **argv, struct error *err)
 {
-    const struct remote_domain_open_console_args args = {.dom = *dom};
-    struct termios saved, raw;
-    bool tty = tcgetattr(STDIN_FILENO, &saved) == 0;
-    if (client_domain_open_console(c, &args, err) < 0)
-        return -1;
-    fprintf(stderr, "lodge: console of '%s'; Ctrl-] leaves it\n", dom->name);
-    if (tty) {
-        raw = saved;
-        cfmakeraw(&raw);
-        tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+    int kept = 1;
+    bool help;
+    for (int i = 1; i < *argc; i++) {
+        int known = strcmp(argv[i], "--help") == 0 ? 0 : common_option(s, &help, *argc, argv, &i, err);
+        if (known < 0)
+            return -1;
+        if (known == 0)
+            argv[kept++] = argv[i];
     }
-    int result = console_loop(c, err);
-    if (tty)
-        tcsetattr(STDIN_FILENO, TCSADRAIN, &saved);
-    fputc('\n', stderr);
-    return result;
-}
-
-/* ---- verbs without a domain ---- */
-
-static int list(struct rpc_client *c, bool all, struct error *err)
-{
-    const struct remote_connect_list_all_domains_args args = {.need_results = 1,
-                                                              .flags = all ? 0 : VIR_CONNECT_LIST_DOMAINS_ACTIVE};
-    struct remote_connect_list_all_domains_ret ret;
-    struct remote_domain_get_state_ret state;
-    if (client_connect_list_all_domains(c, &args, &ret, err) < 0)
-        return -1;
-    /* The next call frees what the list points to: names are copied first. */
-    struct remote_nonnull_domain *doms = calloc(ret.domains.len + 1, sizeof *doms);
-    unsigned n = doms ? ret.domains.len : 0;
-    for (unsigned i = 0; i < n; i++) {
-        doms[i] = ret.domains.val[i];
-        doms[i].name = strdup(doms[i].name);
-    }
-    printf("%-5s %-30s %s\n", "id", "name", "state");
-    for (unsigned i = 0; i < n; i++) {
-        const struct remote_domain_get_state_args one = {.dom = doms[i]};
-        char id[16] = "-";
-        if (doms[i].id >= 0)
-            snprintf(id, sizeof id, "%d", doms[i].id);
-        if (client_domain_get_state(c, &one, &state, NULL) == 0) /* one that is gone since is left out */
-            printf("%-5s %-30s %s\n", id, doms[i].name, state_name(state.state));
-        free(doms[i].name);
-    }
-    free(doms);
+    *argc = kept;
     return 0;
 }
 
-static int define(struct rpc_client *c, const char *file, struct error *err)
+/* ---- errors ---- */
+
+/* A daemon's errors come without Lodge's form: the object in front, the remedy behind. Ours, and lodged's, have both. */
+static void explain(const struct arguments *a, struct error *err)
 {
-    AUTO_CLOSE int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    AUTO_FREE char *xml = malloc(XML_MAX + 1);
-    ssize_t n = fd >= 0 && xml ? read(fd, xml, XML_MAX) : -1;
-    if (n < 0)
-        return error_set(err, errno, "domain XML '%s': cannot read: %s; give the path of a file that you may read", file,
-                         strerror(errno));
-    xml[n] = 0;
-    const struct remote_domain_define_xml_args args = {.xml = xml};
-    struct remote_domain_define_xml_ret ret;
-    if (client_domain_define_xml(c, &args, &ret, err) < 0)
-        return -1;
-    printf("domain '%s': defined\n", ret.dom.name);
-    return 0;
+    static const struct {
+        int code;
+        const char *remedy;
+    } remedies[] = {
+        {VIR_ERR_NO_SUPPORT, "this daemon does not have it; 'lodge version' and its own documentation say what it has"},
+        {VIR_ERR_OPERATION_DENIED, "the connection is read-only; connect to the full socket"},
+        {VIR_ERR_AUTH_FAILED, "become root, or join the group that owns the daemon's socket"},
+        {VIR_ERR_AUTH_CANCELLED, "become root, or join the group that owns the daemon's socket"},
+        {VIR_ERR_AUTH_UNAVAILABLE, "become root, or join the group that owns the daemon's socket"},
+        {VIR_ERR_OPERATION_TIMEOUT, "try again later"},
+        {VIR_ERR_NO_CONNECT, "write qemu:///system, or qemu:///session as an ordinary user"},
+        {VIR_ERR_XML_ERROR, "correct it; docs/domain-xml.md lists what a guest may have"},
+        {VIR_ERR_XML_DETAIL, "correct it; docs/domain-xml.md lists what a guest may have"},
+        {VIR_ERR_CONFIG_UNSUPPORTED, "leave it out; docs/domain-xml.md lists what a guest may have"},
+    };
+    const char *object = a->nwords ? a->words[0] : NULL, *remedy = NULL;
+    if (!error_is_set(err) || strstr(error_text(err), "; "))
+        return;
+    for (unsigned i = 0; i < ARRAY_SIZE(remedies); i++)
+        if (remedies[i].code == err->errnum)
+            remedy = remedies[i].remedy;
+    if (err->errnum == VIR_ERR_OPERATION_INVALID && object && a->verb->objects[0] == OBJECT_DOMAIN)
+        remedy = "see its state with 'lodge domstate'";
+    else if (err->errnum == VIR_ERR_OPERATION_INVALID && object)
+        remedy = "see its state with 'lodge pool-list --all'";
+    AUTO_FREE char *text = strdup(error_text(err));
+    int code = err->errnum;
+    bool named = object && text && strstr(text, object);
+    if (!text)
+        return;
+    error_clear(err);
+    error_set(err, code, "%s%s%s%s; %s", object && !named ? "'" : "", object && !named ? object : "", object && !named ? "': " : "",
+              text, remedy ? remedy : "the daemon's log may say more");
 }
 
-static int run_for_domain(struct rpc_client *c, int argc, char **argv, struct error *err)
+/* ---- running ---- */
+
+static int run(struct session *s, const struct arguments *a, struct error *err)
 {
     struct remote_nonnull_domain dom;
-    AUTO_FREE char *name = NULL;
-    const char *verb = argv[0], *value = argc > 2 ? argv[2] : NULL;
-    if (find(c, argv[1], &dom, &name, err) < 0)
+    ARENA_SCOPED(kept);
+    if (session_open(s, err) < 0)
         return -1;
-    if (strcmp(verb, "dumpxml") == 0)
-        return dumpxml(c, &dom, err);
-    if (strcmp(verb, "dominfo") == 0)
-        return dominfo(c, &dom, err);
-    if (strcmp(verb, "autostart") == 0)
-        return autostart(c, &dom, value, err);
-    if (strcmp(verb, "setmem") == 0)
-        return setmem(c, &dom, value, err);
-    if (strcmp(verb, "console") == 0)
-        return console(c, &dom, err);
-    return act(c, verb, &dom, err);
+    if (a->verb->run)
+        return a->verb->run(s, a, err);
+    return session_domain(s, a->words[0], &dom, &kept, err) < 0 ? -1 : a->verb->run_domain(s, &dom, a, err);
 }
 
-int verb_manage(int argc, char **argv, struct error *err)
+int manage_run(struct session *s, int argc, char **argv, struct error *err)
 {
-    const char *uri = NULL;
-    struct rpc_client *c;
-    int i = 1, result;
-    argv--; /* the verb stands before its arguments */
-    argc++;
-    bool all = false;
-    for (; i < argc && argv[i][0] == '-'; i++) {
-        if (strcmp(argv[i], "-c") == 0 && i + 1 < argc)
-            uri = argv[++i];
-        else if (strcmp(argv[i], "--all") == 0)
-            all = true;
-        else {
-            error_set(err, 0, "lodge %s: option '%s' is unknown; write -c URI%s", argv[0], argv[i],
-                      strcmp(argv[0], "list") ? "" : " or --all");
-            return 1;
-        }
-    }
-    bool lists = strcmp(argv[0], "list") == 0;
-    if (!lists && i >= argc) {
-        error_set(err, 0, "lodge %s: names no %s; add one", argv[0], strcmp(argv[0], "define") ? "domain" : "file");
+    struct arguments a = {.verb = manage_find(argv[0])};
+    bool help = false;
+    s->json = false;
+    int result = a.verb->run_raw ? strip_common(s, &argc, argv, err) : parse(s, &a, &help, argc, argv, err);
+    if (result < 0)
         return 1;
+    if (help) {
+        manage_help(a.verb);
+        return 0;
     }
-    if (connect_daemon(uri, &c, err) < 0)
-        return 1;
-    argv[i - 1] = argv[0];
-    argv += i - 1;
-    argc -= i - 1;
-    if (lists)
-        result = list(c, all, err);
-    else if (strcmp(argv[0], "define") == 0)
-        result = define(c, argv[1], err);
-    else
-        result = run_for_domain(c, argc, argv, err);
-    rpc_client_close(c);
-    return result ? 1 : 0;
+    result = a.verb->run_raw ? a.verb->run_raw(s, argc, argv, err) : run(s, &a, err);
+    explain(&a, err);
+    return result < 0 ? 1 : 0;
 }

@@ -22,25 +22,25 @@ static int set_name(void *o, const char *value, struct error *err)
     return run_set_text(&((struct run *)o)->d.name, value, err);
 }
 
-static int set_kernel(void *o, const char *value, struct error *err)
+int run_set_kernel(void *o, const char *value, struct error *err)
 {
     return run_set_path(&((struct run *)o)->d.os.kernel, value, err);
 }
 
 /* With modules ("file arguments,file2"), only a list of one file is made absolute. */
-static int set_initrd(void *o, const char *value, struct error *err)
+int run_set_initrd(void *o, const char *value, struct error *err)
 {
     struct run *r = o;
     return strpbrk(value, ", ") && access(value, F_OK) < 0 ? run_set_text(&r->d.os.initrd, value, err)
                                                            : run_set_path(&r->d.os.initrd, value, err);
 }
 
-static int set_append(void *o, const char *value, struct error *err)
+int run_set_append(void *o, const char *value, struct error *err)
 {
     return run_set_text(&((struct run *)o)->d.os.cmdline, value, err);
 }
 
-static int set_cpus(void *o, const char *value, struct error *err)
+int run_set_cpus(void *o, const char *value, struct error *err)
 {
     char *end;
     errno = 0;
@@ -51,7 +51,7 @@ static int set_cpus(void *o, const char *value, struct error *err)
     return 0;
 }
 
-static int set_accel(void *o, const char *value, struct error *err)
+int run_set_accel(void *o, const char *value, struct error *err)
 {
     static const char *const names[] = {"auto", "kvm", "softkvm", NULL}; /* enum domain_accel */
     for (int i = 0; names[i]; i++) {
@@ -63,7 +63,7 @@ static int set_accel(void *o, const char *value, struct error *err)
     return error_set(err, 0, "option '--accel': '%s' is no accelerator; give auto, kvm or softkvm", value);
 }
 
-static int set_cdrom(void *o, const char *value, struct error *err)
+int run_set_cdrom(void *o, const char *value, struct error *err)
 {
     struct domain_disk *disk = domain_add_disk(&((struct run *)o)->d, err);
     if (!disk)
@@ -73,12 +73,12 @@ static int set_cdrom(void *o, const char *value, struct error *err)
     return run_set_path(&disk->file, value, err);
 }
 
-static int set_cloud_init(void *o, const char *value, struct error *err)
+int run_set_cloud_init(void *o, const char *value, struct error *err)
 {
     return run_set_path(&((struct run *)o)->cloud_init, value, err);
 }
 
-static int set_firmware(void *o, const char *value, struct error *err)
+int run_set_firmware(void *o, const char *value, struct error *err)
 {
     struct run *r = o;
     r->firmware = true;
@@ -211,19 +211,19 @@ static int set_help(void *o, const char *value, struct error *err)
 }
 
 static const struct option_row rows[] = {
-    {"kernel", "FILE", "bzImage, ELF with a PVH entry, or Multiboot kernel", set_kernel},
-    {"initrd", "FILE", "initial RAM disk, or Multiboot modules \"FILE ARGS,FILE2\"", set_initrd},
+    {"kernel", "FILE", "bzImage, ELF with a PVH entry, or Multiboot kernel", run_set_kernel},
+    {"initrd", "FILE", "initial RAM disk, or Multiboot modules \"FILE ARGS,FILE2\"", run_set_initrd},
     {"root", "DIR[,readonly]", "a folder of the host as the kernel's root file system", run_set_root},
-    {"append", "TEXT", "the kernel's command line", set_append},
-    {"cpus", "N", "virtual CPUs (1)", set_cpus},
+    {"append", "TEXT", "the kernel's command line", run_set_append},
+    {"cpus", "N", "virtual CPUs (1)", run_set_cpus},
     {"cpu-feature", "avx512", "a feature that guests do not get unless they ask", set_cpu_feature},
     {"memory", "SIZE[,current=SIZE]", "guest memory, such as 512M or 2G (512M)", run_set_memory},
-    {"accel", "auto|kvm|softkvm", "who runs the guest's CPUs (auto)", set_accel},
+    {"accel", "auto|kvm|softkvm", "who runs the guest's CPUs (auto)", run_set_accel},
     {"disk", "PATH[,format=raw|qcow2][,…]", "a disk; may be given several times", run_set_disk},
     {"snapshot", NULL, "no disk is written to: writes go to temporary overlays", set_snapshot},
-    {"cdrom", "FILE", "a disc in a CD-ROM drive; may be given several times", set_cdrom},
-    {"cloud-init", "FILE", "user-data for cloud-init, which the guest finds on a disk of its own", set_cloud_init},
-    {"firmware", "bios|FILE", "boot by SeaBIOS, or another BIOS (bios, when there is a disk and no kernel)", set_firmware},
+    {"cdrom", "FILE", "a disc in a CD-ROM drive; may be given several times", run_set_cdrom},
+    {"cloud-init", "FILE", "user-data for cloud-init, which the guest finds on a disk of its own", run_set_cloud_init},
+    {"firmware", "bios|FILE", "boot by SeaBIOS, or another BIOS (bios, when there is a disk and no kernel)", run_set_firmware},
     {"boot-menu", NULL, "offer the firmware's boot menu", set_boot_menu},
     {"firmware-log", "FILE", "what the firmware tells its developers goes to this file", set_firmware_log},
     {"channel", "NAME,path=PATH", "a port /dev/virtio-ports/NAME in the guest, this unix socket on the host", run_set_channel},

@@ -31,6 +31,14 @@ struct field_row {
 int run_set_fields(const char *option, const char *list, const struct field_row *rows, const char *usage, void *object, struct error *err);
 
 /* Values of options; `o` is the struct run. */
+int run_set_kernel(void *o, const char *value, struct error *err);
+int run_set_initrd(void *o, const char *value, struct error *err);
+int run_set_append(void *o, const char *value, struct error *err);
+int run_set_cpus(void *o, const char *value, struct error *err);
+int run_set_accel(void *o, const char *value, struct error *err);
+int run_set_cdrom(void *o, const char *value, struct error *err);
+int run_set_cloud_init(void *o, const char *value, struct error *err);
+int run_set_firmware(void *o, const char *value, struct error *err);
 int run_set_memory(void *o, const char *value, struct error *err);
 int run_set_disk(void *o, const char *value, struct error *err);
 int run_set_channel(void *o, const char *value, struct error *err);

@@ -16,5 +16,7 @@ char *arena_strdup(struct arena *a, const char *s);
 char *arena_strndup(struct arena *a, const char *s, size_t len);
 char *arena_printf(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void arena_free(struct arena *a);
+/* Declares one that is freed at the end of its scope. */
+#define ARENA_SCOPED(name) struct arena name __attribute__((cleanup(arena_free))) = {0}
 
 #endif

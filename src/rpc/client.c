@@ -11,9 +11,9 @@
 #include "base/util.h"
 
 struct rpc_client {
-    int fd;
+    struct rpc_transport t;
     uint32_t serial;
-    char *path;
+    char *name;         /* of the daemon, for errors */
     struct arena arena; /* of the last reply */
     rpc_event_fn *on_event;
     void *opaque;
@@ -26,14 +26,14 @@ struct rpc_client {
 
 static int lost(struct rpc_client *c, struct error *err)
 {
-    return error_set(err, VIR_ERR_INTERNAL_ERROR, "daemon at '%s': the connection is lost: %s; see whether lodged runs", c->path,
+    return error_set(err, VIR_ERR_INTERNAL_ERROR, "daemon at '%s': the connection is lost: %s; see whether lodged runs", c->name,
                      errno ? strerror(errno) : "it was closed");
 }
 
 static int send_all(struct rpc_client *c, const void *data, size_t len, struct error *err)
 {
     for (const uint8_t *p = data; len;) {
-        ssize_t n = send(c->fd, p, len, MSG_NOSIGNAL);
+        ssize_t n = c->t.write(c->t.self, p, len);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -48,7 +48,7 @@ static int receive_all(struct rpc_client *c, void *data, size_t len, struct erro
 {
     for (uint8_t *p = data; len;) {
         errno = 0;
-        ssize_t n = recv(c->fd, p, len, 0);
+        ssize_t n = c->t.read(c->t.self, p, len);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -79,7 +79,7 @@ static int read_packet(struct rpc_client *c, struct error *err)
     uint32_t len = xdr_get_u32(length);
     if (len < RPC_PACKET_MIN || len > RPC_PACKET_MAX)
         return error_set(err, VIR_ERR_RPC, "daemon at '%s': sends a packet of %u bytes; it does not speak libvirt's protocol",
-                         c->path, len);
+                         c->name, len);
     free(c->packet);
     c->len = len - RPC_LENGTH_BYTES;
     c->packet = malloc(c->len);
@@ -154,6 +154,12 @@ int rpc_client_call(struct rpc_client *c, int proc, const void *args, void *ret,
     return xdr_decode(p->ret, body(c), body_len(c), &c->arena, ret, err);
 }
 
+void rpc_client_keep(struct rpc_client *c, struct arena *a)
+{
+    *a = c->arena;
+    c->arena = (struct arena){0};
+}
+
 int rpc_client_dispatch(struct rpc_client *c, struct error *err)
 {
     if (read_packet(c, err) < 0)
@@ -225,43 +231,80 @@ int rpc_client_stream_abort(struct rpc_client *c, struct error *err)
 
 /* ---- life ---- */
 
+int rpc_client_new(const struct rpc_transport *t, const char *name, struct rpc_client **out, struct error *err)
+{
+    struct rpc_client *c = calloc(1, sizeof *c);
+    char *kept = strdup(name);
+    if (!c || !kept) {
+        free(c);
+        free(kept);
+        t->close(t->self);
+        return error_set(err, VIR_ERR_NO_MEMORY, "connection: out of memory");
+    }
+    c->t = *t;
+    c->name = kept;
+    *out = c;
+    return 0;
+}
+
+static ssize_t fd_read(void *self, void *data, size_t len)
+{
+    return recv((int)(intptr_t)self, data, len, 0);
+}
+
+static ssize_t fd_write(void *self, const void *data, size_t len)
+{
+    return send((int)(intptr_t)self, data, len, MSG_NOSIGNAL);
+}
+
+static void fd_close(void *self)
+{
+    close((int)(intptr_t)self);
+}
+
+int rpc_client_from_fd(int fd, const char *name, struct rpc_client **out, struct error *err)
+{
+    const struct rpc_transport t = {.read = fd_read, .write = fd_write, .close = fd_close, .self = (void *)(intptr_t)fd, .fd = fd};
+    return rpc_client_new(&t, name, out, err);
+}
+
 int rpc_client_connect(const char *path, struct rpc_client **out, struct error *err)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof addr.sun_path)
-        return error_set(err, VIR_ERR_INVALID_ARG, "socket '%s': longer than %zu bytes; use a shorter path", path,
+        return error_set(err, ENAMETOOLONG, "socket '%s': longer than %zu bytes; use a shorter path", path,
                          sizeof addr.sun_path - 1);
     strcpy(addr.sun_path, path);
-    struct rpc_client *c = calloc(1, sizeof *c);
-    if (!c)
-        return error_set(err, VIR_ERR_NO_MEMORY, "connection: out of memory");
-    c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    c->path = strdup(path);
-    if (!c->path || c->fd < 0 || connect(c->fd, (struct sockaddr *)&addr, sizeof addr) < 0) {
-        error_set(err, VIR_ERR_NO_CONNECT, "daemon at '%s': cannot connect: %s; start lodged, or name another with -c URI", path,
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof addr) < 0) {
+        error_set(err, errno, "daemon at '%s': cannot connect: %s; start lodged, or name another with -c URI", path,
                   strerror(errno));
-        rpc_client_close(c);
+        if (fd >= 0)
+            close(fd);
         return -1;
     }
-    *out = c;
-    return 0;
+    return rpc_client_from_fd(fd, path, out, err);
 }
 
 void rpc_client_close(struct rpc_client *c)
 {
     if (!c)
         return;
-    if (c->fd >= 0)
-        close(c->fd);
+    c->t.close(c->t.self);
     arena_free(&c->arena);
     free(c->packet);
-    free(c->path);
+    free(c->name);
     free(c);
 }
 
 int rpc_client_fd(const struct rpc_client *c)
 {
-    return c->fd;
+    return c->t.fd;
+}
+
+bool rpc_client_pending(const struct rpc_client *c)
+{
+    return c->t.pending && c->t.pending(c->t.self);
 }
 
 void rpc_client_on_event(struct rpc_client *c, rpc_event_fn *fn, void *opaque)

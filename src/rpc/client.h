@@ -16,12 +16,30 @@
 
 struct rpc_client;
 
+/* What carries the bytes. Reading and writing wait, and give what read(2) and write(2) do. */
+struct rpc_transport {
+    ssize_t (*read)(void *self, void *data, size_t len);
+    ssize_t (*write)(void *self, const void *data, size_t len);
+    bool (*pending)(void *self); /* has bytes that poll(2) of `fd` does not tell of; NULL: never */
+    void (*close)(void *self);
+    void *self;
+    int fd;
+};
+
 /* Connects to a Unix socket. 0, or -1 with err. */
 int rpc_client_connect(const char *path, struct rpc_client **out, struct error *err);
+/* Over a connected socket, which is closed with the client and when this fails. `name` is the daemon's in errors. */
+int rpc_client_from_fd(int fd, const char *name, struct rpc_client **out, struct error *err);
+/* Over anything else; on failure, `t` is closed. */
+int rpc_client_new(const struct rpc_transport *t, const char *name, struct rpc_client **out, struct error *err);
 void rpc_client_close(struct rpc_client *c);
 int rpc_client_fd(const struct rpc_client *c);
+/* Something can be read, whatever poll(2) says of the descriptor. */
+bool rpc_client_pending(const struct rpc_client *c);
 
 int rpc_client_call(struct rpc_client *c, int proc, const void *args, void *ret, struct error *err);
+/* Moves what the last answer points to into `a`, which is empty: it outlives the next call, and the caller frees it. */
+void rpc_client_keep(struct rpc_client *c, struct arena *a);
 
 /* Called for each event, from inside of the functions here: the procedure's number and its decoded message. */
 typedef void rpc_event_fn(void *opaque, int proc, const void *message);

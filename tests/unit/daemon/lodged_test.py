@@ -107,7 +107,7 @@ def test_lodge(d):
     assert re.search(r"- +l +shut off", run("list", "--all")) and " l " not in run("list")
     run("start", "l")
     assert re.search(r"1 +l +running", run("list"))
-    assert re.search(r"maximum +32768 KiB", run("dominfo", "l"))
+    assert re.search(r"maximum +32 MiB", run("dominfo", "l"))
     run("suspend", "l")
     assert re.search(r"state +paused", run("dominfo", "l"))
     run("resume", "l")

@@ -1,0 +1,219 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""cli_test.py LODGE LODGED KERNEL [TEST…]: lodge's verbs against a lodged of their own. Guests are the smallest there are."""
+import json
+import os
+import re
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../daemon"))
+from lab import Daemon, domain
+
+lodge, lodged, kernel = [os.path.abspath(a) for a in sys.argv[1:4]]
+
+
+def run(d, *args, status=0, env=None, stdin="", uri=True):
+    """Both streams of one command; an error is one line, with its remedy."""
+    words = [lodge] + (["-c", d.uri()] if uri else []) + list(args)
+    p = subprocess.run(words, capture_output=True, text=True, timeout=120, input=stdin, env=dict(os.environ, **(env or {})))
+    assert p.returncode == status, "lodge %s: %d\n%s%s" % (" ".join(args), p.returncode, p.stdout, p.stderr)
+    if status:
+        assert p.stderr.count("\n") == 1 and p.stderr.startswith("lodge: ") and "; " in p.stderr, p.stderr
+    return p.stdout + p.stderr
+
+
+def values(d, *args):
+    return json.loads(run(d, *args, "--json"))
+
+
+def define(d, name, devices="", more=""):
+    run(d, "define", d.file(name + ".xml", domain(name, kernel, devices=devices, more=more)))
+
+
+def test_life(d):
+    define(d, "g")
+    define(d, "h", more="<title>the other</title>")
+    assert run(d, "list").splitlines() == ["id  name  state"]
+    assert run(d, "list", "--all", "--name").splitlines() == ["g", "h"]
+    run(d, "start", "g")
+    rows = values(d, "list", "--all", "--title")
+    assert [(r["name"], r["state"], r["title"]) for r in rows] == [("g", "running", None), ("h", "shut off", "the other")], rows
+    assert rows[1]["id"] is None and rows[0]["id"] > 0 and re.fullmatch("[0-9a-f-]{36}", rows[0]["uuid"])
+    for name in ("g", str(rows[0]["id"]), rows[0]["uuid"]):
+        assert values(d, "domstate", name) == {"name": "g", "state": "running", "reason": "booted"}
+    assert run(d, "domstate", "g") == "running\n" and run(d, "domstate", "--reason", "g") == "running (booted)\n"
+    run(d, "suspend", "g")
+    assert run(d, "domstate", "g", "--reason") == "paused (user)\n"
+    info = values(d, "dominfo", "g")
+    assert info["max_memory"] == 32 << 20 and info["vcpus"] == 1 and info["persistent"] is True and info["autostart"] is False, info
+    assert re.search(r"maximum +32 MiB\n", run(d, "dominfo", "g"))
+    run(d, "destroy", "g")
+    run(d, "start", "--paused", "g")
+    assert values(d, "domstate", "g")["state"] == "paused"
+    run(d, "destroy", "g")
+    run(d, "autostart", "g")
+    assert values(d, "dominfo", "g")["autostart"] is True
+    run(d, "autostart", "g", "off")
+    assert values(d, "dominfo", "g")["autostart"] is False
+    assert values(d, "dumpxml", "h")["xml"] == run(d, "dumpxml", "h")
+    run(d, "desc", "h", "what it is for")
+    run(d, "desc", "--title", "h", "T")
+    assert run(d, "desc", "h") == "what it is for\n" and values(d, "desc", "h", "--title") == {"name": "h", "title": "T"}
+    run(d, "undefine", "g")
+    run(d, "undefine", "h")
+    assert values(d, "list", "--all") == []
+    assert "defined" in run(d, "define", "-", stdin=domain("i", kernel))
+
+
+def test_devices(d):
+    disk = d.root + "/disk one.raw"
+    with open(disk, "wb") as f:
+        f.truncate(3 << 20)
+    define(d, "g", "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='%s'/><target dev='vda' bus='virtio'/></disk>"
+           "<disk type='file' device='cdrom'><target dev='sda' bus='sata'/><readonly/></disk>"
+           "<interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/></interface>" % disk)
+    assert values(d, "domblklist", "g")[0]["source"] == disk
+    run(d, "start", "g")
+    vda, sda = values(d, "domblklist", "g")
+    assert (vda["target"], vda["device"], vda["bus"], vda["format"], vda["readonly"], vda["capacity"]) == ("vda", "disk", "virtio", "raw", False, 3 << 20), vda
+    assert (sda["device"], sda["source"], sda["capacity"], sda["readonly"]) == ("cdrom", None, None, True), sda
+    assert re.search(r"vda +disk +virtio +raw +3 MiB .*disk one.raw\n", run(d, "domblklist", "g"))
+    nic, = values(d, "domiflist", "g")
+    assert (nic["type"], nic["model"], nic["mac"], nic["link"]) == ("user", "virtio", "52:54:00:00:00:01", "up"), nic
+    stats, = values(d, "domstats", "g")
+    assert stats["name"] == "g" and stats["stats"]["state.state"] == 1 and stats["stats"]["block.0.name"] == "vda", stats
+    assert {k.split(".")[0] for k in values(d, "domstats", "--state", "--vcpu")[0]["stats"]} == {"state", "vcpu"}
+    assert re.search(r"g\n +state.state +1\n", run(d, "domstats")) and re.search(r"balloon.maximum +32 MiB\n", run(d, "domstats", "g"))
+    assert values(d, "vcpucount", "g") == {"name": "g", "maximum_config": 1, "maximum_live": 1, "current_config": 1, "current_live": 1}
+    run(d, "destroy", "g")
+    run(d, "setvcpus", "g", "3", "--config", "--maximum")
+    assert values(d, "vcpucount", "g") == {"name": "g", "maximum_config": 3, "maximum_live": None, "current_config": 3, "current_live": None}
+    assert "'0' is not a number" in run(d, "setvcpus", "g", "0", status=1) and "'x' is not an amount" in run(d, "setmem", "g", "x", status=1)
+
+
+def test_storage(d):
+    assert [(p["name"], p["state"]) for p in values(d, "pool-list")] == [("default", "running")]
+    assert re.search(r"path +%s" % re.escape(d.root), run(d, "pool-info"))
+    for name, more in (("a", ()), ("b.qcow2", ()), ("c.qcow2", ("--backing", values(d, "pool-info")["path"] + "/a", "--backing-format=raw"))):
+        assert "volume '%s': created" % name in run(d, "vol-create", name, "16M", *more)
+    a, b, c = sorted(values(d, "vol-list"), key=lambda v: v["name"])
+    assert (a["format"], a["capacity"], b["format"], c["format"]) == ("raw", 16 << 20, "qcow2", "qcow2"), (a, b, c)
+    assert a["allocation"] < a["capacity"]
+    assert values(d, "vol-info", a["path"]) == a and re.search(r"capacity +16 MiB\n", run(d, "vol-info", "b.qcow2"))
+    assert "lodge pool-list" in run(d, "pool-start", "default", status=1)
+    run(d, "pool-refresh")
+    for name in ("a", b["path"], "c.qcow2"):
+        run(d, "vol-delete", name)
+    assert values(d, "vol-list", "default") == []
+    assert "never guessed" in run(d, "vol-create", "x", "1M", "--backing", "/b", status=1)
+    assert "is no size" in run(d, "vol-create", "x", "big", status=1)
+
+
+def test_edit(d):
+    define(d, "g")
+    tmp = d.root + "/tmp"
+    os.mkdir(tmp)
+
+    def edit(script, status=0):
+        return run(d, "edit", "g", status=status, env={"VISUAL": "", "EDITOR": script, "TMPDIR": tmp})
+
+    assert "not changed" in edit("true") and os.listdir(tmp) == []
+    assert "changed" in edit("sed -i 's/<memory.*memory>/<memory>40960<\\/memory>/; /currentMemory/d'")
+    assert values(d, "dominfo", "g")["max_memory"] == 40 << 20 and os.listdir(tmp) == []
+    assert "ends with an error" in edit("false", status=1) and os.listdir(tmp) == []
+    refused = edit("sed -i 's/<memory/<memmory/; s/\\/memory>/\\/memmory>/'", status=1)
+    kept, = os.listdir(tmp)
+    assert "memmory" in refused and "line" in refused and tmp + "/" + kept in refused, refused
+    with open(tmp + "/" + kept) as f:
+        assert "<memmory" in f.read()
+    assert values(d, "dominfo", "g")["max_memory"] == 40 << 20
+
+
+def test_create(d):
+    """An image in one line: what is defined, the seed and its place, and that a failure leaves nothing."""
+    disk, data = d.root + "/disk.raw", d.file("user-data", "#cloud-config\n")
+    with open(disk, "wb") as f:
+        f.truncate(1 << 20)
+    pool = values(d, "pool-info")["path"]
+    seed = pool + "/lodge-seed-g.iso"
+    made = ("create", "g", "--kernel", kernel, "--append", "echo", "--import", disk, "--memory", "48M", "--vcpus=2", "--network", "user", "--accel=softkvm")
+    xml = run(d, *made, "--print-xml", uri=False)
+    assert "<type arch='x86_64' machine='q35'>" in xml and disk in xml and values(d, "list", "--all") == []
+    p = subprocess.Popen([lodge, "-c", d.uri(), *made, "--cloud-init", data, "--console", "--autostart"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    text = b""
+    while b"up: echo" not in text: # what is typed before may be lost, as on any serial port
+        text += p.stdout.read1(4096)
+    p.stdin.write(b"typed and given back")
+    p.stdin.flush()
+    while b"given back" not in text:
+        text += p.stdout.read1(4096)
+    p.stdin.write(b"\x1d")
+    p.stdin.close()
+    assert p.wait(60) == 0 and b"defined and started" in text
+    info = values(d, "dominfo", "g")
+    assert (info["vcpus"], info["max_memory"], info["state"], info["autostart"]) == (2, 48 << 20, "running", True), info
+    assert [b["source"] for b in values(d, "domblklist", "g")] == [disk, seed] and values(d, "domiflist", "g")[0]["type"] == "user"
+    with open(seed, "rb") as f:
+        assert b"cidata" in f.read(34000)
+    assert "exists" in run(d, *made, status=1)
+    run(d, "destroy", "g")
+    run(d, "undefine", "g")
+    os.unlink(seed)
+    # What the daemon refuses, and what cannot start, is undone.
+    assert "/nonexistent" in run(d, *made, "--kernel", "/nonexistent", "--cloud-init", data, status=1)
+    assert values(d, "list", "--all") == [] and os.listdir(pool) == []
+    for more, words in ((("--import", "/nonexistent.raw"), "no such file"), (("--cloud-init", "/nonexistent"), "user-data '/nonexistent'"),
+                        (("--memory", "1"), "'--memory'"), (("--network", "default"), "is no network"), (("--cpus", "2"), "did you mean '--vcpus'?")):
+        assert words in run(d, *made, *more, status=1), more
+    for words in (("create",), ("create", "--import", disk), ("create", "g"), ("create", "a/b", "--import", disk), ("create", "g", "--import", d.root + "/x")):
+        run(d, *words, status=1)
+    assert values(d, "list", "--all") == [] and os.listdir(pool) == []
+    assert values(d, *made, "--no-start") == {"name": "g", "started": False}
+
+
+def test_errors(d):
+    define(d, "guest")
+    assert "did you mean 'guest'?" in run(d, "start", "gest", status=1)
+    assert "see 'lodge list --all'" in run(d, "start", "other", status=1)
+    assert "'lodge domstate'" in run(d, "domstat3", "guest", status=1)
+    bad = d.file("bad.xml", "<domain type='kvm'>\n<name>x</name>\n<mistake/>\n</domain>")
+    text = run(d, "define", bad, status=1)
+    assert bad in text and "line 3" in text and "<mistake>" in text, text
+    assert "binary" in run(d, "define", kernel, status=1) and "cannot read" in run(d, "define", "/nonexistent", status=1)
+    huge = d.file("huge.xml", " " * ((1 << 20) + 1))
+    assert "longer than 1 MiB" in run(d, "define", huge, status=1)
+    same = domain("guest", kernel, more="<uuid>00000000-0000-4000-8000-000000000001</uuid>")
+    assert "already exists" in run(d, "define", d.file("same.xml", same), status=1)
+    run(d, "start", "guest")
+    assert "already" in run(d, "start", "guest", status=1)
+    run(d, "destroy", "guest")
+    assert "not running" in run(d, "destroy", "guest", status=1)
+    assert "lodge start DOMAIN" in run(d, "start", status=1) and "too many" in run(d, "start", "a", "b", status=1)
+    assert "did you mean '--all'?" in run(d, "list", "--al", status=1) and "takes no value" in run(d, "list", "--all=1", status=1)
+    assert "lacks its value" in run(d, "vol-info", "x", "--pool", status=1)
+    assert "pool 'p'" in run(d, "vol-list", "p", status=1) and "volume 'v'" in run(d, "vol-info", "v", status=1)
+    assert "did you mean 'lodge start'?" in run(d, "strat", "guest", status=1)
+    # Connections.
+    assert "none runs at '/nonexistent/s'" in run(d, "list", "-c", "qemu+unix:///system?socket=/nonexistent/s", status=1, uri=False)
+    assert "not a URI" in run(d, "list", "-c", "system", status=1, uri=False)
+    assert "xen" in run(d, "list", "-c", "xen:///?socket=" + d.socket, status=1, uri=False)
+    assert "read-only" in run(d, "start", "guest", "--connect=" + d.uri(readonly=True), status=1, uri=False)
+    for name in ("LODGE_URI", "LIBVIRT_DEFAULT_URI"):
+        assert "guest" in run(d, "list", "--all", uri=False, env={name: d.uri()})
+    assert "usage: lodge start DOMAIN" in run(d, "start", "--help", uri=False) == run(d, "help", "start", uri=False)
+
+
+def main():
+    for name in sys.argv[4:] or [n for n in globals() if n.startswith("test_")]:
+        d = Daemon(lodged)
+        try:
+            globals()[name](d)
+        except AssertionError:
+            print("not so: " + name)
+            raise
+        finally:
+            d.end()
+
+
+main()
