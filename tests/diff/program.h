@@ -86,6 +86,9 @@ int progrun_init(void); /* 0 or an error: no translator here */
 bool progrun(const struct program *p, bool translate, struct outcome *o);
 /* From now on the translator takes no flags for dead, or does so again; what it has translated is thrown away. */
 void progrun_exact_flags(bool exact);
+/* Blocks may have n exits beside their straight line from now on, 0: as many as ever; how many have been cut short for that? */
+void progrun_few_exits(unsigned n);
+unsigned progrun_cut(void);
 void progrun_flush_at_stops(bool on); /* of the TLB, which a program may leave with entries that are not what the tables say */
 #define PROG_KERNEL_SIZE 0x10000u
 extern uint8_t *prog_kernel; /* the guest kernel's memory */

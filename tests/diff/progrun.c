@@ -102,6 +102,16 @@ void progrun_exact_flags(bool exact)
         bt_evict(guest_vcpu);
 }
 
+void progrun_few_exits(unsigned n)
+{
+    guest_vm.bt->max_asides = n ? n : BT_MAX_ASIDES;
+}
+
+unsigned progrun_cut(void)
+{
+    return guest_vm.bt->cut;
+}
+
 static void restore_memory(const struct program *p)
 {
     static const uint8_t syscall_stub[] = {0x4a, 0x8d, 0x0c, 0x11, 0xff, 0xe1};

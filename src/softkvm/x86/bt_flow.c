@@ -163,7 +163,11 @@ static void link_jump(struct xlat *x, int cc, int32_t off)
 {
     e_pad(&x->e, cc < 0 ? 1 : 2);
     struct aside *a = xlat_aside(x, ASIDE_LINK, x->nlinks);
-    struct bt_link *l = &x->links[x->nlinks++];
+    struct bt_link *l = &x->links[x->nlinks];
+    if (x->nlinks < BT_MAX_LINKS - 1)
+        x->nlinks++;
+    else
+        x->full = true;
     uint8_t *at = e_jump(&x->e, cc);
     *l = (struct bt_link){.at = (uint32_t)(at - x->e.base), .off = off & (PAGE_SIZE - 1), .entry = x->flags_saved};
     xlat_from(a, at);

@@ -12,6 +12,7 @@
 
 #define BT_MAX_INSNS  32
 #define BT_MAX_LINKS  (BT_MAX_INSNS + 2)
+#define BT_MAX_ASIDES (5 * BT_MAX_INSNS)
 #define BT_MAX_CODE   16384 /* bytes of host code that one block can take at most */
 #define BT_REGIONS    64   /* at most */
 #define BT_MIN_BLOCK  64   /* bytes of host code that one takes at least, on the average */
@@ -118,6 +119,8 @@ struct bt {
     _Atomic uint64_t *code_pages; /* a bit for each guest-physical page below BT_GPA_MAX */
     _Atomic uint64_t *protected;  /* the same of those that nobody has write entries for any more */
     _Atomic uint32_t lock;
+    unsigned max_asides; /* exits that a block may have: BT_MAX_ASIDES, fewer for tests */
+    unsigned cut;        /* blocks that ended early for that */
     bool exact_flags;    /* for tests: no flags are taken for dead (docs/softkvm.md) */
     unsigned warm_up;    /* times that code is interpreted before it is translated */
     uint8_t warmth[BT_WARMTH]; /* how often blocks were wanted that are not there, by hash of place and mode; read and written without a lock */

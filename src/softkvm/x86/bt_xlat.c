@@ -193,7 +193,7 @@ static bool is_loop(const struct xlat *x)
 
 static void unroll(struct xlat *x)
 {
-    unsigned body = x->n, turns = MIN(BT_MAX_INSNS / body, (unsigned)TURNS);
+    unsigned body = x->n, turns = MIN(x->max / body, (unsigned)TURNS);
     for (; x->n < turns * body; x->n++) {
         unsigned from = x->n - body;
         x->insns[x->n] = x->insns[from];
@@ -209,7 +209,7 @@ static unsigned decode_block(struct xlat *x, const uint8_t *src, unsigned avail,
 {
     unsigned at = 0;
     enum code_mode mode = x->key & BT_KEY_CODE16 ? CODE16 : x->key & BT_KEY_CODE32 ? CODE32 : CODE64;
-    while (x->n < BT_MAX_INSNS && at < avail && at < 240) {
+    while (x->n < x->max && at < avail && at < 240) {
         struct insn *i = &x->insns[x->n];
         unsigned have = MIN(avail + more - at, 16u);
         x->at[x->n] = (uint8_t)at;
@@ -363,7 +363,11 @@ unsigned xlat_scratch(struct xlat *x, unsigned k, unsigned avoid)
 
 struct aside *xlat_aside(struct xlat *x, unsigned kind, unsigned k)
 {
-    struct aside *a = &x->asides[x->nasides++];
+    struct aside *a = &x->asides[x->nasides];
+    if (x->nasides < x->bt->max_asides)
+        x->nasides++;
+    else
+        x->full = true;
     *a = (struct aside){.kind = kind, .insn = (uint8_t)k, .displaced = x->displaced, .home = x->home, .x87 = x->x87, .flags_saved = x->flags_saved};
     return a;
 }
@@ -554,19 +558,26 @@ uint64_t bt_xlat_size(void)
     return sizeof(struct xlat);
 }
 
-struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, unsigned avail, const uint8_t *next, uint32_t key)
+/* The way in, in front of the block's code, which is aligned for loops that jump there. */
+static void emit_entry(struct xlat *x)
 {
-    struct xlat *x = bt->work;
-    uint8_t bytes[256 + INSN_MAX_LEN];
-    avail = MIN(avail, 256u);
-    bytes_copy(bytes, src, avail); /* read once: another CPU may be writing */
-    bytes_fill(x, 0, offsetof(struct xlat, insns));
-    x->nlinks = x->nasides = 0;
-    x->bt = bt;
-    x->key = key;
-    x->page_off = gpa & (PAGE_SIZE - 1);
-    if (next)
-        bytes_copy(bytes + avail, next, INSN_MAX_LEN);
+    struct bt_block *b = x->b;
+    uint8_t *start = x->e.p;
+    unsigned before = x->nasides;
+    xlat_entry(x);
+    start += -(x->e.p - start) & 15;
+    x->e.p = start;
+    x->nasides = before;
+    xlat_entry(x);
+    b->code = emit_off(&x->e);
+    b->entry = (uint8_t)(x->e.p - start);
+    b->entry_link = (uint8_t)(x->e.p - x->asides[before].back);
+}
+
+/* One attempt, with x->max instructions at most. */
+static struct bt_block *translate(struct xlat *x, uint64_t gpa, const uint8_t *bytes, unsigned avail, bool next)
+{
+    struct bt *bt = x->bt;
     unsigned nbytes = decode_block(x, bytes, avail, next ? INSN_MAX_LEN : 0);
     if (x->n == 0)
         return NULL;
@@ -575,21 +586,13 @@ struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, u
     if (!page)
         return NULL;
     x->e = (struct emit){bt->rw + ALIGN_UP(bt->used, 16u), bt->rw, bt->rw + bt->size};
-    *b = (struct bt_block){.gpa = gpa, .key = key, .number = bt->nblocks, .nbytes = (uint16_t)nbytes, .slot = (uint16_t)(page - bt->pool)};
+    *b = (struct bt_block){.gpa = gpa, .key = x->key, .number = bt->nblocks, .nbytes = (uint16_t)nbytes, .slot = (uint16_t)(page - bt->pool)};
     x->where = (uint32_t)BT_OFF(where[b->slot]);
     x->displaced = x->home = BT_SPARE;
     flags_liveness(x);
     register_uses(x);
     xlat_share_plan(x);
-    uint32_t entry = emit_off(&x->e);
-    xlat_entry(x);
-    uint32_t pad = -(emit_off(&x->e) - entry) & 15; /* what loops jump to is aligned */
-    x->e.p = x->e.base + (entry += pad);
-    x->nasides = 0;
-    xlat_entry(x);
-    b->code = emit_off(&x->e);
-    b->entry = (uint8_t)(b->code - entry);
-    b->entry_link = (uint8_t)(emit_off(&x->e) - (uint32_t)(x->asides[0].back - x->e.base));
+    emit_entry(x);
     if (x->tail)
         xlat_check_tail(x, bytes + avail);
     xlat_insns(x);
@@ -599,7 +602,31 @@ struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, u
     b->code_len = (uint16_t)(emit_off(&x->e) - b->code);
     b->ninsns = (uint8_t)x->n;
     b->nlinks = (uint8_t)x->nlinks;
-    if ((b = keep(x, bytes)))
+    return x->full ? NULL : keep(x, bytes);
+}
+
+struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, unsigned avail, const uint8_t *next, uint32_t key)
+{
+    struct xlat *x = bt->work;
+    struct bt_block *b = NULL;
+    uint8_t bytes[256 + INSN_MAX_LEN];
+    avail = MIN(avail, 256u);
+    bytes_copy(bytes, src, avail); /* read once: another CPU may be writing */
+    if (next)
+        bytes_copy(bytes + avail, next, INSN_MAX_LEN);
+    unsigned max = BT_MAX_INSNS;
+    do { /* a block that needs too many exits ends early */
+        bytes_fill(x, 0, offsetof(struct xlat, insns));
+        x->nlinks = x->nasides = 0;
+        x->bt = bt;
+        x->key = key;
+        x->page_off = gpa & (PAGE_SIZE - 1);
+        x->max = max;
+        b = translate(x, gpa, bytes, avail, next);
+        max = x->n / 2;
+        bt->cut += x->full;
+    } while (x->full && max);
+    if (b)
         bt->used = b->code + b->code_len;
     return b;
 }

@@ -62,7 +62,8 @@ struct xlat {
     unsigned page_off; /* of the block's first byte */
     uint32_t where;    /* offset of the page's bt.where in struct vcpu */
     uint8_t tail;      /* bytes of its one instruction that lie in the next page */
-    unsigned n;
+    unsigned n, max;   /* instructions; how many there may be */
+    bool full;         /* they need more exits than there is room for */
     unsigned body;     /* instructions of the loop that the block is several turns of, 0: it is none */
     uint16_t displaced, home;
     uint32_t x87;        /* struct fpu's note to leave at an exit here, 0 none */
@@ -79,7 +80,7 @@ struct xlat {
     struct bt_insn map[BT_MAX_INSNS];
     struct bt_link links[BT_MAX_LINKS];
     unsigned nlinks, nasides;
-    struct aside asides[5 * BT_MAX_INSNS];
+    struct aside asides[BT_MAX_ASIDES + 2]; /* the last two are for what is thrown away */
 };
 
 /* One access to memory. Between its check and its use nothing may be displaced or brought back. */
@@ -117,7 +118,8 @@ struct aside *xlat_aside(struct xlat *x, unsigned kind, unsigned k);
 void xlat_interp(struct xlat *x, unsigned k); /* leaves instruction k to bt_step() */
 static inline void xlat_from(struct aside *a, uint8_t *jump)
 {
-    a->from[a->nfrom++] = jump;
+    if (a->nfrom < sizeof a->from / sizeof a->from[0]) /* there are fewer but where the block is thrown away */
+        a->from[a->nfrom++] = jump;
 }
 static inline int32_t xlat_next_off(const struct xlat *x, unsigned k)
 {
