@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/iov.h"
 #include "base/util.h"
 
 void ata_finish(struct ata_command *c)
@@ -21,33 +22,14 @@ void ata_fail(struct ata_command *c, uint8_t error)
     c->done(c);
 }
 
-/* Copies between a buffer and the command's memory from `off` on; the bytes that were there to copy. */
-static size_t copy(const struct ata_command *c, size_t off, void *buf, size_t len, bool to_guest)
-{
-    size_t done = 0;
-    for (unsigned i = 0; i < c->niov && done < len; i++) {
-        const struct iovec *v = &c->iov[i];
-        if (off >= v->iov_len) {
-            off -= v->iov_len;
-            continue;
-        }
-        size_t part = MIN(len - done, v->iov_len - off);
-        uint8_t *guest = (uint8_t *)v->iov_base + off, *own = (uint8_t *)buf + done;
-        memcpy(to_guest ? guest : own, to_guest ? own : guest, part);
-        done += part;
-        off = 0;
-    }
-    return done;
-}
-
 size_t ata_copy_from(const struct ata_command *c, size_t off, void *buf, size_t len)
 {
-    return copy(c, off, buf, len, false);
+    return iov_read(c->iov, c->niov, off, buf, len);
 }
 
 size_t ata_copy_to(const struct ata_command *c, size_t off, const void *buf, size_t len)
 {
-    return copy(c, off, (void *)buf, len, true);
+    return iov_write(c->iov, c->niov, off, buf, len);
 }
 
 void ata_answer(struct ata_command *c, const void *data, size_t len)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/iov.h"
 #include "base/util.h"
 
 enum { VPD_PAGES = 0x00, VPD_SERIAL = 0x80, VPD_IDENTIFICATION = 0x83 };
@@ -42,34 +43,15 @@ void scsi_overrun(struct scsi_request *r)
     scsi_refuse(r, SENSE_INVALID_FIELD);
 }
 
-/* Copies between a buffer and guest memory from `off` on; the bytes that were there to copy. */
-static size_t copy(const struct scsi_data *d, size_t off, void *buf, size_t len, bool to_guest)
-{
-    size_t done = 0;
-    for (unsigned i = 0; i < d->niov && done < len; i++) {
-        const struct iovec *v = &d->iov[i];
-        if (off >= v->iov_len) {
-            off -= v->iov_len;
-            continue;
-        }
-        size_t part = MIN(len - done, v->iov_len - off);
-        uint8_t *guest = (uint8_t *)v->iov_base + off, *own = (uint8_t *)buf + done;
-        memcpy(to_guest ? guest : own, to_guest ? own : guest, part);
-        done += part;
-        off = 0;
-    }
-    return done;
-}
-
 void scsi_give(struct scsi_request *r, const void *data, size_t len, size_t wanted)
 {
-    r->transferred = copy(&r->in, 0, (void *)data, MIN(len, wanted), true);
+    r->transferred = iov_write(r->in.iov, r->in.niov, 0, data, MIN(len, wanted));
     scsi_good(r);
 }
 
 size_t scsi_take(const struct scsi_request *r, size_t off, void *buf, size_t len)
 {
-    return copy(&r->out, off, buf, len, false);
+    return iov_read(r->out.iov, r->out.niov, off, buf, len);
 }
 
 bool scsi_cut(struct scsi_data *d, uint64_t len)

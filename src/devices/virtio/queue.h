@@ -15,8 +15,7 @@
 #ifndef LODGE_DEVICES_VIRTIO_QUEUE_H
 #define LODGE_DEVICES_VIRTIO_QUEUE_H
 
-#include <sys/uio.h>
-
+#include "base/iov.h"
 #include "devices/bus.h"
 
 #define VQ_SIZE_MAX 1024 /* descriptors; the limit of this library */
@@ -77,9 +76,5 @@ void vq_unpop(struct vq *q, struct vq_elem *e);
 bool vq_should_notify(struct vq *q);
 /* Tells the driver whether to kick. After enabling, returns true when requests are there already (then poll again). */
 bool vq_set_kicks(struct vq *q, bool wanted);
-
-/* Copies between a flat buffer and an iovec list from byte `off`; return the bytes copied. */
-size_t iov_read(const struct iovec *iov, unsigned n, size_t off, void *buf, size_t len);
-size_t iov_write(const struct iovec *iov, unsigned n, size_t off, const void *buf, size_t len);
 
 #endif
