@@ -252,13 +252,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t size)
 }
 
 #ifdef STANDALONE
-static uint64_t state;
-
-static uint32_t next(uint32_t below)
-{
-    state = state * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(state >> 33) % below;
-}
+#include "random.h"
 
 /* Changes of header fields and table entries: near the beginnings, aligned, of values that hurt. */
 static size_t random_input(uint8_t *in)

@@ -150,13 +150,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t size)
 }
 
 #ifdef STANDALONE
-static uint64_t state;
-
-static uint32_t next(uint32_t below)
-{
-    state = state * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(state >> 33) % below;
-}
+#include "random.h"
 
 static uint64_t number(unsigned bytes)
 {
