@@ -53,6 +53,15 @@ class Root:
             subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0"], cwd=self.top, input=names, stdout=f, check=True)
 
 
+def add_archive(demo, folder):
+    """FOLDER/initrd: the demo's initrd, and FOLDER/tools.cpio behind it."""
+    with open(folder + "/initrd", "wb") as out:
+        for part in (demo + "/initrd.gz", folder + "/tools.cpio"):
+            with open(part, "rb") as f:
+                shutil.copyfileobj(f, out)
+            out.write(b"\0" * (-out.tell() % 4)) # an archive begins at a multiple of four
+
+
 def write_data(folder, here):
     """Text like prose, SQL, a C file without its headers, a key: the same in every run, for one machine."""
     rnd = random.Random(1)
@@ -91,11 +100,7 @@ def make(top, demo, lodge_bench, here):
         stdlib = subprocess.run(["/usr/bin/python3", "-c", "import sysconfig; print(sysconfig.get_path('stdlib'))"], capture_output=True, text=True, check=True).stdout.strip()
         shutil.copytree(stdlib, root.top + stdlib, ignore=PYTHON_LEAVES_OUT, symlinks=False)
     root.archive(top + "/tools.cpio")
-    with open(top + "/initrd", "wb") as out:
-        for part in (demo + "/initrd.gz", top + "/tools.cpio"):
-            with open(part, "rb") as f:
-                shutil.copyfileobj(f, out)
-            out.write(b"\0" * (-out.tell() % 4)) # an archive begins at a multiple of four
+    add_archive(demo, top)
     os.unlink(top + "/tools.cpio")
     for name in os.listdir(root.top): # the host has its own; only the data stays
         path = root.top + "/" + name

@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import re
-import shutil
 import socket
 import statistics
 import subprocess
@@ -41,11 +40,7 @@ def make_initrd(work, demo):
         root.program(LIBAIO)
     os.makedirs(root.top + "/bench")
     root.archive(work + "/tools.cpio")
-    with open(work + "/initrd", "wb") as out:
-        for part in (demo + "/initrd.gz", work + "/tools.cpio"):
-            with open(part, "rb") as f:
-                shutil.copyfileobj(f, out)
-            out.write(b"\0" * (-out.tell() % 4)) # an archive begins at a multiple of four
+    image.add_archive(demo, work)
     return work + "/initrd"
 
 
