@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../daemon"))
-from lab import Daemon, domain
+from lab import domain, run_tests
 
 lodge, lodged, kernel = [os.path.abspath(a) for a in sys.argv[1:4]]
 
@@ -204,16 +204,4 @@ def test_errors(d):
     assert "usage: lodge start DOMAIN" in run(d, "start", "--help", uri=False) == run(d, "help", "start", uri=False)
 
 
-def main():
-    for name in sys.argv[4:] or [n for n in globals() if n.startswith("test_")]:
-        d = Daemon(lodged)
-        try:
-            globals()[name](d)
-        except AssertionError:
-            print("not so: " + name)
-            raise
-        finally:
-            d.end()
-
-
-main()
+run_tests(globals(), sys.argv[4:], lodged)

@@ -130,3 +130,17 @@ class Daemon:
 def domain(name, kernel, cmdline="echo", more="", devices="", memory=32):
     return """<domain type='qemu'><name>%s</name>%s<memory unit='MiB'>%d</memory><os><type machine='q35'>hvm</type><kernel>%s</kernel><cmdline>%s</cmdline></os>
 <features><acpi/><apic/></features><devices><console type='pty'/>%s</devices></domain>""" % (name, more, memory, kernel, cmdline, devices)
+
+
+def run_tests(tests, wanted, lodged):
+    """Runs test_… of a module's globals, all or those wanted (NAME or NAME=NUMBER), each with a daemon of its own."""
+    for arg in wanted or [n for n in tests if n.startswith("test_")]:
+        name, _, number = arg.partition("=")
+        d = Daemon(lodged)
+        try:
+            tests[name](d, *([int(number)] if number else []))
+        except AssertionError:
+            print("not so: " + name)
+            raise
+        finally:
+            d.end()

@@ -15,7 +15,7 @@ import time
 import zlib
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lab import Daemon, Wire, domain, string
+from lab import Wire, domain, run_tests, string
 
 lodged, kernel = sys.argv[1:3]
 
@@ -611,17 +611,4 @@ def test_kills(d, rounds=25):
         assert leftovers == [], leftovers
 
 
-def main():
-    for arg in sys.argv[3:] or [n for n in globals() if n.startswith("test_")]:
-        name, _, number = arg.partition("=")
-        d = Daemon(lodged)
-        try:
-            globals()[name](d, *([int(number)] if number else []))
-        except AssertionError:
-            print("not so: " + name)
-            raise
-        finally:
-            d.end()
-
-
-main()
+run_tests(globals(), sys.argv[3:], lodged)
