@@ -4,7 +4,9 @@
 
 Each case runs Lodge's and QEMU's command in turn, N times, on files of the same contents that are made before. `qemu-img bench` and block_bench do the same requests
 with the same queue depth through the page cache, so what is measured is the block layer; they tell the time of the requests themselves. Commands of
-qemu-img and `lodge image` are measured from start to end. Medians, with the lowest and highest behind them; a ratio above 1 says that Lodge is faster."""
+qemu-img and `lodge image` are measured from start to end. Cases that differ in the format only run in turn too, so that what else the machine does weighs on
+all four alike. Medians, with the lowest and highest behind them; a ratio above 1 says that Lodge is faster, or takes less CPU time (its threads' and the
+kernel's workers' together)."""
 import argparse
 import os
 import random
@@ -36,9 +38,15 @@ def run(*cmd):
 
 
 def timed(*cmd):
+    """Seconds of the clock and of CPU that a command takes, and what it prints."""
     start = time.monotonic()
-    run(*cmd)
-    return time.monotonic() - start
+    p = subprocess.Popen(cmd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    out = p.stdout.read()
+    _, status, usage = os.wait4(p.pid, 0)
+    p.returncode = status
+    if status:
+        sys.exit(f"block.py: {' '.join(cmd)}: {out}")
+    return time.monotonic() - start, usage.ru_utime + usage.ru_stime, out
 
 
 def make(path, fmt, *options, data=True):
@@ -62,30 +70,34 @@ def requests(fmt, op, size, count, order, path):
 
 def io_case(fmt, op, size, count, order, options=(), fresh=None):
     """fresh: makes the image anew before each run."""
+    disk = f"disk.{fmt}"
     def prepare():
         if not fresh:
-            make("disk", fmt, *options)
+            make(disk, fmt, *options)
+            os.sync()
     def each(tool):
         if fresh:
-            fresh()
+            fresh(disk)
             os.sync()
-        ours, theirs = requests(fmt, op, size, count, order, "disk")
+        ours, theirs = requests(fmt, op, size, count, order, disk)
         if tool == "lodge":
-            return float(run(*ours))
-        return float(re.search(r"([\d.]+) seconds", run(*theirs)).group(1))
+            _, cpu, out = timed(*ours)
+            return float(out), cpu
+        _, cpu, out = timed(*theirs)
+        return float(re.search(r"([\d.]+) seconds", out).group(1)), cpu
     return prepare, each
 
 
 def empty(fmt, *options):
-    return lambda: make("disk", fmt, *options, data=False)
+    return lambda disk: make(disk, fmt, *options, data=False)
 
 
-def overlay():
+def overlay(disk):
     if not os.path.exists("base"):
         make("base", "qcow2")
-    if os.path.exists("disk"):
-        os.unlink("disk")
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "disk")
+    if os.path.exists(disk):
+        os.unlink(disk)
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", disk)
 
 
 # ---- whole commands ----
@@ -113,7 +125,7 @@ def convert_case(src, dst, *options, compressed=False):
             os.unlink("out")
         os.sync()
         name = "packed.qcow2" if compressed else "mixed" if src == "raw" else "mixed.qcow2"
-        return timed(*(lodge if tool == "lodge" else ["qemu-img"]), "convert", *options, "-f", src, "-O", dst, name, "out")
+        return timed(*(lodge if tool == "lodge" else ["qemu-img"]), "convert", *options, "-f", src, "-O", dst, name, "out")[:2]
     return mixed, each
 
 
@@ -122,14 +134,14 @@ def check_case():
     def prepare():
         if not os.path.exists("large"):
             run(*lodge, "create", "-f", "qcow2", "-o", "preallocation=metadata", "large", "100G")
-    return prepare, lambda tool: timed(*(lodge if tool == "lodge" else ["qemu-img"]), "check", "-f", "qcow2", "large")
+    return prepare, lambda tool: timed(*(lodge if tool == "lodge" else ["qemu-img"]), "check", "-f", "qcow2", "large")[:2]
 
 
 def create_case(*options):
     def each(tool):
         if os.path.exists("new"):
             os.unlink("new")
-        return timed(*(lodge if tool == "lodge" else ["qemu-img"]), "create", "-f", "qcow2", *options, "new", "100G")
+        return timed(*(lodge if tool == "lodge" else ["qemu-img"]), "create", "-f", "qcow2", *options, "new", "100G")[:2]
     return lambda: None, each
 
 
@@ -165,23 +177,39 @@ def figure(times):
     return f"{statistics.median(times) * scale:.3g} {unit} ({min(times) * scale:.3g}..{max(times) * scale:.3g})"
 
 
+def row(name, runs):
+    wall, cpu = ({tool: [r[i] for r in runs[tool]] for tool in runs} for i in (0, 1))
+    cpu = {tool: statistics.median(cpu[tool]) for tool in cpu}
+    ratio = statistics.median(wall["qemu"]) / statistics.median(wall["lodge"])
+    print(f"| {name} | {figure(wall['lodge'])} | {figure(wall['qemu'])} | {ratio:.2f} | {cpu['lodge']:.3g} s, {cpu['qemu']:.3g} s | {cpu['qemu'] / cpu['lodge']:.2f} |", flush=True)
+
+
+def of_raw(runs):
+    """The speed of qcow2 in % of raw's, by the clock and by CPU time: each run beside the one that was made with it."""
+    return [100 * statistics.median(raw[i] / qcow2[i] for raw, qcow2 in zip(runs["raw"]["lodge"], runs["qcow2"]["lodge"])) for i in (0, 1)]
+
+
 print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} CPUs, {args.runs} runs each, {DATA // MIB} MiB of data\n")
-print("| case | lodge | qemu | qemu / lodge |\n|---|---|---|---|")
-medians, folder = {}, tempfile.TemporaryDirectory(dir=args.dir)
+print("| case | lodge | qemu | qemu / lodge | CPU time: lodge, qemu | qemu / lodge |\n|---|---|---|---|---|---|")
+shares, folder = [], tempfile.TemporaryDirectory(dir=args.dir)
 os.chdir(folder.name)
-for name, (prepare, each) in CASES.items():
-    if not re.search(args.only, name):
+for name in CASES:
+    twin = name.replace("qcow2:", "raw:") if name.startswith("qcow2:") else None
+    if not re.search(args.only, name) or name.startswith("raw:") and name.replace("raw:", "qcow2:") in CASES:
         continue
-    prepare()
-    times = {"lodge": [], "qemu": []}
+    group = {"raw": twin, "qcow2": name} if twin in CASES else {"": name}
+    runs = {fmt: {"lodge": [], "qemu": []} for fmt in group}
+    for case in group.values():
+        CASES[case][0]()
     for _ in range(args.runs):
-        for tool in times:
-            times[tool].append(each(tool))
-    medians[name] = statistics.median(times["lodge"])
-    print(f"| {name} | {figure(times['lodge'])} | {figure(times['qemu'])} | {statistics.median(times['qemu']) / medians[name]:.2f} |", flush=True)
+        for fmt, case in group.items():
+            for tool in runs[fmt]:
+                runs[fmt][tool].append(CASES[case][1](tool))
+    for fmt, case in group.items():
+        row(case, runs[fmt])
+    if twin in CASES:
+        shares.append((name[7:], of_raw(runs)))
 print()
-for name in list(medians):
-    other = name.replace("qcow2:", "raw:")
-    if name.startswith("qcow2:") and other in medians:
-        print(f"qcow2 at {100 * medians[other] / medians[name]:.0f} % of raw: {name[7:]}")
+for name, (wall, cpu) in shares:
+    print(f"qcow2 at {wall:.0f} % of raw by the clock, {cpu:.0f} % by CPU time: {name}")
 os.chdir("/")
