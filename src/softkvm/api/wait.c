@@ -144,7 +144,11 @@ enum wait_result vcpu_wait(struct vcpu *v)
     STAT_ADD(v, halts, 1);
     stats_publish(v);
     bool may_poll = (v->msr.kvm_poll_control & 1) && !v->api->sigmask.set; /* a blocked signal would not be seen by polling */
-    if (!may_poll || !poll_woken(v, start))
+    bool polls = may_poll && v->api->poll_ns;
+    STAT_ADD(v, polls, polls);
+    if (polls && poll_woken(v, start))
+        STAT_ADD(v, polls_woken, 1);
+    else
         result = sleep_until_woken(v);
     poll_adapt(v, now_ns() - start);
     return result;

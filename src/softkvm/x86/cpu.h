@@ -308,7 +308,8 @@ struct vcpu {
     struct vcpu_api *api; /* api/'s private part: signal mask, fds, wake-up futex */
     struct bt_cpu bt;
     struct {
-        _Atomic uint64_t insns, exits, io_exits, mmio_exits, irq_window_exits, debug_exits, signal_exits, irq_delivered, tlb_misses, tlb_flushes, decode_misses, halts;
+        _Atomic uint64_t insns, exits, io_exits, mmio_exits, irq_window_exits, debug_exits, signal_exits, irq_delivered, tlb_misses, tlb_flushes, decode_misses, halts, polls, polls_woken,
+            pause_yields;
     } stats;
 } __attribute__((aligned(64)));
 

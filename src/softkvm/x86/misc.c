@@ -216,6 +216,7 @@ void op_pause(struct vcpu *v, const struct insn *i)
         return;
     long r; /* not libc's: the guest's vector state is live */
     __asm__ volatile("syscall" : "=a"(r) : "a"(SYS_sched_yield) : "rcx", "r11", "memory");
+    STAT_ADD(v, pause_yields, 1);
     v->spin.start = v->spin.last = __builtin_ia32_rdtsc();
 }
 

@@ -242,11 +242,11 @@ static void irqfd_msi(void)
     close(copy);
     CHECK(!in_irr(g, 0, 0x41));
     write(fd, &(uint64_t){1}, 8);
-    CHECK(irr_within(g, 0, 0x41, 30000));
+    CHECK(irr_within(g, 0, 0x41, 120000));
     CHECK_EQ(eventfd_count(fd), 0); /* consumed */
     route_msi(g, 30, 0x52); /* a change of routes holds from the next event on */
     write(fd, &(uint64_t){1}, 8);
-    CHECK(irr_within(g, 0, 0x52, 30000));
+    CHECK(irr_within(g, 0, 0x52, 120000));
     CHECK_EQ(irqfd(g, fd, 30, KVM_IRQFD_FLAG_DEASSIGN, 0), 0);
     route_msi(g, 30, 0x63);
     write(fd, &(uint64_t){1}, 8);
@@ -254,7 +254,7 @@ static void irqfd_msi(void)
     CHECK_EQ(eventfd_count(fd), 1); /* ours again */
     write(fd, &(uint64_t){1}, 8);
     CHECK_EQ(irqfd(g, fd, 30, 0, 0), 0); /* an event that waits already */
-    CHECK(irr_within(g, 0, 0x63, 30000));
+    CHECK(irr_within(g, 0, 0x63, 120000));
 }
 
 static void signal_msi(void)
@@ -290,13 +290,13 @@ static void irqfd_resample(void)
     OK(g->vcpu[0], KVM_SET_SREGS, &sregs);
     for (unsigned i = 1; i <= 3; i++) {
         write(fd, &(uint64_t){1}, 8);
-        CHECK(irr_within(g, 0, 0x31, 30000));
+        CHECK(irr_within(g, 0, 0x31, 120000));
         OK(g->vm, KVM_GET_IRQCHIP, &c);
         CHECK_EQ(c.chip.ioapic.redirtbl[20].fields.remote_irr, 1);
         CHECK(!eventfd_wait(resample, 10));
         RUN(g, 0, KVM_EXIT_IO);
         CHECK_EQ(guest_regs(g, 0).rbx, i); /* once: the line went down with the EOI */
-        CHECK(eventfd_wait(resample, 30000));
+        CHECK(eventfd_wait(resample, 120000));
         CHECK_EQ(eventfd_count(resample), 1);
         OK(g->vm, KVM_GET_IRQCHIP, &c);
         CHECK_EQ(c.chip.ioapic.redirtbl[20].fields.remote_irr, 0);

@@ -90,5 +90,6 @@ void *pages_new(uint64_t bytes); /* unmapped at the test's end */
 int eventfd_new(void);           /* likewise */
 uint64_t eventfd_count(int fd);  /* and resets it */
 bool eventfd_wait(int fd, int ms); /* readable within ms? */
+int64_t figure(int fd, const char *name); /* of a file of KVM_GET_STATS_FD, or -1 */
 
 #endif

@@ -247,28 +247,6 @@ static void platform_info(void)
     }
 }
 
-/* The figure of this name in a file of KVM_GET_STATS_FD, or -1. */
-static int64_t figure(int fd, const char *name)
-{
-    struct kvm_stats_header h;
-    union {
-        struct kvm_stats_desc d;
-        char room[256];
-    } u;
-    CHECK_EQ(pread(fd, &h, sizeof(h), 0), sizeof(h));
-    CHECK(h.name_size <= sizeof(u) - sizeof(u.d));
-    for (unsigned i = 0; i < h.num_desc; i++) {
-        size_t size = sizeof(u.d) + h.name_size;
-        int64_t value;
-        CHECK_EQ(pread(fd, &u, size, (off_t)(h.desc_offset + i * size)), size);
-        if (strcmp(u.d.name, name))
-            continue;
-        CHECK_EQ(pread(fd, &value, 8, h.data_offset + u.d.offset), 8);
-        return value;
-    }
-    return -1;
-}
-
 static void statistics(void)
 {
     const char *engine = getenv("SOFTKVM_ENGINE");

@@ -5,7 +5,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "harness.h"
@@ -49,7 +49,39 @@ static inline bool runner_done(struct runner *r, int ms)
 /* The cap is there against hanging: a loaded machine may take its time. */
 static inline bool runner_ends(struct runner *r)
 {
-    return runner_done(r, 30000);
+    return runner_done(r, 120000);
+}
+
+/* The state of its thread as `ps` shows it, and how often that has gone to sleep. */
+static inline char runner_state(const struct runner *r, unsigned long *sleeps)
+{
+    char path[64], line[256], state = '?';
+    snprintf(path, sizeof(path), "/proc/self/task/%d/status", r->tid);
+    FILE *f = fopen(path, "r");
+    CHECK(f);
+    while (fgets(line, sizeof(line), f)) {
+        sscanf(line, "State: %c", &state);
+        sscanf(line, "voluntary_ctxt_switches: %lu", sleeps);
+    }
+    fclose(f);
+    return state;
+}
+
+/*
+ * Waits until it sleeps: ten looks in a row, 2 ms apart, find it in one and the same sleep. One that polls instead, or that wakes
+ * up time and again, is never found so.
+ */
+static inline bool runner_sleeps(const struct runner *r)
+{
+    unsigned long last = 0, now = 0;
+    for (unsigned looks = 0, same = 0; looks < 60000 && !r->done; looks++) {
+        same = r->tid && runner_state(r, &now) == 'S' && now == last ? same + 1 : 0;
+        if (same == 10)
+            return true;
+        last = now;
+        usleep(2000);
+    }
+    return false;
 }
 
 /* The exit that ended it, or minus errno. */
