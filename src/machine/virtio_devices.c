@@ -41,6 +41,7 @@ static int make_scsi_disk(struct virtio_devices *v, const struct domain *d, stru
                           struct error *err)
 {
     const struct domain_disk *disk = &d->disks[i];
+    char path[PCI_PATH_MAX];
     if (!v->scsi && vscsi_create(pci, &(struct vscsi_config){PCI_SLOT_AUTO, disk->queues}, &v->scsi, err) < 0)
         return -1;
     if (disk->file && disk_open(disk, &v->blocks[i], err) < 0)
@@ -49,8 +50,8 @@ static int make_scsi_disk(struct virtio_devices *v, const struct domain *d, stru
     if (vscsi_attach(v->scsi, v->scsi_units, &cfg, err) < 0)
         return -1;
     enum domain_boot kind = disk->cdrom ? DOMAIN_BOOT_CDROM : DOMAIN_BOOT_HD;
-    boot_order_add(order, domain_boot_place(d, disk->boot_order, kind, i), "/pci@i0cf8/scsi@%x/channel@0/disk@0,%x", vscsi_slot(v->scsi),
-                   v->scsi_units);
+    pci_dev_path(vscsi_pci(v->scsi), "scsi", path);
+    boot_order_add(order, domain_boot_place(d, disk->boot_order, kind, i), "%s/channel@0/disk@0,%x", path, v->scsi_units);
     v->scsi_units++;
     return 0;
 }
@@ -59,6 +60,7 @@ static int make_disk(struct virtio_devices *v, const struct domain *d, struct pc
                      struct error *err)
 {
     const struct domain_disk *disk = &d->disks[i];
+    char path[PCI_PATH_MAX];
     if (disk->bus == DISK_SCSI)
         return make_scsi_disk(v, d, pci, order, i, err);
     if (disk->bus != DISK_VIRTIO)
@@ -68,8 +70,8 @@ static int make_disk(struct virtio_devices *v, const struct domain *d, struct pc
     struct vblk_config cfg = {.slot = PCI_SLOT_AUTO, .block = v->blocks[i], .queues = disk->queues, .serial = disk->serial};
     if (vblk_create(pci, &cfg, &v->vblks[i], err) < 0)
         return -1;
-    boot_order_add(order, domain_boot_place(d, disk->boot_order, DOMAIN_BOOT_HD, i), "/pci@i0cf8/scsi@%x/disk@0,0",
-                   vblk_slot(v->vblks[i]));
+    pci_dev_path(vblk_pci(v->vblks[i]), "scsi", path);
+    boot_order_add(order, domain_boot_place(d, disk->boot_order, DOMAIN_BOOT_HD, i), "%s/disk@0,0", path);
     return 0;
 }
 

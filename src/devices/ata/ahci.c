@@ -368,7 +368,7 @@ int ahci_create(struct pci_host *h, struct ahci **out, struct error *err)
     pci_dev_bar(&a->pci, AHCI_BAR, PCI_BAR_MEM32, AHCI_BAR_SIZE, &ahci_io, a);
     pci_dev_msi(&a->pci);
     pci_dev_pin(&a->pci);
-    if (pci_dev_add_function(h, &a->pci, AHCI_SLOT, AHCI_FUNCTION, err) < 0) {
+    if (pci_dev_add(h, &a->pci, PCI_PLACE(0, AHCI_SLOT, AHCI_FUNCTION), err) < 0) {
         ahci_destroy(a);
         return -1;
     }

@@ -314,6 +314,13 @@ static void e1000e_reset(struct pci_dev *d)
     pthread_mutex_unlock(&e->bus->lock);
 }
 
+static void e1000e_bus_reset(struct pci_dev *d)
+{
+    struct e1000e *e = container_of(d, struct e1000e, pci);
+    reset_card(e);
+    reset_phy(e);
+}
+
 /* Bus mastering may have been switched on. */
 static void e1000e_config_written(struct pci_dev *d, unsigned off, unsigned size)
 {
@@ -321,7 +328,10 @@ static void e1000e_config_written(struct pci_dev *d, unsigned off, unsigned size
     kick(container_of(d, struct e1000e, pci));
 }
 
-static const struct pci_ops e1000e_pci_ops = {.desc = &e1000e_desc, .config_written = e1000e_config_written, .reset = e1000e_reset};
+static const struct pci_ops e1000e_pci_ops = {.desc = &e1000e_desc,
+                                              .config_written = e1000e_config_written,
+                                              .reset = e1000e_reset,
+                                              .bus_reset = e1000e_bus_reset};
 
 static int start(struct e1000e *e, struct error *err)
 {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* A device's configuration space: header, BARs, capability list, and its interrupt pin. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/util.h"
@@ -61,15 +62,26 @@ unsigned pci_dev_cap(struct pci_dev *d, uint8_t id, unsigned len)
 /* PCI Express base 4.0, 7.5.3. An integrated endpoint has no link, so the link registers are zero. */
 void pci_dev_express(struct pci_dev *d)
 {
-    unsigned at = pci_dev_cap(d, PCI_CAP_EXPRESS, 0x3c);
+    unsigned at = d->express = pci_dev_cap(d, PCI_CAP_EXPRESS, PCI_EXP_BYTES);
     if (!at)
         return;
-    pci_set16(d->config + at + 2, 2 | 9 << 4);     /* version 2, root complex integrated endpoint */
-    pci_set32(d->config + at + 4, BIT(15));        /* device capabilities: role-based error reporting, 128-byte payload */
-    pci_set16(d->config + at + 8, 0x2810);         /* device control: its defaults */
-    pci_set16(d->wmask + at + 8, 0x7fff);          /* without function level reset */
-    pci_set32(d->config + at + 0x24, BIT(4));      /* device capabilities 2: completion timeout may be disabled */
-    pci_set16(d->wmask + at + 0x28, BIT(4) | 0xf); /* device control 2 */
+    pci_set16(d->config + at + PCI_EXP_CAPS, PCI_EXP_VERSION | PCI_EXP_INTEGRATED);
+    pci_set32(d->config + at + PCI_EXP_DEVCAP, BIT(15)); /* role-based error reporting, 128-byte payload */
+    pci_set16(d->config + at + PCI_EXP_DEVCTL, 0x2810);  /* its defaults */
+    pci_set16(d->wmask + at + PCI_EXP_DEVCTL, 0x7fff);   /* without function level reset */
+    pci_set32(d->config + at + PCI_EXP_DEVCAP2, BIT(4)); /* completion timeout may be disabled */
+    pci_set16(d->wmask + at + PCI_EXP_DEVCTL2, BIT(4) | 0xf);
+}
+
+/* Behind a port, a device is an endpoint at the end of a link. */
+static void join_link(struct pci_dev *d)
+{
+    uint8_t *c = d->config + d->express;
+    if (!d->express)
+        return;
+    pci_set16(c + PCI_EXP_CAPS, PCI_EXP_VERSION | PCI_EXP_ENDPOINT);
+    pci_set32(c + PCI_EXP_LNKCAP, PCI_EXP_LINK);
+    pci_set16(c + PCI_EXP_LNKSTA, PCI_EXP_LINK);
 }
 
 void pci_dev_pin(struct pci_dev *d)
@@ -78,49 +90,104 @@ void pci_dev_pin(struct pci_dev *d)
     d->wmask[PCI_INT_LINE] = 0xff;
 }
 
-void pci_dev_multi(struct pci_dev *d)
+/* ---- places ---- */
+
+struct pci_bus *pci_bus_find(struct pci_host *h, unsigned number)
 {
-    d->config[PCI_HEADER_TYPE] |= 0x80;
+    struct pci_bus *b = &h->root;
+    while (b && b->number != number)
+        b = b->next;
+    return b;
 }
 
-int pci_dev_add_function(struct pci_host *h, struct pci_dev *d, unsigned slot, unsigned function, struct error *err)
+struct pci_dev *pci_iter_next(struct pci_iter *it)
 {
-    unsigned devfn = PCI_DEVFN(slot, function);
-    if (h->devs[devfn])
-        return error_set(err, 0, "device '%s': PCI address %02x.%x is that of '%s' already; give another", d->name, slot, function,
-                         h->devs[devfn]->name);
+    for (; it->bus; it->bus = it->bus->next, it->devfn = 0) {
+        while (it->devfn < ARRAY_SIZE(it->bus->devs)) {
+            struct pci_dev *d = it->bus->devs[it->devfn++];
+            if (d)
+                return d;
+        }
+    }
+    return NULL;
+}
+
+/* Function 0 says whether the slot has others; it may come before or after them. */
+static void tell_functions(struct pci_bus *b, unsigned slot)
+{
+    struct pci_dev *first = b->devs[PCI_DEVFN(slot, 0)];
+    bool others = false;
+    for (unsigned f = 1; f < 8; f++)
+        others |= b->devs[PCI_DEVFN(slot, f)] != NULL;
+    if (!first)
+        return;
+    uint8_t type = (first->config[PCI_HEADER_TYPE] & 0x7f) | (others ? 0x80 : 0);
+    first->config[PCI_HEADER_TYPE] = first->reset_config[PCI_HEADER_TYPE] = type;
+}
+
+static int put(struct pci_host *h, struct pci_bus *b, struct pci_dev *d, unsigned devfn, struct error *err)
+{
+    if (b->devs[devfn])
+        return error_set(err, 0, "device '%s': PCI address %02x:%02x.%x is that of '%s' already; give another", d->name, b->number,
+                         PCI_SLOT(devfn), PCI_FUNC(devfn), b->devs[devfn]->name);
+    if (b->bridge)
+        join_link(d);
     d->host = h;
+    d->bus = b;
     d->devfn = devfn;
     memcpy(d->reset_config, d->config, sizeof d->config);
-    h->devs[devfn] = d;
+    b->devs[devfn] = d;
+    tell_functions(b, PCI_SLOT(devfn));
+    if (b->changed)
+        b->changed(b);
     return 0;
 }
 
-int pci_dev_add(struct pci_host *h, struct pci_dev *d, int slot, struct error *err)
+int pci_dev_add(struct pci_host *h, struct pci_dev *d, int place, struct error *err)
 {
-    if (slot == PCI_SLOT_AUTO) {
-        for (slot = 1; slot < PCI_SLOTS && h->devs[PCI_DEVFN(slot, 0)]; slot++)
+    if (place == PCI_SLOT_AUTO) {
+        for (place = 1; place < PCI_SLOTS && h->root.devs[PCI_DEVFN(place, 0)]; place++)
             ;
-        if (slot == PCI_SLOTS)
+        if (place == PCI_SLOTS)
             return error_set(err, 0, "device '%s': all %d slots of PCI bus 0 are taken; attach fewer devices", d->name, PCI_SLOTS);
     }
-    if (slot < 0 || slot >= PCI_SLOTS)
-        return error_set(err, 0, "device '%s': there is no PCI slot %d; give one from 1 to %d", d->name, slot, PCI_SLOTS - 1);
-    if (h->devs[PCI_DEVFN(slot, 0)])
-        return error_set(err, 0, "device '%s': PCI slot %d holds '%s' already; give another", d->name, slot,
-                         h->devs[PCI_DEVFN(slot, 0)]->name);
-    return pci_dev_add_function(h, d, (unsigned)slot, 0, err);
+    if (place < 0 || place > PCI_PLACE(PCI_BUS_MAX, PCI_SLOTS - 1, 7))
+        return error_set(err, 0, "device '%s': there is no PCI slot %d; give one from 1 to %d", d->name, place, PCI_SLOTS - 1);
+    unsigned number = (unsigned)place >> 8, slot = (unsigned)place & (PCI_SLOTS - 1), function = (unsigned)place >> 5 & 7;
+    struct pci_bus *b = pci_bus_find(h, number);
+    if (!b)
+        return error_set(err, 0, "device '%s': there is no PCI bus %u; add a root port with that number", d->name, number);
+    if (b->bridge && slot != 0)
+        return error_set(err, 0, "device '%s': PCI bus %u has no slot %u; behind a root port there is slot 0 only", d->name, number,
+                         slot);
+    return put(h, b, d, PCI_DEVFN(slot, function), err);
 }
 
 void pci_dev_remove(struct pci_dev *d)
 {
-    struct pci_host *h = d->host;
-    if (h) {
+    struct pci_bus *b = d->bus;
+    if (b) {
         pci_dev_reset(d);
-        h->devs[d->devfn] = NULL;
+        b->devs[d->devfn] = NULL;
         d->host = NULL;
+        d->bus = NULL;
+        tell_functions(b, PCI_SLOT(d->devfn));
+        if (b->changed)
+            b->changed(b);
     }
     pci_msix_free(d);
+}
+
+void pci_dev_path(const struct pci_dev *d, const char *name, char path[PCI_PATH_MAX])
+{
+    const struct pci_dev *bridge = d->bus->bridge;
+    size_t len = (size_t)snprintf(path, PCI_PATH_MAX, "/pci@i0cf8");
+    for (unsigned i = bridge ? 0 : 1; i < 2; i++) {
+        const struct pci_dev *at = i ? d : bridge;
+        len += (size_t)snprintf(path + len, PCI_PATH_MAX - len, "/%s@%x", i ? name : "pci-bridge", PCI_SLOT(at->devfn));
+        if (PCI_FUNC(at->devfn) && len < PCI_PATH_MAX)
+            len += (size_t)snprintf(path + len, PCI_PATH_MAX - len, ",%x", PCI_FUNC(at->devfn));
+    }
 }
 
 void pci_dev_reset(struct pci_dev *d)
@@ -139,6 +206,26 @@ static bool in_window(const struct pci_window *w, uint64_t addr, uint64_t size)
     return size <= w->size && addr >= w->base && addr - w->base <= w->size - size;
 }
 
+/* Does memory there reach the device: through the host's windows, and those of its port? */
+static bool memory_reaches(const struct pci_dev *d, const struct pci_window *host, uint64_t addr, uint64_t size)
+{
+    const struct pci_dev *bridge = d->bus->bridge;
+    if (!in_window(host, addr, size) || !bridge)
+        return in_window(host, addr, size);
+    struct pci_window mem = pci_bridge_mem(bridge), pref = pci_bridge_pref(bridge);
+    return (pci_get16(bridge->config + PCI_COMMAND) & PCI_COMMAND_MEM) &&
+           (in_window(&mem, addr, size) || in_window(&pref, addr, size));
+}
+
+static bool ports_reach(const struct pci_dev *d, uint64_t addr, uint64_t size)
+{
+    const struct pci_dev *bridge = d->bus->bridge;
+    if (!in_window(&d->host->cfg.io, addr, size) || !bridge)
+        return in_window(&d->host->cfg.io, addr, size);
+    struct pci_window io = pci_bridge_io(bridge);
+    return (pci_get16(bridge->config + PCI_COMMAND) & PCI_COMMAND_IO) && in_window(&io, addr, size);
+}
+
 /* Where the guest wants this BAR; false when it is not decoded, or lies where no BAR may be. */
 static bool bar_wanted(const struct pci_dev *d, unsigned bar, uint64_t *addr)
 {
@@ -149,12 +236,13 @@ static bool bar_wanted(const struct pci_dev *d, unsigned bar, uint64_t *addr)
     *addr = pci_get32(reg) & ~(b->size - 1);
     switch (b->kind) {
     case PCI_BAR_IO:
-        return (command & PCI_COMMAND_IO) && in_window(&cfg->io, *addr, b->size);
+        return (command & PCI_COMMAND_IO) && ports_reach(d, *addr, b->size);
     case PCI_BAR_MEM32:
-        return (command & PCI_COMMAND_MEM) && in_window(&cfg->mmio32, *addr, b->size);
+        return (command & PCI_COMMAND_MEM) && memory_reaches(d, &cfg->mmio32, *addr, b->size);
     case PCI_BAR_MEM64_PREF:
         *addr |= (uint64_t)pci_get32(reg + 4) << 32;
-        return (command & PCI_COMMAND_MEM) && (in_window(&cfg->mmio32, *addr, b->size) || in_window(&cfg->mmio64, *addr, b->size));
+        return (command & PCI_COMMAND_MEM) &&
+               (memory_reaches(d, &cfg->mmio32, *addr, b->size) || memory_reaches(d, &cfg->mmio64, *addr, b->size));
     case PCI_BAR_NONE:
     case PCI_BAR_UPPER:
         break;
@@ -172,6 +260,8 @@ static void update_bar(struct pci_dev *d, unsigned i, bool map)
     struct pci_bar *b = &d->bars[i];
     struct bus *bus = d->host->bus;
     uint64_t addr;
+    if (!b->size)
+        return;
     bool wanted = bar_wanted(d, i, &addr);
     if (!map && b->mapped && (!wanted || addr != b->addr)) {
         bus_unmap(bus, bar_space(b), b->addr);
@@ -189,14 +279,21 @@ static void update_bar(struct pci_dev *d, unsigned i, bool map)
 void pci_update_bars(struct pci_host *h)
 {
     for (int map = 0; map <= 1; map++) {
-        for (unsigned fn = 0; fn < ARRAY_SIZE(h->devs); fn++) {
-            for (unsigned i = 0; h->devs[fn] && i < ARRAY_SIZE(h->devs[fn]->bars); i++)
-                update_bar(h->devs[fn], i, map);
-        }
+        struct pci_iter it = {.bus = &h->root};
+        for (struct pci_dev *d = pci_iter_next(&it); d; d = pci_iter_next(&it))
+            for (unsigned i = 0; i < ARRAY_SIZE(d->bars); i++)
+                update_bar(d, i, map);
     }
 }
 
 /* ---- the pin ---- */
+
+/* A port passes the four pins of its bus on as its own, turned by the slot, which is 0 (PCI Express base 4.0, 2.2.8.1). */
+unsigned pci_dev_gsi(const struct pci_dev *d)
+{
+    const struct pci_dev *at = d->bus->bridge ? d->bus->bridge : d;
+    return pci_intx_gsi(PCI_SLOT(at->devfn), d->config[PCI_INT_PIN]);
+}
 
 void pci_update_intx(struct pci_dev *d)
 {
@@ -208,7 +305,7 @@ void pci_update_intx(struct pci_dev *d)
     if (out == d->intx_out)
         return;
     d->intx_out = out;
-    unsigned gsi = pci_intx_gsi(PCI_SLOT(d->devfn), pin), *count = &h->intx_count[gsi - PCI_INTX_GSI_BASE];
+    unsigned gsi = pci_dev_gsi(d), *count = &h->intx_count[gsi - PCI_INTX_GSI_BASE];
     *count += out ? 1 : -1;
     if (*count == (out ? 1 : 0)) {
         h->bus->ops->set_gsi(h->bus->board, gsi, out);
@@ -267,7 +364,7 @@ void pci_dev_config_write(struct pci_dev *d, unsigned off, unsigned size, uint32
 {
     for (unsigned i = 0; i < size && off + i < PCI_CONFIG_BYTES; i++) {
         uint8_t mask = d->wmask[off + i], byte = (uint8_t)(val >> (8 * i));
-        d->config[off + i] = (d->config[off + i] & (uint8_t)~mask) | (byte & mask);
+        d->config[off + i] = (d->config[off + i] & (uint8_t) ~(mask | (byte & d->w1cmask[off + i]))) | (byte & mask);
     }
     if (touches(off, size, PCI_COMMAND, 2) || touches(off, size, PCI_BAR0, 24))
         pci_update_bars(d->host);

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The host bridge of a q35 board (Intel 82G33 north bridge, the MCH): both ways into configuration space, the reset control
- * register that sits among the ports of the first (ICH9 data sheet, 13.7.5), and the work of a firmware for guests that are started
- * without one.
+ * The host bridge of a q35 board (Intel 82G33 north bridge, the MCH): both ways into configuration space, and the reset control
+ * register that sits among the ports of the first (ICH9 data sheet, 13.7.5).
  */
 #include <string.h>
 
@@ -28,9 +27,13 @@
 
 /* ---- configuration by address ---- */
 
+/* A port takes what is for its secondary bus, and there is nothing behind that. Until it has a number, nothing reaches it. */
 static struct pci_dev *device_at(const struct pci_host *h, unsigned bus, unsigned devfn)
 {
-    return bus == 0 ? h->devs[devfn] : NULL;
+    const struct pci_bus *b = bus ? h->root.next : &h->root;
+    while (b && b->bridge && (b->bridge->config[PCI_SECONDARY] != bus || b->bridge->config[PCI_SUBORDINATE] < bus))
+        b = b->next;
+    return b ? b->devs[devfn] : NULL;
 }
 
 static uint64_t ecam_read(void *dev, uint64_t off, unsigned size)
@@ -194,10 +197,8 @@ struct bus *pci_host_bus(struct pci_host *h)
 
 void pci_host_reset(struct pci_host *h)
 {
-    for (unsigned fn = 0; fn < ARRAY_SIZE(h->devs); fn++) {
-        struct pci_dev *d = h->devs[fn];
-        if (!d)
-            continue;
+    struct pci_iter it = {.bus = &h->root};
+    for (struct pci_dev *d = pci_iter_next(&it); d; d = pci_iter_next(&it)) {
         if (d->ops->reset)
             d->ops->reset(d);
         pthread_mutex_lock(&h->bus->lock);
@@ -209,69 +210,4 @@ void pci_host_reset(struct pci_host *h)
     pthread_mutex_unlock(&h->bus->lock);
     h->address = 0;
     h->reset_control = 0;
-}
-
-/* ---- what firmware does ---- */
-
-/* Cuts `size` aligned bytes off the front of what is left of a window. */
-static bool take(struct pci_window *w, uint64_t size, uint64_t *addr)
-{
-    uint64_t at = ALIGN_UP(w->base, size), skipped = at - w->base;
-    if (at < w->base || w->size < skipped || w->size - skipped < size)
-        return false;
-    *addr = at;
-    w->base = at + size;
-    w->size -= skipped + size;
-    return true;
-}
-
-struct windows {
-    struct pci_window io, mmio32, mmio64;
-};
-
-static bool place_bar(struct pci_dev *d, unsigned i, struct windows *w)
-{
-    const struct pci_bar *b = &d->bars[i];
-    uint64_t addr = 0;
-    switch (b->kind) {
-    case PCI_BAR_NONE:
-    case PCI_BAR_UPPER:
-        return true;
-    case PCI_BAR_IO:
-        if (!take(&w->io, b->size, &addr))
-            return false;
-        break;
-    case PCI_BAR_MEM32:
-        if (!take(&w->mmio32, b->size, &addr))
-            return false;
-        break;
-    case PCI_BAR_MEM64_PREF:
-        if (!take(&w->mmio32, b->size, &addr) && !take(&w->mmio64, b->size, &addr))
-            return false;
-        pci_dev_config_write(d, PCI_BAR0 + 4 * (i + 1), 4, (uint32_t)(addr >> 32));
-        break;
-    }
-    pci_dev_config_write(d, PCI_BAR0 + 4 * i, 4, (uint32_t)addr);
-    return true;
-}
-
-int pci_host_assign(struct pci_host *h, struct error *err)
-{
-    struct windows w = {h->cfg.io, h->cfg.mmio32, h->cfg.mmio64};
-    for (unsigned fn = 0; fn < ARRAY_SIZE(h->devs); fn++) {
-        struct pci_dev *d = h->devs[fn];
-        if (!d)
-            continue;
-        uint16_t command = pci_get16(d->config + PCI_COMMAND);
-        pci_dev_config_write(d, PCI_COMMAND, 2, command & ~(PCI_COMMAND_IO | PCI_COMMAND_MEM));
-        for (unsigned i = 0; i < ARRAY_SIZE(d->bars); i++) {
-            if (!place_bar(d, i, &w))
-                return error_set(err, 0, "device '%s': BAR %u (0x%llx bytes) does not fit the PCI windows; attach fewer devices",
-                                 d->name, i, (unsigned long long)d->bars[i].size);
-        }
-        if (d->config[PCI_INT_PIN])
-            pci_dev_config_write(d, PCI_INT_LINE, 1, pci_intx_gsi(PCI_SLOT(fn), d->config[PCI_INT_PIN]));
-        pci_dev_config_write(d, PCI_COMMAND, 2, command | PCI_COMMAND_IO | PCI_COMMAND_MEM);
-    }
-    return 0;
 }

@@ -131,7 +131,6 @@ int lpc_create(struct pci_host *h, const struct lpc_config *cfg, struct lpc **ou
         return error_set(err, 0, "device 'ich9-lpc': out of memory; close other programs");
     l->cfg = *cfg;
     pci_dev_init(&l->pci, lpc_desc.name, &lpc_ops, &id);
-    pci_dev_multi(&l->pci);
     uint8_t *c = l->pci.config, *w = l->pci.wmask;
     pci_set32(c + LPC_PMBASE, 1);
     if (cfg->pm_moved) {

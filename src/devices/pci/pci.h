@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * PCI Express as a q35 board has it: one host bridge, bus 0, every device a root complex integrated endpoint (PCI Express
- * base 4.0, 1.3.2.3).
+ * PCI Express as a q35 board has it: one host bridge, whose bus 0 has root complex integrated endpoints (PCI Express base 4.0,
+ * 1.3.2.3) and root ports, each with a bus of one slot behind it.
  *
  * Invariants
  * - Everything here runs under the device lock, or before the first vCPU runs; exceptions are marked.
  * - A BAR is on the bus exactly when the guest enabled its decoder and its address lies, aligned, inside the host's window for its
- * kind and touches nothing that is mapped already. Otherwise the guest sees nothing there, and no one is harmed; it is tried again
+ * kind, inside its root port's windows when it is behind one, and touches nothing that is mapped already. Otherwise the guest sees nothing there, and no one is harmed; it is tried again
  * when another BAR moves away.
  * - Configuration bytes change only where wmask allows it.
  */
@@ -45,7 +45,7 @@ struct pci_window {
 
 struct pci_host_config {
     uint64_t ecam_base; /* aligned to its size, which is buses MiB */
-    unsigned buses;     /* 64, 128 or 256; only bus 0 is populated */
+    unsigned buses;     /* 64, 128 or 256 */
     /* Where BARs may be. They must not contain RAM, the ECAM or the APICs; the board's _CRS says the same. */
     struct pci_window mmio32, mmio64, io;
     /*
@@ -65,7 +65,8 @@ int pci_host_create(struct bus *b, const struct pci_host_config *cfg, struct pci
 void pci_host_destroy(struct pci_host *h);
 /* The platform reset: the bridge and every device, including waiting for their I/O. No vCPU runs; the device lock is NOT held. */
 void pci_host_reset(struct pci_host *h);
-/* What firmware does: gives every BAR an address (below 4 GiB while there is room), every pin its GSI, and enables the decoders. */
+/* What firmware does: numbers the buses, gives every BAR an address (below 4 GiB while there is room) and every pin its GSI, and
+ * enables the decoders. */
 int pci_host_assign(struct pci_host *h, struct error *err);
 struct bus *pci_host_bus(struct pci_host *h);
 
@@ -87,6 +88,21 @@ void lpc_destroy(struct lpc *l);
 struct smbus;
 int smbus_create(struct pci_host *h, struct smbus **out, struct error *err);
 void smbus_destroy(struct smbus *s);
+
+/* ---- root ports ---- */
+
+/*
+ * A root port, 1b36:000c: a bridge to a bus with the one slot 0. Bus `bus` in a device's place is the one behind the port with that
+ * number here, whatever number the guest gives it.
+ */
+struct rootport;
+struct rootport_config {
+    int slot;        /* its own place, on bus 0 */
+    unsigned bus;    /* 1 to PCI_BUS_MAX */
+    unsigned number; /* the slot's, on the chassis: 13 bits, and no other port has it */
+};
+int rootport_create(struct pci_host *h, const struct rootport_config *cfg, struct rootport **out, struct error *err);
+void rootport_destroy(struct rootport *p); /* its bus is empty */
 
 /* ---- a device ---- */
 
@@ -122,6 +138,8 @@ struct pci_ops {
     void (*bar_changed)(struct pci_dev *d, unsigned bar);
     /* The platform reset; the device lock is not held. The generic part is reset by the caller after it. */
     void (*reset)(struct pci_dev *d);
+    /* A reset of the bus behind a root port, under the lock: must not wait. The generic part is reset by the caller before it. */
+    void (*bus_reset)(struct pci_dev *d);
 };
 
 struct pci_id {
@@ -133,25 +151,33 @@ struct pci_id {
 struct pci_dev {
     const struct pci_ops *ops;
     struct pci_host *host;
+    struct pci_bus *bus;
     const char *name;
     unsigned devfn;
     uint8_t config[PCI_CONFIG_BYTES];
-    uint8_t wmask[PCI_CONFIG_BYTES]; /* bits that the guest may write */
+    uint8_t wmask[PCI_CONFIG_BYTES];   /* bits that the guest may write */
+    uint8_t w1cmask[PCI_CONFIG_BYTES]; /* bits that it clears by writing ones */
     uint8_t reset_config[PCI_CONFIG_BYTES];
     struct pci_bar bars[6];
     struct pci_msix msix;
     unsigned msi;                /* offset of the MSI capability, 0: none */
+    unsigned express;            /* offset of the PCI Express capability, 0: none */
     unsigned last_cap, free_cap; /* offsets of the last capability and of the room behind it */
     bool intx;                   /* the device wants its pin asserted */
     bool intx_out;               /* and the pin is asserted (not disabled by the command register) */
 };
 
-#define PCI_SLOT_AUTO (-1)
+/*
+ * Where a device is to be: a slot of bus 0 by its number, PCI_PLACE() for anywhere, or PCI_SLOT_AUTO for the first free slot of bus
+ * 0.
+ */
+#define PCI_SLOT_AUTO                  (-1)
+#define PCI_PLACE(bus, slot, function) ((int)((unsigned)(bus) << 8 | (unsigned)(function) << 5 | (unsigned)(slot)))
+#define PCI_BUS_MAX                    255
 
 /*
- * Order: pci_dev_init, then BARs and capabilities, then pci_dev_add, which puts it into function 0 of `slot` (or the first free
- * one) and takes its present configuration as the one after reset. 0, or -1 with err. pci_dev_add_function() is for the others of a
- * device with several functions, of which function 0 must have called pci_dev_multi().
+ * Order: pci_dev_init, then BARs and capabilities, then pci_dev_add, which puts it into its place and takes its present
+ * configuration as the one after reset. 0, or -1 with err. Function 0 of a slot with others says that there are others.
  */
 void pci_dev_init(struct pci_dev *d, const char *name, const struct pci_ops *ops, const struct pci_id *id);
 void pci_dev_bar(struct pci_dev *d, unsigned bar, enum pci_bar_kind kind, uint64_t size, const struct io_ops *ops, void *opaque);
@@ -159,11 +185,12 @@ void pci_dev_bar(struct pci_dev *d, unsigned bar, enum pci_bar_kind kind, uint64
 unsigned pci_dev_cap(struct pci_dev *d, uint8_t id, unsigned len);
 int pci_dev_msix(struct pci_dev *d, unsigned bar, unsigned vectors, struct error *err);
 void pci_dev_msi(struct pci_dev *d);     /* one message, with a 64-bit address */
-void pci_dev_express(struct pci_dev *d); /* the PCI Express capability of an integrated endpoint */
+void pci_dev_express(struct pci_dev *d); /* the PCI Express capability of an endpoint, integrated or behind a port */
 void pci_dev_pin(struct pci_dev *d);     /* has INTA# */
-void pci_dev_multi(struct pci_dev *d);   /* is function 0 of several */
 int pci_dev_add(struct pci_host *h, struct pci_dev *d, int slot, struct error *err);
-int pci_dev_add_function(struct pci_host *h, struct pci_dev *d, unsigned slot, unsigned function, struct error *err);
+/* Its place as an Open Firmware path, with `name` for its kind: "/pci@i0cf8/pci-bridge@2,1/scsi@0". */
+#define PCI_PATH_MAX 64
+void pci_dev_path(const struct pci_dev *d, const char *name, char path[PCI_PATH_MAX]);
 void pci_dev_remove(struct pci_dev *d); /* also frees what a device holds that was never added */
 
 /* Interrupts. */

@@ -119,7 +119,7 @@ int smbus_create(struct pci_host *h, struct smbus **out, struct error *err)
     pci_dev_pin(&s->pci);
     s->pci.config[SMBUS_HOSTC] = 1;
     s->pci.wmask[SMBUS_HOSTC] = 1;
-    if (pci_dev_add_function(h, &s->pci, SMBUS_SLOT, SMBUS_FUNCTION, err) < 0) {
+    if (pci_dev_add(h, &s->pci, PCI_PLACE(0, SMBUS_SLOT, SMBUS_FUNCTION), err) < 0) {
         free(s);
         return -1;
     }

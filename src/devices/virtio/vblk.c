@@ -322,9 +322,9 @@ int vblk_create(struct pci_host *h, const struct vblk_config *cfg, struct vblk *
     return 0;
 }
 
-unsigned vblk_slot(const struct vblk *d)
+const struct pci_dev *vblk_pci(const struct vblk *d)
 {
-    return PCI_SLOT(d->virtio.pci.devfn);
+    return &d->virtio.pci;
 }
 
 void vblk_destroy(struct vblk *d)

@@ -18,7 +18,7 @@ struct vblk_config {
 
 struct vblk;
 int vblk_create(struct pci_host *h, const struct vblk_config *cfg, struct vblk **out, struct error *err);
-unsigned vblk_slot(const struct vblk *v); /* the PCI slot it has */
+const struct pci_dev *vblk_pci(const struct vblk *v); /* where it is */
 void vblk_destroy(struct vblk *v); /* completes what is in flight; no vCPU runs, lock not held */
 
 #endif

@@ -286,12 +286,20 @@ static void transport_reset(struct pci_dev *d)
     virtio_reset_wait(container_of(d, struct virtio_dev, pci));
 }
 
+static void transport_bus_reset(struct pci_dev *d)
+{
+    struct virtio_dev *v = container_of(d, struct virtio_dev, pci);
+    virtio_set_dma(v, false);
+    virtio_set_status(v, 0);
+}
+
 static const struct pci_ops transport_ops = {
     .desc = &virtio_desc,
     .config_read = config_read,
     .config_written = config_written,
     .bar_changed = bar_changed,
     .reset = transport_reset,
+    .bus_reset = transport_bus_reset,
 };
 
 static unsigned add_cap(struct virtio_dev *v, uint8_t type, uint32_t off, uint32_t len, unsigned bytes)

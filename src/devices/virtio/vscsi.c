@@ -309,9 +309,9 @@ int vscsi_attach(struct vscsi *s, unsigned lun, const struct vscsi_unit_config *
     return 0;
 }
 
-unsigned vscsi_slot(const struct vscsi *s)
+const struct pci_dev *vscsi_pci(const struct vscsi *s)
 {
-    return PCI_SLOT(s->virtio.pci.devfn);
+    return &s->virtio.pci;
 }
 
 void vscsi_destroy(struct vscsi *s)

@@ -25,7 +25,7 @@ int vscsi_create(struct pci_host *h, const struct vscsi_config *cfg, struct vscs
 /* Adds logical unit `lun`, which must be free. A driver that runs is told by an event. The device lock is not held. 0, or -1 with
  * err. */
 int vscsi_attach(struct vscsi *s, unsigned lun, const struct vscsi_unit_config *cfg, struct error *err);
-unsigned vscsi_slot(const struct vscsi *s); /* the PCI slot it has */
+const struct pci_dev *vscsi_pci(const struct vscsi *s); /* where it is */
 void vscsi_destroy(struct vscsi *s);        /* completes what is in flight; no vCPU runs, lock not held */
 
 #endif

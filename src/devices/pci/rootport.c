@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * A PCI Express root port (PCI Express base 4.0, 7.5): a bridge on bus 0, and behind it a link with one device.
+ *
+ * The bridge's header says which bus number and which addresses lead to the link (PCI-to-PCI bridge 1.2, chapter 3); config.c and
+ * host.c read it there. What is behind the port reaches memory whatever the port's own bus master bit says, because SeaBIOS drives
+ * disks behind ports without setting it. There is no error reporting: nothing can go wrong on a link that does not exist.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "devices/pci/internal.h"
+
+#define BRIDGE_HEADER 0x01
+#define WINDOW_64BIT  0x1                         /* low bits of the prefetchable window's registers */
+#define CONTROL_BITS  (0x0003 | PCI_BRIDGE_RESET) /* parity, SERR# */
+
+#define ERRORS_SECONDARY 0xf900 /* secondary status: written ones clear */
+#define ERRORS_DEVICE    0x000f
+
+#define LINK_REPORTS    BIT(20) /* link capabilities: tells whether the link is up */
+#define LINK_UP         0x2000  /* link status */
+#define LINK_CONTROL    0x00c8  /* common clock, extended synch, completion boundary */
+#define SLOT_NUMBER_AT  19
+#define SLOT_NO_COMMAND BIT(18) /* slot capabilities: no command needs waiting for */
+#define SLOT_PRESENT    0x0040  /* slot status */
+#define ROOT_CONTROL    0x000f
+
+struct rootport {
+    struct pci_dev pci; /* first */
+    struct pci_bus bus;
+    uint16_t control; /* bridge control, as it was before the last write */
+};
+
+static const struct field rootport_fields[] = {FIELD_ARRAY(FIELD_BYTES, struct rootport, pci.config), {0}};
+static const struct device_desc rootport_desc = {.name = "pcie-root-port", .fields = rootport_fields};
+
+/* ---- windows ---- */
+
+static struct pci_window window(uint64_t base, uint64_t last)
+{
+    return last < base ? (struct pci_window){0} : (struct pci_window){base, last - base + 1};
+}
+
+struct pci_window pci_bridge_io(const struct pci_dev *bridge)
+{
+    const uint8_t *c = bridge->config;
+    return window((c[PCI_IO_BASE] & 0xf0u) << 8, (c[PCI_IO_LIMIT] & 0xf0u) << 8 | 0xfff);
+}
+
+struct pci_window pci_bridge_mem(const struct pci_dev *bridge)
+{
+    const uint8_t *c = bridge->config;
+    return window((pci_get16(c + PCI_MEM_BASE) & 0xfff0ull) << 16, (pci_get16(c + PCI_MEM_LIMIT) & 0xfff0ull) << 16 | 0xfffff);
+}
+
+struct pci_window pci_bridge_pref(const struct pci_dev *bridge)
+{
+    const uint8_t *c = bridge->config;
+    return window((uint64_t)pci_get32(c + PCI_PREF_BASE_UPPER) << 32 | (pci_get16(c + PCI_PREF_BASE) & 0xfff0ull) << 16,
+                  (uint64_t)pci_get32(c + PCI_PREF_LIMIT_UPPER) << 32 | (pci_get16(c + PCI_PREF_LIMIT) & 0xfff0ull) << 16 |
+                      0xfffff);
+}
+
+/* ---- configuration ---- */
+
+/* The secondary bus is reset: every device behind it is as after power-up, except that requests in flight may still end. */
+static void reset_bus(struct rootport *p)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(p->bus.devs); i++) {
+        struct pci_dev *d = p->bus.devs[i];
+        if (!d)
+            continue;
+        pci_dev_reset(d);
+        if (d->ops->bus_reset)
+            d->ops->bus_reset(d);
+    }
+}
+
+static void rootport_written(struct pci_dev *d, unsigned off, unsigned size)
+{
+    struct rootport *p = container_of(d, struct rootport, pci);
+    uint16_t control = pci_get16(d->config + PCI_BRIDGE_CONTROL), before = p->control;
+    p->control = control;
+    if (off < PCI_CAP_LIST && off + size > PCI_COMMAND)
+        pci_update_bars(d->host);
+    if ((control & PCI_BRIDGE_RESET) && !(before & PCI_BRIDGE_RESET))
+        reset_bus(p);
+}
+
+static void rootport_reset(struct pci_dev *d)
+{
+    container_of(d, struct rootport, pci)->control = 0;
+}
+
+static const struct pci_ops rootport_ops = {.desc = &rootport_desc, .config_written = rootport_written, .reset = rootport_reset};
+
+/* The slot is taken or empty: a fact, after a reset too. */
+static void slot_changed(struct pci_bus *b)
+{
+    struct pci_dev *d = b->bridge;
+    bool present = b->devs[0] != NULL;
+    for (unsigned i = 0; i < 2; i++) {
+        uint8_t *c = (i ? d->reset_config : d->config) + d->express;
+        pci_set16(c + PCI_EXP_LNKSTA, PCI_EXP_LINK | (present ? LINK_UP : 0));
+        pci_set16(c + PCI_EXP_SLTSTA, present ? SLOT_PRESENT : 0);
+    }
+}
+
+/* ---- life ---- */
+
+static void init_header(struct pci_dev *d)
+{
+    uint8_t *c = d->config, *w = d->wmask;
+    c[PCI_HEADER_TYPE] = BRIDGE_HEADER;
+    w[PCI_COMMAND] |= PCI_COMMAND_IO | PCI_COMMAND_MEM;
+    memset(w + PCI_PRIMARY, 0xff, 3);
+    /* Closed windows: the base is above the limit. */
+    c[PCI_IO_BASE] = 0xf0;
+    w[PCI_IO_BASE] = w[PCI_IO_LIMIT] = 0xf0;
+    pci_set16(c + PCI_MEM_BASE, 0xfff0);
+    pci_set16(w + PCI_MEM_BASE, 0xfff0);
+    pci_set16(w + PCI_MEM_LIMIT, 0xfff0);
+    pci_set16(c + PCI_PREF_BASE, 0xfff0 | WINDOW_64BIT);
+    pci_set16(c + PCI_PREF_LIMIT, WINDOW_64BIT);
+    pci_set16(w + PCI_PREF_BASE, 0xfff0);
+    pci_set16(w + PCI_PREF_LIMIT, 0xfff0);
+    memset(w + PCI_PREF_BASE_UPPER, 0xff, 8);
+    pci_set16(w + PCI_BRIDGE_CONTROL, CONTROL_BITS);
+    pci_set16(d->w1cmask + PCI_SECONDARY_STATUS, ERRORS_SECONDARY);
+}
+
+static void init_express(struct pci_dev *d, unsigned number)
+{
+    pci_dev_express(d);
+    uint8_t *c = d->config + d->express, *w = d->wmask + d->express;
+    pci_set16(c + PCI_EXP_CAPS, PCI_EXP_VERSION | PCI_EXP_ROOT_PORT | PCI_EXP_SLOT);
+    pci_set16(d->w1cmask + d->express + PCI_EXP_DEVSTA, ERRORS_DEVICE);
+    pci_set32(c + PCI_EXP_LNKCAP, PCI_EXP_LINK | LINK_REPORTS | (number & 0xff) << 24);
+    pci_set16(w + PCI_EXP_LNKCTL, LINK_CONTROL);
+    pci_set32(c + PCI_EXP_SLTCAP, SLOT_NO_COMMAND | number << SLOT_NUMBER_AT);
+    pci_set16(w + PCI_EXP_RTCTL, ROOT_CONTROL);
+}
+
+int rootport_create(struct pci_host *h, const struct rootport_config *cfg, struct rootport **out, struct error *err)
+{
+    static const struct pci_id id = {.vendor = 0x1b36, .device = 0x000c, .class_code = 0x060400};
+    if (cfg->bus < 1 || cfg->bus > PCI_BUS_MAX || pci_bus_find(h, cfg->bus))
+        return error_set(err, 0, "root port: PCI bus %u %s; give each its own number from 1 to %d", cfg->bus,
+                         cfg->bus < 1 || cfg->bus > PCI_BUS_MAX ? "does not exist" : "has a root port already", PCI_BUS_MAX);
+    struct rootport *p = calloc(1, sizeof *p);
+    if (!p)
+        return error_set(err, 0, "device 'pcie-root-port': out of memory; close other programs");
+    struct pci_dev *d = &p->pci;
+    pci_dev_init(d, rootport_desc.name, &rootport_ops, &id);
+    memset(d->config + PCI_SUBVENDOR, 0, 4); /* a bridge's header has other registers there */
+    init_header(d);
+    pci_dev_pin(d);
+    init_express(d, cfg->number & 0x1fff);
+    pci_dev_msi(d);
+    p->bus = (struct pci_bus){.bridge = d, .number = cfg->bus, .changed = slot_changed};
+    if (cfg->slot >= PCI_SLOTS * 8)
+        error_set(err, 0, "root port of PCI bus %u: behind another port; give it a place on bus 0", cfg->bus);
+    if (cfg->slot >= PCI_SLOTS * 8 || pci_dev_add(h, d, cfg->slot, err) < 0) {
+        free(p);
+        return -1;
+    }
+    slot_changed(&p->bus);
+    struct pci_bus *last = &h->root;
+    while (last->next && last->next->number < cfg->bus)
+        last = last->next;
+    p->bus.next = last->next;
+    last->next = &p->bus;
+    *out = p;
+    return 0;
+}
+
+void rootport_destroy(struct rootport *p)
+{
+    if (!p)
+        return;
+    struct pci_bus *before = &p->pci.host->root;
+    while (before->next != &p->bus)
+        before = before->next;
+    before->next = p->bus.next;
+    pci_dev_remove(&p->pci);
+    free(p);
+}
