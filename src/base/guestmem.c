@@ -9,35 +9,9 @@
 
 #include "base/util.h"
 
-static int map_region(struct guestmem *m, uint64_t gpa, uint64_t size, uint64_t fd_offset, struct error *err)
-{
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, (off_t)fd_offset);
-    if (p == MAP_FAILED)
-        return error_set(err, errno, "guest memory: cannot map %llu MiB: %s; give the guest less memory with --memory",
-                         (unsigned long long)(size / MIB), strerror(errno));
-    m->regions[m->count++] = (struct guestmem_region){gpa, size, p, fd_offset};
-    return 0;
-}
-
 int guestmem_init(struct guestmem *m, uint64_t bytes, uint64_t low_limit, struct error *err)
 {
-    *m = (struct guestmem){.fd = memfd_create("lodge-guest-ram", MFD_CLOEXEC), .total = bytes};
-    if (m->fd < 0)
-        return error_set(err, errno, "guest memory: cannot create a memfd: %s", strerror(errno));
-    uint64_t low = MIN(bytes, low_limit);
-    if (ftruncate(m->fd, (off_t)bytes) < 0) {
-        error_set(err, errno, "guest memory: cannot size the memfd to %llu MiB: %s; give the guest less memory with --memory",
-                  (unsigned long long)(bytes / MIB), strerror(errno));
-        goto fail;
-    }
-    if (map_region(m, 0, low, 0, err) < 0)
-        goto fail;
-    if (bytes > low && map_region(m, 4 * GIB, bytes - low, low, err) < 0)
-        goto fail;
-    return 0;
-fail:
-    guestmem_free(m);
-    return -1;
+    return guestmem_create(m, &(struct guestmem_config){.bytes = bytes, .low_limit = low_limit}, err);
 }
 
 void guestmem_free(struct guestmem *m)
@@ -79,19 +53,20 @@ int guestmem_write(const struct guestmem *m, uint64_t gpa, const void *buf, uint
     return 0;
 }
 
-/* A hole in the memfd takes the pages away from every mapping of it, other processes' too. */
+/* A hole in the descriptor's memory takes the pages away from every mapping of it, other processes' too. */
 int guestmem_discard(const struct guestmem *m, void *host, uint64_t len)
 {
-    const uint8_t *p = host;
+    uint8_t *p = host;
     for (unsigned i = 0; i < m->count; i++) {
         const struct guestmem_region *r = &m->regions[i];
         if (p < r->host || p >= r->host + r->size)
             continue;
-        uint64_t start = (uint64_t)(p - r->host) + r->fd_offset, end = ALIGN_DOWN(start + len, PAGE_SIZE);
-        start = ALIGN_UP(start, PAGE_SIZE);
+        uint64_t start = ALIGN_UP((uint64_t)(p - r->host), m->page_size), end = ALIGN_DOWN((uint64_t)(p - r->host) + len, m->page_size);
         if (start >= end)
             return 0;
-        return fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)start, (off_t)(end - start)) < 0 ? -errno : 0;
+        int failed = m->fd < 0 ? madvise(r->host + start, end - start, MADV_DONTNEED)
+                               : fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(start + r->fd_offset), (off_t)(end - start));
+        return failed < 0 ? -errno : 0;
     }
     return -EFAULT;
 }

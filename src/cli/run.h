@@ -13,12 +13,17 @@ struct run {
     enum domain_char_kind console;
     char *cloud_init; /* the user-data file; owned */
     bool snapshot;    /* of every disk */
+    bool merge;       /* --memory …,merge=on */
     bool root;        /* --root was given: the share of its tag */
 };
 
 /* Replaces *to by a copy; a path becomes absolute, as libvirt's XML has them. */
 int run_set_text(char **to, const char *text, struct error *err);
 int run_set_path(char **to, const char *path, struct error *err);
+
+/* The next field of a list, without its comma, in `field`, which has room for the list; a comma that is written twice is part of it.
+ * False at the end. */
+bool run_next_field(const char **list, char *field);
 
 /* A field of an option's list. */
 struct field_row {
@@ -40,6 +45,7 @@ int run_set_cdrom(void *o, const char *value, struct error *err);
 int run_set_cloud_init(void *o, const char *value, struct error *err);
 int run_set_firmware(void *o, const char *value, struct error *err);
 int run_set_memory(void *o, const char *value, struct error *err);
+int run_set_numa(void *o, const char *value, struct error *err);
 int run_set_disk(void *o, const char *value, struct error *err);
 int run_set_channel(void *o, const char *value, struct error *err);
 int run_set_vsock(void *o, const char *value, struct error *err);

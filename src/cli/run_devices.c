@@ -31,8 +31,7 @@ int run_set_path(char **to, const char *path, struct error *err)
 
 /* ---- lists ---- */
 
-/* The next field of a list, without its comma, in `field`; a comma that is written twice is part of it. False at the end. */
-static bool next_field(const char **list, char *field)
+bool run_next_field(const char **list, char *field)
 {
     const char *p = *list;
     size_t len = 0;
@@ -52,7 +51,7 @@ int run_set_fields(const char *option, const char *list, const struct field_row 
     AUTO_FREE char *field = malloc(strlen(list) + 1);
     if (!field)
         return error_set(err, ENOMEM, "option '--%s': out of memory", option);
-    while (next_field(&list, field)) {
+    while (run_next_field(&list, field)) {
         char *value = strchr(field, '=');
         if (value)
             *value++ = 0;
@@ -65,38 +64,6 @@ int run_set_fields(const char *option, const char *list, const struct field_row 
             return -1;
     }
     return 0;
-}
-
-/* ---- memory ---- */
-
-static int parse_amount(const char *value, uint64_t *bytes, struct error *err)
-{
-    if (domain_parse_size(value, MIB, bytes) < 0 || *bytes < DOMAIN_MIN_MEMORY || *bytes > DOMAIN_MAX_MEMORY)
-        return error_set(err, 0, "option '--memory': '%s' is not an amount of memory; give 4M to 4T, such as 512M or 2G", value);
-    return 0;
-}
-
-static int memory_current(void *object, const char *value, struct error *err)
-{
-    return parse_amount(value, &((struct domain *)object)->current_memory, err);
-}
-
-static const struct field_row memory_fields[] = {
-    {"current", true, memory_current},
-    {NULL, false, NULL},
-};
-
-int run_set_memory(void *o, const char *value, struct error *err)
-{
-    struct domain *d = &((struct run *)o)->d;
-    AUTO_FREE char *amount = malloc(strlen(value) + 1);
-    if (!amount)
-        return error_set(err, ENOMEM, "option '--memory': out of memory");
-    amount[0] = 0;
-    next_field(&value, amount);
-    if (parse_amount(amount, &d->memory, err) < 0)
-        return -1;
-    return run_set_fields("memory", value, memory_fields, "SIZE[,current=SIZE]", d, err);
 }
 
 /* ---- disks ---- */
@@ -279,7 +246,7 @@ int run_set_disk(void *o, const char *value, struct error *err)
         return error_set(err, ENOMEM, "option '--disk': out of memory");
     disk->format = DISK_FORMATS;
     const char *rest = value;
-    if (next_field(&rest, first) && !strchr(first, '=') && strcmp(first, "readonly") != 0) {
+    if (run_next_field(&rest, first) && !strchr(first, '=') && strcmp(first, "readonly") != 0) {
         if (run_set_path(&disk->file, first, err) < 0)
             return -1;
         value = rest;
@@ -312,7 +279,7 @@ int run_set_channel(void *o, const char *value, struct error *err)
     if (!c || !name)
         return error_set(err, ENOMEM, "option '--channel': out of memory");
     name[0] = 0;
-    next_field(&value, name);
+    run_next_field(&value, name);
     if (run_set_text(&c->name, name, err) < 0)
         return -1;
     if (run_set_fields("channel", value, channel_fields, "NAME,path=PATH", c, err) < 0)
@@ -344,7 +311,7 @@ int run_set_vsock(void *o, const char *value, struct error *err)
     if (!path)
         return error_set(err, ENOMEM, "option '--vsock': out of memory");
     path[0] = 0;
-    next_field(&value, path);
+    run_next_field(&value, path);
     if (run_set_path(&d->vsock.path, path, err) < 0)
         return -1;
     return run_set_fields("vsock", value, vsock_fields, "PATH[,cid=N]", d, err);
@@ -386,7 +353,7 @@ int run_set_share(void *o, const char *value, struct error *err)
     if (!share || !folder)
         return error_set(err, ENOMEM, "option '--share': out of memory");
     folder[0] = 0;
-    next_field(&value, folder);
+    run_next_field(&value, folder);
     char *colon = strrchr(folder, ':');
     if (!colon || colon == folder || !colon[1])
         return error_set(err, 0, "option '--share': '%s' is not a folder and a tag; write %s", folder, usage);
@@ -408,7 +375,7 @@ int run_set_root(void *o, const char *value, struct error *err)
     if (!share || !folder)
         return error_set(err, ENOMEM, "option '--root': out of memory");
     folder[0] = 0;
-    next_field(&value, folder);
+    run_next_field(&value, folder);
     r->root = true;
     share->access = DOMAIN_SHARE_MAPPED;
     if (run_set_text(&share->tag, ROOT_TAG, err) < 0 || run_set_path(&share->path, folder, err) < 0)

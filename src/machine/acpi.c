@@ -260,6 +260,22 @@ static size_t put_mcfg(struct build *b)
     return start;
 }
 
+static size_t put_srat(struct build *b, const struct acpi_config *cfg)
+{
+    size_t start = table_begin(&b->a, "SRAT", 3);
+    acpi_put_srat(&b->a, cfg->numa, cfg->cpus);
+    table_end(b, start);
+    return start;
+}
+
+static size_t put_slit(struct build *b, const struct acpi_config *cfg)
+{
+    size_t start = table_begin(&b->a, "SLIT", 1);
+    acpi_put_slit(&b->a, cfg->numa);
+    table_end(b, start);
+    return start;
+}
+
 static size_t put_dsdt(struct build *b, const struct acpi_config *cfg)
 {
     struct aml *a = &b->a;
@@ -287,9 +303,14 @@ int acpi_tables_make(const struct acpi_config *cfg, struct acpi_tables *t, struc
     *t = (struct acpi_tables){0};
     size_t dsdt = put_dsdt(&b, cfg);
     size_t facs = put_facs(&b.a);
-    const size_t tables[] = {put_fadt(&b, facs, dsdt), put_madt(&b, cfg), put_mcfg(&b)};
+    size_t tables[5] = {put_fadt(&b, facs, dsdt), put_madt(&b, cfg), put_mcfg(&b)};
+    unsigned ntables = 3;
+    if (cfg->numa) {
+        tables[ntables++] = put_srat(&b, cfg);
+        tables[ntables++] = put_slit(&b, cfg);
+    }
     size_t xsdt = table_begin(&b.a, "XSDT", 1);
-    for (unsigned i = 0; i < ARRAY_SIZE(tables); i++)
+    for (unsigned i = 0; i < ntables; i++)
         put_pointer(&b, 8, tables[i]);
     table_end(&b, xsdt);
     t->data = b.a.data;

@@ -13,10 +13,25 @@
 #include "base/error.h"
 #include "base/guestmem.h"
 
+#define ACPI_CELLS 32u
+
+/* The guest's NUMA nodes. */
+struct acpi_numa {
+    unsigned ncells;
+    uint8_t cpu_cell[1024]; /* by APIC ID */
+    struct acpi_numa_range {
+        uint64_t gpa, size; /* bytes */
+        unsigned cell;
+    } ranges[ACPI_CELLS + 1]; /* one cell may lie on both sides of the hole below 4 GiB */
+    unsigned nranges;
+    uint8_t distances[ACPI_CELLS][ACPI_CELLS];
+};
+
 struct acpi_config {
     unsigned cpus;                  /* APIC IDs 0 to cpus-1 */
     uint64_t pci64_base, pci64_end; /* the 64-bit window, end exclusive; equal for none */
     bool serial[2], parallel, pvpanic, genid; /* which of the optional devices exist */
+    const struct acpi_numa *numa;             /* NULL: one node, of which no table speaks */
 };
 
 /* Room that the tables have, in bytes. */
@@ -45,6 +60,11 @@ struct acpi_tables {
 };
 /* Where the RSDP has its pointer to the XSDT (8 bytes), and its two checksums. */
 enum { ACPI_RSDP_XSDT = 24, ACPI_RSDP_SUM = 8, ACPI_RSDP_SUM_LEN = 20, ACPI_RSDP_SUM2 = 32 };
+
+/* What SRAT and SLIT hold behind their headers (acpi_numa.c). */
+struct aml;
+void acpi_put_srat(struct aml *a, const struct acpi_numa *numa, unsigned cpus);
+void acpi_put_slit(struct aml *a, const struct acpi_numa *numa);
 
 int acpi_tables_make(const struct acpi_config *cfg, struct acpi_tables *t, struct error *err);
 void acpi_tables_free(struct acpi_tables *t);

@@ -290,9 +290,11 @@ static int add_slot(struct board *b, unsigned slot, uint64_t gpa, uint64_t end, 
                  : 0;
 }
 
-static int make_memory(struct board *b, uint64_t memory, struct error *err)
+static int make_memory(struct board *b, const struct guestmem_config *memory, struct error *err)
 {
-    if (guestmem_init(&b->mem, memory, MEM_LOW_LIMIT, err) < 0)
+    struct guestmem_config cfg = *memory;
+    cfg.low_limit = MEM_LOW_LIMIT;
+    if (guestmem_create(&b->mem, &cfg, err) < 0)
         return -1;
     if (add_slot(b, SLOT_LOW, 0, MEM_VGA_BASE, err) < 0 || add_slot(b, SLOT_SHADOW, MEM_VGA_END, MEM_BIOS, err) < 0 ||
         add_slot(b, SLOT_MAIN, MEM_BIOS, b->mem.regions[0].size, err) < 0)
@@ -347,7 +349,7 @@ static unsigned host_physical_bits(void)
     return MAX(36u, eax & 0xff);
 }
 
-int board_create(struct board *b, enum domain_accel accel, uint64_t memory, unsigned ncpus, struct error *err)
+int board_create(struct board *b, enum domain_accel accel, const struct guestmem_config *memory, unsigned ncpus, struct error *err)
 {
     *b = (struct board){.vm = {.sys_fd = -1, .vm_fd = -1}, .mem = {.fd = -1}, .end_fd = -1};
     pthread_mutex_init(&b->end_lock, NULL);
@@ -355,7 +357,7 @@ int board_create(struct board *b, enum domain_accel accel, uint64_t memory, unsi
     pthread_mutex_init(&b->pause_lock, NULL);
     pthread_cond_init(&b->pause_change, NULL);
     bus_init(&b->bus, &b->mem, &board_ops, b);
-    if (check_host(memory, ncpus, err) < 0)
+    if (check_host(memory->bytes, ncpus, err) < 0)
         goto fail;
     b->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (b->end_fd < 0) {

@@ -52,8 +52,8 @@ struct board {
     unsigned nroutes, max_routes;
 };
 
-/* A VM with `memory` bytes for `ncpus` CPUs, which are created afterwards. 0, or -1 with err; then nothing is left. */
-int board_create(struct board *b, enum domain_accel accel, uint64_t memory, unsigned ncpus, struct error *err);
+/* A VM with `memory` (whose low_limit the board knows) for `ncpus` CPUs, which are created afterwards. 0, or -1 with err; then nothing is left. */
+int board_create(struct board *b, enum domain_accel accel, const struct guestmem_config *memory, unsigned ncpus, struct error *err);
 /* CPUs and devices are gone. */
 void board_destroy(struct board *b);
 

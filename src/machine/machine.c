@@ -29,6 +29,7 @@
 #include "machine/firmware.h"
 #include "machine/genid.h"
 #include "machine/memmap.h"
+#include "machine/numa.h"
 #include "machine/pm.h"
 #include "machine/pvpanic.h"
 #include "machine/shadow.h"
@@ -69,6 +70,7 @@ struct machine {
     struct shadow *shadow; /* with a firmware */
     struct fwcfg *fwcfg;   /* with a firmware */
     struct boot_order order;
+    struct acpi_numa numa;
     struct vconsole *vconsole;
     struct virtio_devices *virtio;
     struct emulated_devices *emulated;
@@ -312,7 +314,7 @@ static void destroy_devices(struct machine *m)
 static int make_cpus(struct machine *m, struct error *err)
 {
     unsigned n = m->domain->vcpus;
-    AUTO_FREE struct kvm_cpuid2 *model = cpumodel_create(&m->board, n, err);
+    AUTO_FREE struct kvm_cpuid2 *model = cpumodel_create(&m->board, numa_socket_cpus(m->domain), err);
     if (model && m->domain->avx512 && !cpumodel_has_avx512(model))
         return error_set(err, 0, "CPU feature 'avx512': %s does not offer it on this host; leave it out", m->board.vm.accel->name);
     m->cpus = model ? calloc(n, sizeof *m->cpus) : NULL;
@@ -332,13 +334,15 @@ static struct acpi_config describe_acpi(const struct machine *m)
                                 .serial = {m->serials[0] != NULL, m->serials[1] != NULL},
                                 .parallel = m->parallel != NULL,
                                 .pvpanic = m->pvpanic != NULL,
-                                .genid = m->genid != NULL};
+                                .genid = m->genid != NULL,
+                                .numa = m->domain->ncells ? &m->numa : NULL};
 }
 
 /* The CPUs start as a reset leaves them, in the image. */
 static int load_firmware(struct machine *m, struct error *err)
 {
     const struct domain *d = m->domain;
+    numa_describe(d, &m->board.mem, &m->numa);
     struct acpi_config acpi = describe_acpi(m);
     struct firmware_config cfg = {.acpi = &acpi,
                                   .mem = &m->board.mem,
@@ -363,6 +367,7 @@ static void install_smbios(struct machine *m)
 static int load_kernel(struct machine *m, struct error *err)
 {
     struct board *b = &m->board;
+    numa_describe(m->domain, &b->mem, &m->numa);
     struct acpi_config acpi = describe_acpi(m);
     struct e820 map;
     struct boot_config boot = {.os = &m->domain->os, .mem = &b->mem, .map = &map};
@@ -388,7 +393,9 @@ int machine_create(const struct domain *d, enum domain_accel accel, struct termi
         m->files[i].fd = -1;
     if (d->avx512)
         setenv("SOFTKVM_AVX512", "1", 1); /* softkvm's way to ask; KVM offers what the host has */
-    m->has_board = board_create(&m->board, accel, d->memory, d->vcpus, err) == 0;
+    struct numa_memory memory;
+    numa_memory_config(d, &memory);
+    m->has_board = board_create(&m->board, accel, &memory.config, d->vcpus, err) == 0;
     if (!m->has_board || make_devices(m, err) < 0 || make_cpus(m, err) < 0 ||
         (by_firmware(d) ? load_firmware(m, err) : load_kernel(m, err)) < 0) {
         machine_destroy(m);

@@ -25,6 +25,7 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "model/backing.h"
 #include "model/channel.h"
 #include "model/char.h"
 #include "model/disk.h"
@@ -82,6 +83,11 @@ struct domain {
     int id; /* of a running guest, for the XML; 0: not shown. Not read from it */
     uint64_t memory;         /* bytes, whole pages */
     uint64_t current_memory; /* bytes; the balloon takes the rest */
+    struct domain_backing backing;
+    struct domain_nodes host_nodes;                   /* of all memory that no cell's own are for */
+    struct domain_nodes cell_nodes[DOMAIN_MAX_CELLS]; /* nodes of the host for each of the guest's */
+    struct domain_cell *cells;                        /* the guest's nodes; none: it sees one */
+    unsigned ncells;
     unsigned vcpus;
     bool avx512; /* the guest is to have AVX-512 */
     enum domain_accel accel;

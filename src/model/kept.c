@@ -89,12 +89,32 @@ static void cpu_write(const struct domain *d, FILE *out)
     for (unsigned i = 0; i < d->nkept; i++)
         kept |= d->kept[i].place == KEPT_CPU;
     write_place(d, KEPT_CPU, 2, out);
-    if (d->avx512 && !kept)
-        fputs("  <cpu mode=\"host-passthrough\">\n    <feature policy=\"require\" name=\"avx512f\"/>\n  </cpu>\n", out); /* as libxml2 will write it */
+    if (kept || (!d->avx512 && !d->ncells))
+        return;
+    fputs("  <cpu mode=\"host-passthrough\">\n", out); /* as libxml2 will write it */
+    if (d->avx512)
+        fputs("    <feature policy=\"require\" name=\"avx512f\"/>\n", out);
+    if (d->ncells)
+        domain_write_cells(d, out);
+    fputs("  </cpu>\n", out);
 }
+
+static const struct xml_element distances_children[] = {
+    {"sibling", XML_MANY, "id! value!", domain_begin_sibling, NULL, NULL},
+    XML_END,
+};
+static const struct xml_element cell_children[] = {
+    {"distances", 0, NULL, NULL, distances_children, NULL},
+    XML_END,
+};
+static const struct xml_element numa_children[] = {
+    {"cell", XML_MANY, "id cpus memory! unit memAccess discard", domain_begin_cell, cell_children, NULL},
+    XML_END,
+};
 
 static const struct xml_element cpu_children[] = {
     {"feature", 0, "policy! name!", begin_feature, NULL, NULL},
+    {"numa", 0, NULL, NULL, numa_children, NULL},
     XML_END,
 };
 

@@ -32,6 +32,11 @@ struct domain_part {
 int domain_begin_timer(const struct xml_node *node, void *object, struct error *err);
 void domain_write_timers(const struct domain *d, FILE *out);
 
+/* <cell> and <sibling>, which stand below <cpu><numa>. */
+int domain_begin_cell(const struct xml_node *node, void *object, struct error *err);
+int domain_begin_sibling(const struct xml_node *node, void *object, struct error *err);
+void domain_write_cells(const struct domain *d, FILE *out);
+
 /* Appends a zeroed element to an array of the domain's; NULL with err at `limit`, whose text is `what`. */
 void *domain_append(void *array, unsigned *count, size_t size, unsigned limit, const char *what, struct error *err);
 

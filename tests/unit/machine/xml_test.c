@@ -103,6 +103,77 @@ static void test_genid(void)
     domain_free(&d[1]);
 }
 
+#define BACKING                                                                                                                                  \
+    "<memoryBacking><hugepages><page size='2' unit='M'/></hugepages><nosharepages/><locked/><source type='memfd'/><access mode='shared'/>"         \
+    "<allocation mode='immediate' threads='3'/><discard/></memoryBacking><vcpu>4</vcpu><numatune><memory mode='interleave' nodeset='0-2,^1,63'/>" \
+    "<memnode cellid='1' mode='preferred' nodeset='0'/></numatune>"
+#define CELLS(cpus0, memory1, more)                                                                                                       \
+    "<cpu mode='host-passthrough'><numa><cell id='0' cpus='" cpus0 "' memory='32' unit='MiB' memAccess='shared'/><cell id='1' cpus='2-3'" \
+    " memory='" memory1 "' unit='MiB'><distances><sibling id='0' value='31'/>" more "</distances></cell></numa></cpu>"
+
+/* Where memory comes from, and the nodes of host and guest. */
+static void test_memory(void)
+{
+    static const char xml[] = HEAD BACKING OS CELLS("0-1", "32", "") TAIL;
+    struct domain d, back;
+    ERROR_SCOPED(err);
+    CHECK(domain_parse(&d, xml, sizeof xml - 1, &err) == 0);
+    CHECK(d.backing.hugepages && d.backing.locked && d.backing.nosharepages && d.backing.discard);
+    CHECK_EQ(d.backing.page_size, 2 * MIB);
+    CHECK_EQ(d.backing.source, MEMORY_MEMFD);
+    CHECK_EQ(d.backing.access, MEMORY_SHARED);
+    CHECK_EQ(d.backing.allocation, MEMORY_IMMEDIATE);
+    CHECK_EQ(d.backing.threads, 3);
+    CHECK_EQ(d.host_nodes.nodes, BIT64(0) | BIT64(2) | BIT64(63));
+    CHECK_EQ(d.host_nodes.mode, NUMA_INTERLEAVE);
+    CHECK_EQ(d.cell_nodes[0].nodes, 0);
+    CHECK_EQ(d.cell_nodes[1].mode, NUMA_PREFERRED);
+    CHECK_EQ(d.ncells, 2);
+    CHECK_EQ(d.cells[1].memory, 32 * MIB);
+    CHECK_EQ(domain_cpu_cell(&d, 1), 0);
+    CHECK_EQ(domain_cpu_cell(&d, 3), 1);
+    CHECK_EQ(domain_distance(&d, 0, 0), 10);
+    CHECK_EQ(domain_distance(&d, 0, 1), 20);
+    CHECK_EQ(domain_distance(&d, 1, 0), 31);
+    size_t len, len2;
+    char *text = write_domain(&d, &len);
+    CHECK(domain_parse(&back, text, len, &err) == 0);
+    char *again = write_domain(&back, &len2);
+    CHECK(len == len2 && memcmp(text, again, len) == 0);
+    CHECK(strstr(text, "nodeset='0,2,63'") && strstr(text, "<page size='2048' unit='KiB'/>"));
+    free(text);
+    free(again);
+    domain_free(&back);
+    domain_free(&d);
+}
+
+static void test_memory_refusals(void)
+{
+    refuse(HEAD "<memoryBacking><hugepages><page size='3' unit='M'/></hugepages></memoryBacking>" OS TAIL, "3M", "power of two");
+    refuse(HEAD "<memoryBacking><source type='disk'/></memoryBacking>" OS TAIL, "disk", "memfd");
+    refuse(HEAD "<memoryBacking><source type='anonymous'/><access mode='shared'/></memoryBacking>" OS TAIL, "anonymous", "memfd");
+    refuse(HEAD "<memoryBacking><source type='file'/><hugepages/></memoryBacking>" OS TAIL, "huge", "memfd");
+    refuse(HEAD "<memoryBacking><allocation threads='2'/></memoryBacking>" OS TAIL, "threads", "immediate");
+    refuse(HEAD "<memoryBacking><allocation mode='immediate' threads='65'/></memoryBacking>" OS TAIL, "65", "<allocation>");
+    static const char *const sets[] = {"", "64", "3-1", "0,", "a", "-1", "1-", "^", "18446744073709551616", "0^1", "^0"};
+    for (unsigned i = 0; i < ARRAY_SIZE(sets); i++) {
+        char xml[1024];
+        snprintf(xml, sizeof xml, HEAD "<numatune><memory nodeset='%s'/></numatune>" OS TAIL, sets[i]);
+        refuse(xml, "nodeset", "numbers below 64");
+    }
+    refuse(HEAD "<numatune><memory mode='restrictive' nodeset='0'/></numatune>" OS TAIL, "restrictive", "strict");
+    refuse(HEAD BACKING OS TAIL, "cell 1", "does not exist");
+    refuse(HEAD "<vcpu>4</vcpu>" OS CELLS("0-1", "16", "") TAIL, "49152 KiB", "equal");
+    refuse(HEAD "<vcpu>4</vcpu>" OS CELLS("0-1", "18446744073709551615", "") TAIL, "cell", "memory");
+    refuse(HEAD "<vcpu>4</vcpu>" OS CELLS("1-2", "32", "") TAIL, "CPU 2", "two NUMA cells");
+    refuse(HEAD "<vcpu>3</vcpu>" OS CELLS("0-1", "32", "") TAIL, "CPU 3", "exist");
+    refuse(HEAD "<vcpu>4</vcpu>" OS CELLS("0-1024", "32", "") TAIL, "1024", "set of CPUs");
+    refuse(HEAD "<vcpu>4</vcpu>" OS CELLS("0-1", "32", "<sibling id='1' value='9'/>") TAIL, "sibling", "11");
+    refuse(HEAD "<vcpu>4</vcpu>" OS CELLS("0-1", "32", "<sibling id='1' value='11'/>") TAIL, "distance 11", "itself");
+    refuse(HEAD "<vcpu>4</vcpu>" OS CELLS("0-1", "32", "<sibling id='7' value='30'/>") TAIL, "cell 7", "does not exist");
+    refuse(HEAD "<vcpu>4</vcpu>" OS CELLS("0-1", "32", "<sibling id='32' value='30'/>") TAIL, "32", "sibling");
+}
+
 static void test_refusals(void)
 {
     refuse(HEAD OS "\n<gpu/>" TAIL, "line 2", "<gpu>");
@@ -218,6 +289,8 @@ int main(int argc, char **argv)
     printf("seed %llu\n", (unsigned long long)seed);
     test_round_trip();
     test_genid();
+    test_memory();
+    test_memory_refusals();
     test_refusals();
     test_hostile();
     test_console_alias();
