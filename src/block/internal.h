@@ -4,6 +4,7 @@
 #define LODGE_BLOCK_INTERNAL_H
 
 #include "block/block.h"
+#include "block/lock.h"
 
 struct image;
 struct block_throttle;
@@ -27,10 +28,5 @@ struct block {
     _Atomic bool retry;
     struct block_req *kept, **kept_tail; /* what failed and is to be tried again, oldest first */
 };
-
-/* Takes QEMU's image locks for `fd`. `what` and `path` name it in errors. */
-int block_lock(int fd, const char *what, const char *path, bool readonly, struct error *err);
-/* Gives them back: before close(), since other references to the description can live on. */
-void block_unlock(int fd);
 
 #endif

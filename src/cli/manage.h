@@ -64,7 +64,7 @@ manage_domain_fn manage_domblklist, manage_domiflist, manage_setmem, manage_vcpu
 manage_domain_fn manage_edit, manage_console;
 /* In verb_storage.c */
 manage_fn manage_pool_list, manage_pool_info, manage_pool_act, manage_vol_list, manage_vol_info, manage_vol_create,
-    manage_vol_delete, manage_vol_resize;
+    manage_vol_delete, manage_vol_resize, manage_vol_upload, manage_vol_download;
 
 /* The domain XML in a file, or of standard input for "-"; to be freed. NULL with err. */
 char *manage_read_xml(const char *file, struct error *err);

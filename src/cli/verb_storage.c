@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Verbs for storage pools and their volumes. Where no pool is named, it is `default`. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -262,4 +263,87 @@ int manage_vol_resize(struct session *s, const struct arguments *a, struct error
         return -1;
     session_say(s, "volume '%s': is %s now", args.vol.name, a->words[1]);
     return 0;
+}
+
+/* ---- bytes ---- */
+
+#define COPY_BYTES 262144u
+
+static int cannot(const char *file, const char *what, struct error *err)
+{
+    return error_set(err, errno, "file '%s': cannot %s it: %s; see to its rights, and to the space there", file, what,
+                     strerror(errno));
+}
+
+static int send_file(struct session *s, int fd, const char *file, struct error *err)
+{
+    AUTO_FREE char *buf = malloc(COPY_BYTES);
+    if (!buf)
+        return error_set(err, ENOMEM, "file '%s': out of memory", file);
+    for (;;) {
+        ssize_t n = read(fd, buf, COPY_BYTES);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            cannot(file, "read", err);
+            rpc_client_stream_abort(s->c, NULL);
+            return -1;
+        }
+        if (n == 0)
+            return rpc_client_stream_finish(s->c, err);
+        if (rpc_client_stream_send(s->c, buf, (size_t)n, err) < 0)
+            return -1;
+    }
+}
+
+static int receive_file(struct session *s, int fd, const char *file, struct error *err)
+{
+    for (;;) {
+        const void *data;
+        ssize_t n = rpc_client_stream_receive(s->c, &data, err);
+        if (n < 0)
+            return -1;
+        if (n == 0)
+            return rpc_client_stream_finish(s->c, err);
+        for (const char *p = data; n;) {
+            ssize_t done = write(fd, p, (size_t)n);
+            if (done < 0 && errno == EINTR)
+                continue;
+            if (done < 0) {
+                cannot(file, "write", err);
+                rpc_client_stream_abort(s->c, NULL);
+                return -1;
+            }
+            p += done;
+            n -= done;
+        }
+    }
+}
+
+int manage_vol_upload(struct session *s, const struct arguments *a, struct error *err)
+{
+    struct remote_storage_vol_upload_args args = {0};
+    ARENA_SCOPED(kept);
+    const char *file = a->words[1];
+    AUTO_CLOSE int fd = strcmp(file, "-") == 0 ? dup(STDIN_FILENO) : open(file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return cannot(file, "read", err);
+    if (session_volume(s, pool_of(a), a->words[0], &args.vol, &kept, err) < 0 || client_storage_vol_upload(s->c, &args, err) < 0 ||
+        send_file(s, fd, file, err) < 0)
+        return -1;
+    session_say(s, "volume '%s': written", args.vol.name);
+    return 0;
+}
+
+int manage_vol_download(struct session *s, const struct arguments *a, struct error *err)
+{
+    struct remote_storage_vol_download_args args = {0};
+    ARENA_SCOPED(kept);
+    const char *file = a->words[1];
+    if (session_volume(s, pool_of(a), a->words[0], &args.vol, &kept, err) < 0)
+        return -1;
+    AUTO_CLOSE int fd = strcmp(file, "-") == 0 ? dup(STDOUT_FILENO) : open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return cannot(file, "write", err);
+    return client_storage_vol_download(s->c, &args, err) < 0 ? -1 : receive_file(s, fd, file, err);
 }

@@ -17,14 +17,13 @@
 
 #include "base/json.h"
 #include "base/util.h"
-#include "daemon/calls.h"
+#include "daemon/agent.h"
+#include "rpc/remote.h"
 
 #define AGENT_CHANNEL "org.qemu.guest_agent.0"
-#define AGENT_S       5
+#define AGENT_S       (AGENT_WAIT_MS / 1000)
 #define AGENT_MAX     (1u << 20)
 #define REFUSAL_MS    500 /* within which an agent says that it will not switch off; one that does says nothing */
-#define IFACES_MAX    256u
-#define ADDRS_MAX     256u
 
 struct agent {
     const struct dom *dom;
@@ -111,7 +110,7 @@ static int agent_open(struct agent *a, struct dom *dom, struct error *err)
     const struct timeval wait = {.tv_sec = AGENT_S};
     struct daemon *d = dom->hv->daemon;
     int index = -1;
-    *a = (struct agent){.dom = dom, .fd = -1, .end = now_ms() + AGENT_S * 1000, .cap = AGENT_MAX};
+    *a = (struct agent){.dom = dom, .fd = -1, .end = now_ms() + AGENT_WAIT_MS, .cap = AGENT_MAX};
     pthread_mutex_lock(&d->lock);
     bool active = dom_active(dom) && dom->live;
     for (unsigned i = 0; active && i < dom->live->nchannels; i++)
@@ -133,20 +132,20 @@ static int agent_open(struct agent *a, struct dom *dom, struct error *err)
     return connect(a->fd, (struct sockaddr *)&addr, sizeof addr) < 0 ? silent(dom, err) : 0;
 }
 
-/* The answer's whole object, to be freed. `may_end`: an agent that does what it is told says nothing, and NULL without err is good.
- */
-static json_t *agent_ask(struct dom *dom, const char *command, bool may_end, struct error *err)
+json_t *agent_ask(struct dom *dom, const char *command, int wait_ms, struct error *err)
 {
     struct agent a __attribute__((cleanup(agent_close)));
     size_t taken = 0;
+    bool may_end = wait_ms == AGENT_REFUSAL;
     if (agent_open(&a, dom, err) < 0 || synchronise(&a, &taken, err) < 0)
         return NULL;
-    if (!send_text(&a, command)) {
+    if (!send_text(&a, command) || !send_text(&a, "\n")) {
         silent(dom, err);
         return NULL;
     }
-    if (may_end)
-        a.end = now_ms() + REFUSAL_MS;
+    if (wait_ms == 0)
+        return NULL;
+    a.end = now_ms() + (may_end ? REFUSAL_MS : wait_ms);
     const char *line = read_line(&a, &taken);
     json_t *answer = line ? json_parse(line, taken - 1, NULL) : NULL;
     const json_t *e = json_object_get(answer, "error");
@@ -158,47 +157,4 @@ static json_t *agent_ask(struct dom *dom, const char *command, bool may_end, str
               json_get_string(e, "desc") ? json_get_string(e, "desc") : "error");
     json_decref(answer);
     return NULL;
-}
-
-int agent_shutdown(struct dom *dom, bool reboot, struct error *err)
-{
-    char command[96];
-    snprintf(command, sizeof command, "{\"execute\": \"guest-shutdown\", \"arguments\": {\"mode\": \"%s\"}}\n",
-             reboot ? "reboot" : "powerdown");
-    json_decref(agent_ask(dom, command, true, err));
-    return error_is_set(err) ? -1 : 0;
-}
-
-static int fill_interface(struct call *c, const json_t *from, struct remote_domain_interface *to)
-{
-    const char *name = json_get_string(from, "name"), *mac = json_get_string(from, "hardware-address");
-    const json_t *list = json_object_get(from, "ip-addresses");
-    unsigned n = (unsigned)MIN(json_array_size(list), (size_t)ADDRS_MAX);
-    to->name = call_string(c, name ? name : "");
-    to->hwaddr = call_string(c, mac);
-    to->addrs.val = arena_alloc(&c->arena, (n + 1) * sizeof *to->addrs.val);
-    if (!to->name || !to->addrs.val)
-        return -1;
-    for (unsigned i = 0; i < n; i++) {
-        const json_t *a = json_array_get(list, i);
-        const char *address = json_get_string(a, "ip-address"), *type = json_get_string(a, "ip-address-type");
-        if (!address || !type)
-            continue;
-        to->addrs.val[to->addrs.len++] = (struct remote_domain_ip_addr){strcmp(type, "ipv6") == 0, call_string(c, address),
-                                                                        (uint32_t)json_get_int(a, "prefix", 0)};
-    }
-    return 0;
-}
-
-int agent_interfaces(struct call *c, struct dom *dom, struct remote_domain_interface_addresses_ret *r)
-{
-    json_t *answer = agent_ask(dom, "{\"execute\": \"guest-network-get-interfaces\"}\n", false, &c->err);
-    const json_t *list = json_object_get(answer, "return");
-    unsigned n = (unsigned)MIN(json_array_size(list), (size_t)IFACES_MAX);
-    int result = answer ? 0 : -1;
-    r->ifaces.val = arena_alloc(&c->arena, (n + 1) * sizeof *r->ifaces.val);
-    for (unsigned i = 0; i < n && result == 0; i++)
-        result = r->ifaces.val ? fill_interface(c, json_array_get(list, i), &r->ifaces.val[r->ifaces.len++]) : -1;
-    json_decref(answer);
-    return result;
 }

@@ -19,9 +19,14 @@ int call_affects(struct call *c, const struct dom *dom, unsigned flags, bool *li
 /* Makes `d` the configuration, durably; it is the callee's in any case. The job is held. */
 int call_replace_config(struct call *c, struct dom *dom, struct domain *d);
 
-/* ---- the guest agent (agent.c); the job is held ---- */
+/* ---- the guest agent's calls (calls_agent.c); the job is held ---- */
 int agent_shutdown(struct dom *dom, bool reboot, struct error *err);
 int agent_interfaces(struct call *c, struct dom *dom, struct remote_domain_interface_addresses_ret *r);
+
+/* ---- network cards (calls_interface.c) ---- */
+struct params;
+/* The rows of domstats. */
+void interface_stats(struct params *p, struct dom *dom);
 
 /* ---- process statistics (stats.c) ---- */
 uint64_t process_cpu_ns(int pid);

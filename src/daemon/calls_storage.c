@@ -11,6 +11,7 @@
 #include "base/util.h"
 #include "daemon/server.h"
 #include "daemon/storage.h"
+#include "daemon/transfer.h"
 #include "model/xml.h"
 
 #define MAX_VOLUMES 16384u
@@ -444,6 +445,67 @@ static int vol_delete(struct call *c, const void *args, void *ret)
     return unlink(path) == 0 ? 0 : call_fail(c, VIR_ERR_SYSTEM_ERROR, "volume '%s': cannot remove it: %s", path, strerror(errno));
 }
 
+static int vol_resize_call(struct call *c, const void *args, void *ret)
+{
+    const struct remote_storage_vol_resize_args *a = args;
+    const unsigned known = VIR_STORAGE_VOL_RESIZE_ALLOCATE | VIR_STORAGE_VOL_RESIZE_DELTA | VIR_STORAGE_VOL_RESIZE_SHRINK;
+    bool shrink = a->flags & VIR_STORAGE_VOL_RESIZE_SHRINK;
+    struct vol v;
+    const struct pool *p = arg_vol(c, args, &v);
+    uint64_t size = a->capacity;
+    (void)ret;
+    if (!p)
+        return -1;
+    if (a->flags & ~known)
+        return call_fail(c, VIR_ERR_ARGUMENT_UNSUPPORTED, "volume '%s': flags 0x%x of a resize are not supported", a->vol.name,
+                         a->flags);
+    if (a->flags & VIR_STORAGE_VOL_RESIZE_DELTA) {
+        if (shrink ? size > v.capacity : size > INT64_MAX - v.capacity)
+            return call_fail(c, VIR_ERR_INVALID_ARG, "volume '%s': cannot be changed by %llu bytes; it has %llu", a->vol.name,
+                             (unsigned long long)size, (unsigned long long)v.capacity);
+        size = shrink ? v.capacity - size : v.capacity + size;
+    }
+    if (size < v.capacity && !shrink)
+        return call_fail(c, VIR_ERR_INVALID_ARG, "volume '%s': would lose its end; say --shrink if that is wanted", a->vol.name);
+    return vol_resize(p, a->vol.name, size, shrink, a->flags & VIR_STORAGE_VOL_RESIZE_ALLOCATE, &c->err);
+}
+
+static int vol_transfer(struct call *c, const struct remote_nonnull_storage_vol *vol, struct transfer_config cfg, unsigned flags)
+{
+    struct transfer *t;
+    AUTO_CLOSE int fd = -1;
+    struct vol v;
+    const struct pool *p = arg_vol(c, vol, &v);
+    AUTO_FREE char *path = p ? vol_path(p, vol->name) : NULL;
+    if (!path)
+        return -1;
+    if (flags) /* of both calls, sparse streams are the only one */
+        return call_fail(c, VIR_ERR_ARGUMENT_UNSUPPORTED, "volume '%s': sparse streams are not supported; leave --sparse out",
+                         vol->name);
+    cfg.path = path;
+    cfg.running = &c->daemon->transfers;
+    if (transfer_start(&cfg, &fd, &t, &c->err) < 0)
+        return -1;
+    if (stream_open_transfer(c, &fd, t) == 0)
+        return 0;
+    transfer_unref(t);
+    return -1;
+}
+
+static int vol_upload(struct call *c, const void *args, void *ret)
+{
+    const struct remote_storage_vol_upload_args *a = args;
+    (void)ret;
+    return vol_transfer(c, &a->vol, (struct transfer_config){.upload = true, .offset = a->offset, .length = a->length}, a->flags);
+}
+
+static int vol_download(struct call *c, const void *args, void *ret)
+{
+    const struct remote_storage_vol_download_args *a = args;
+    (void)ret;
+    return vol_transfer(c, &a->vol, (struct transfer_config){.offset = a->offset, .length = a->length}, a->flags);
+}
+
 /* ---- the table: each under the lock ---- */
 
 #define STORAGE_CALLS(X)                                \
@@ -477,7 +539,10 @@ static int vol_delete(struct call *c, const void *args, void *ret)
     X(STORAGE_VOL_GET_XML_DESC, vol_get_xml)            \
     X(STORAGE_VOL_CREATE_XML, vol_create_xml)           \
     X(STORAGE_VOL_CREATE_XML_FROM, vol_create_from)     \
-    X(STORAGE_VOL_DELETE, vol_delete)
+    X(STORAGE_VOL_DELETE, vol_delete)                   \
+    X(STORAGE_VOL_RESIZE, vol_resize_call)              \
+    X(STORAGE_VOL_UPLOAD, vol_upload)                   \
+    X(STORAGE_VOL_DOWNLOAD, vol_download)
 
 #define LOCKED(proc, fn)                                                         \
     static int locked_##fn##_##proc(struct call *c, const void *args, void *ret) \

@@ -76,6 +76,7 @@ struct daemon {
     pthread_mutex_t listeners_lock;
     struct listener *listeners; /* clients with event callbacks */
     struct pool_list *pools;
+    unsigned transfers; /* volumes that are copied from or to clients; atomic */
     uint8_t host_uuid[16];
 };
 

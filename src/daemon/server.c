@@ -37,7 +37,7 @@ struct queue {
 
 struct server {
     struct daemon *daemon;
-    struct handler handlers[REMOTE_PROCS];
+    struct handler handlers[REMOTE_PROCS], qemu_handlers[QEMU_PROCS];
     pthread_mutex_t lock;             /* of the queues */
     pthread_cond_t work, urgent_work; /* for workers of any call, for those of urgent ones */
     unsigned idle;                    /* workers of any call that wait */
@@ -228,17 +228,21 @@ char *call_string(struct call *c, const char *s)
 static int check_call(struct call *c, const struct rpc_proc **proc, const struct handler **handler)
 {
     const struct rpc_header *h = &c->h;
-    if (h->prog == RPC_PROGRAM_QEMU || h->prog == RPC_PROGRAM_LXC)
+    const struct server *s = c->daemon->server;
+    bool qemu = h->prog == RPC_PROGRAM_QEMU;
+    const struct rpc_proc *procs = qemu ? qemu_procs : remote_procs;
+    if (h->prog == RPC_PROGRAM_LXC)
         return call_fail(c, VIR_ERR_NO_SUPPORT, "procedure %d of program 0x%x: not supported by lodged", h->proc, h->prog);
-    if (h->prog != RPC_PROGRAM_REMOTE || h->vers != RPC_VERSION)
+    if ((!qemu && h->prog != RPC_PROGRAM_REMOTE) || h->vers != RPC_VERSION)
         return call_fail(c, VIR_ERR_RPC, "unknown program 0x%x version %u", h->prog, h->vers);
-    if (h->proc <= 0 || h->proc >= REMOTE_PROCS || !remote_procs[h->proc].name || (remote_procs[h->proc].flags & RPC_EVENT))
+    if (h->proc <= 0 || h->proc >= (qemu ? QEMU_PROCS : REMOTE_PROCS) || !procs[h->proc].name || (procs[h->proc].flags & RPC_EVENT))
         return call_fail(c, VIR_ERR_RPC, "unknown procedure: %d", h->proc);
-    *proc = &remote_procs[h->proc];
-    *handler = &c->daemon->server->handlers[h->proc];
+    *proc = &procs[h->proc];
+    *handler = qemu ? &s->qemu_handlers[h->proc] : &s->handlers[h->proc];
     if (!c->client->hv && !(*handler)->early)
         return call_fail(c, VIR_ERR_NO_CONNECT, "procedure '%s': no connection is open; call connect_open first", (*proc)->name);
-    if (c->client->readonly && ((*proc)->flags & RPC_RW))
+    /* The table has no word on who may use the program that goes past the daemon: those who may change something. */
+    if (c->client->readonly && (qemu || ((*proc)->flags & RPC_RW)))
         return call_fail(c, VIR_ERR_OPERATION_DENIED, "operation '%s' is forbidden for read only access", (*proc)->name);
     if (!(*handler)->run)
         return call_fail(c, VIR_ERR_NO_SUPPORT, "this function is not supported by the connection driver: '%s'", (*proc)->name);
@@ -392,10 +396,15 @@ static bool take_packet(struct client *c, const uint8_t *packet, size_t len)
     }
 }
 
+static bool listened_to(const struct client *c)
+{
+    return c->calls < CLIENT_CALLS && !c->held;
+}
+
 static void read_packets(struct client *c)
 {
     size_t used = 0;
-    while (c->calls < CLIENT_CALLS && c->in_len - used >= RPC_LENGTH_BYTES) {
+    while (listened_to(c) && c->in_len - used >= RPC_LENGTH_BYTES) {
         uint32_t len = xdr_get_u32(c->in + used);
         if (len < RPC_PACKET_MIN || len > (c->hv ? RPC_PACKET_MAX : EARLY_MAX)) {
             log_debug("a client sends a packet of %u bytes; it is disconnected", len);
@@ -419,8 +428,26 @@ static void read_packets(struct client *c)
     }
     /* A client with as many calls as it may have waits in its socket. */
     pthread_mutex_lock(&c->lock);
-    loop_change(&c->daemon->loop, &c->watch, (c->calls < CLIENT_CALLS ? (uint32_t)EPOLLIN : 0u) | (c->want_write ? EPOLLOUT : 0u));
+    loop_change(&c->daemon->loop, &c->watch, (listened_to(c) ? (uint32_t)EPOLLIN : 0u) | (c->want_write ? EPOLLOUT : 0u));
     pthread_mutex_unlock(&c->lock);
+}
+
+static void go_on(void *arg)
+{
+    struct client *c = arg;
+    if (!c->closed)
+        read_packets(c);
+    client_unref(c);
+}
+
+/* What lies in the buffer is taken later: a stream may say this in the middle of a packet. */
+void client_hold(struct client *c, bool on)
+{
+    c->held += on ? 1u : -1u;
+    if (on || c->held)
+        return;
+    client_ref(c);
+    loop_defer(&c->daemon->loop, go_on, c);
 }
 
 /* The buffer grows with what has arrived, not with what a packet's length promises. */
@@ -529,10 +556,10 @@ int server_listen(struct daemon *d, int fd, bool readonly, struct error *err)
     return loop_add(&d->loop, &l->watch, EPOLLIN, err);
 }
 
-static void add_handlers(struct server *s, const struct handler *rows)
+static void add_handlers(struct handler *to, const struct handler *rows)
 {
     for (; rows->proc; rows++)
-        s->handlers[rows->proc] = *rows;
+        to[rows->proc] = *rows;
 }
 
 int server_open(struct daemon *d, struct error *err)
@@ -549,10 +576,12 @@ int server_open(struct daemon *d, struct error *err)
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->work, NULL);
     pthread_cond_init(&s->urgent_work, NULL);
-    const struct handler *const tables[] = {connect_handlers, domain_handlers,  config_handlers, device_handlers, stats_handlers,
-                                            event_handlers,   storage_handlers, other_handlers,  stream_handlers};
+    const struct handler *const tables[] = {connect_handlers, domain_handlers,    config_handlers,  device_handlers,
+                                            stats_handlers,   event_handlers,     storage_handlers, other_handlers,
+                                            stream_handlers,  interface_handlers, agent_handlers};
     for (unsigned i = 0; i < ARRAY_SIZE(tables); i++)
-        add_handlers(s, tables[i]);
+        add_handlers(s->handlers, tables[i]);
+    add_handlers(s->qemu_handlers, qemu_handlers);
     s->tick = (struct watch){timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), tick};
     if (s->tick.fd < 0 || timerfd_settime(s->tick.fd, 0, &interval, NULL) < 0 || loop_add(&d->loop, &s->tick, EPOLLIN, err) < 0)
         return error_set(err, errno, "server: cannot create its timer: %s", strerror(errno));

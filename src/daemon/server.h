@@ -17,6 +17,7 @@
 #define CLIENTS_MAX    5000u
 
 struct stream;
+struct transfer;
 struct out_packet;
 
 struct event_callback {
@@ -34,6 +35,7 @@ struct client {
     bool readonly, closed, keepalive;
     struct hypervisor *hv; /* set by connect_open */
     unsigned calls;        /* that run or wait for a thread; main thread */
+    unsigned held;         /* streams for which it is not read; main thread */
     unsigned idle_ticks;
     /* The packet that is being read. */
     uint8_t *in;
@@ -68,7 +70,8 @@ struct handler {
 };
 /* Each ends with proc 0. */
 extern const struct handler connect_handlers[], domain_handlers[], config_handlers[], device_handlers[], stats_handlers[],
-    event_handlers[], storage_handlers[], other_handlers[], stream_handlers[];
+    event_handlers[], storage_handlers[], other_handlers[], stream_handlers[], interface_handlers[], agent_handlers[];
+extern const struct handler qemu_handlers[]; /* of the program RPC_PROGRAM_QEMU */
 
 int server_open(struct daemon *d, struct error *err);
 int server_listen(struct daemon *d, int fd, bool readonly, struct error *err);
@@ -79,6 +82,8 @@ void client_close(struct client *c);
 void client_send(struct client *c, const struct rpc_header *h, const struct xdr_type *type, const void *object, const void *raw,
                  size_t len);
 void client_send_error(struct client *c, const struct rpc_header *h, const struct error *e);
+/* Leaves the client unread, for as many times as it is called, and reads it again. Main thread. */
+void client_hold(struct client *c, bool on);
 /* Bytes that wait to be sent. */
 size_t client_pending(struct client *c);
 
@@ -91,6 +96,8 @@ char *call_string(struct call *c, const char *s);
 
 /* Connects the call's stream to a Unix socket, both ways. 0, or -1 with c->err. */
 int stream_open_socket(struct call *c, const char *path);
+/* The call's stream is this socket, whose other end `t` has; NULL: somebody else. Takes over both, unless it fails. */
+int stream_open_transfer(struct call *c, int *fd, struct transfer *t);
 /* Answers the call that opened c->stream, and starts it. */
 void stream_start(struct call *c);
 /* A packet of a stream from the client; main thread. */

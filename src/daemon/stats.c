@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/util.h"
 #include "daemon/calls.h"
+#include "daemon/params.h"
 
 struct one_domain {
     struct remote_nonnull_domain dom;
@@ -326,7 +327,7 @@ static int memory_stats(struct call *c, const void *args, void *ret)
     return s ? 0 : -1;
 }
 
-/* ---- disks and networks ---- */
+/* ---- disks ---- */
 
 static const char *const block_names[][2] = {
     {"rd_operations", "rd_operations"},       {"rd_bytes", "rd_bytes"},
@@ -394,63 +395,7 @@ static int block_stats_call(struct call *c, const void *args, void *ret)
     return s ? 0 : -1;
 }
 
-static int interface_addresses(struct call *c, const void *args, void *ret)
-{
-    const struct remote_domain_interface_addresses_args *a = args;
-    struct dom *dom = call_dom_locked(c, &a->dom);
-    if (!dom)
-        return -1;
-    int result =
-        a->source == VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
-            ? agent_interfaces(c, dom, ret)
-            : call_fail(c, VIR_ERR_ARGUMENT_UNSUPPORTED,
-                        "domain '%s': addresses of the user network are not known to the host; use --source agent", dom->name);
-    call_dom_done(dom);
-    return result;
-}
-
 /* ---- all of it at once ---- */
-
-struct params {
-    struct call *c;
-    struct remote_typed_param *val;
-    unsigned len, cap;
-};
-
-static struct remote_typed_param *add_param(struct params *p, int type, const char *fmt, unsigned index)
-{
-    static struct remote_typed_param lost;
-    if (p->len == p->cap) {
-        unsigned cap = p->cap ? p->cap * 2 : 32;
-        struct remote_typed_param *grown = arena_alloc(&p->c->arena, cap * sizeof *grown);
-        if (!grown)
-            return &lost;
-        if (p->len)
-            memcpy(grown, p->val, p->len * sizeof *grown);
-        p->val = grown;
-        p->cap = cap;
-    }
-    struct remote_typed_param *row = &p->val[p->len++];
-    char name[80];
-    snprintf(name, sizeof name, fmt, index);
-    *row = (struct remote_typed_param){call_string(p->c, name), {.type = type}};
-    return row;
-}
-
-static void add_int(struct params *p, const char *name, int value)
-{
-    add_param(p, VIR_TYPED_PARAM_INT, name, 0)->value.i = value;
-}
-
-static void add_u64(struct params *p, const char *name, unsigned index, uint64_t value)
-{
-    add_param(p, VIR_TYPED_PARAM_ULLONG, name, index)->value.ul = value;
-}
-
-static void add_uint(struct params *p, const char *name, unsigned value)
-{
-    add_param(p, VIR_TYPED_PARAM_UINT, name, 0)->value.ui = value;
-}
 
 static void add_disks(struct params *p, struct dom *dom, const struct facts *f)
 {
@@ -458,18 +403,17 @@ static void add_disks(struct params *p, struct dom *dom, const struct facts *f)
     const json_t *list = json_object_get(answer, "return");
     pthread_mutex_lock(&p->c->daemon->lock);
     const struct domain *d = dom_now(dom);
-    add_uint(p, "block.count", d ? d->ndisks : 0);
+    params_uint(p, d ? d->ndisks : 0, "block.count");
     for (unsigned i = 0; d && i < d->ndisks; i++) {
         const json_t *s = json_object_get(json_array_get(list, i), "stats");
-        add_param(p, VIR_TYPED_PARAM_STRING, "block.%u.name", i)->value.s = call_string(p->c, d->disks[i].target);
-        if (d->disks[i].file)
-            add_param(p, VIR_TYPED_PARAM_STRING, "block.%u.path", i)->value.s = call_string(p->c, d->disks[i].file);
+        params_string(p, d->disks[i].target, "block.%u.name", i);
+        params_string(p, d->disks[i].file, "block.%u.path", i);
         if (s) {
-            add_u64(p, "block.%u.rd.reqs", i, (uint64_t)json_get_int(s, "rd_operations", 0));
-            add_u64(p, "block.%u.rd.bytes", i, (uint64_t)json_get_int(s, "rd_bytes", 0));
-            add_u64(p, "block.%u.wr.reqs", i, (uint64_t)json_get_int(s, "wr_operations", 0));
-            add_u64(p, "block.%u.wr.bytes", i, (uint64_t)json_get_int(s, "wr_bytes", 0));
-            add_u64(p, "block.%u.fl.reqs", i, (uint64_t)json_get_int(s, "flush_operations", 0));
+            params_u64(p, (uint64_t)json_get_int(s, "rd_operations", 0), "block.%u.rd.reqs", i);
+            params_u64(p, (uint64_t)json_get_int(s, "rd_bytes", 0), "block.%u.rd.bytes", i);
+            params_u64(p, (uint64_t)json_get_int(s, "wr_operations", 0), "block.%u.wr.reqs", i);
+            params_u64(p, (uint64_t)json_get_int(s, "wr_bytes", 0), "block.%u.wr.bytes", i);
+            params_u64(p, (uint64_t)json_get_int(s, "flush_operations", 0), "block.%u.fl.reqs", i);
         }
     }
     pthread_mutex_unlock(&p->c->daemon->lock);
@@ -481,23 +425,25 @@ static int add_record(struct call *c, struct dom *dom, unsigned stats, struct re
     struct params p = {.c = c};
     struct facts f = facts_of(dom);
     if (!stats || (stats & VIR_DOMAIN_STATS_STATE)) {
-        add_int(&p, "state.state", f.state);
-        add_int(&p, "state.reason", f.reason);
+        params_int(&p, f.state, "state.state");
+        params_int(&p, f.reason, "state.reason");
     }
     if (f.active && (!stats || (stats & VIR_DOMAIN_STATS_CPU_TOTAL)))
-        add_u64(&p, "cpu.time", 0, process_cpu_ns(f.pid));
+        params_u64(&p, process_cpu_ns(f.pid), "cpu.time");
     if (!stats || (stats & VIR_DOMAIN_STATS_BALLOON)) {
-        add_u64(&p, "balloon.current", 0, balloon_bytes(dom, &f) / KIB);
-        add_u64(&p, "balloon.maximum", 0, f.memory / KIB);
+        params_u64(&p, balloon_bytes(dom, &f) / KIB, "balloon.current");
+        params_u64(&p, f.memory / KIB, "balloon.maximum");
         if (f.active)
-            add_u64(&p, "balloon.rss", 0, resident_bytes(f.pid) / KIB);
+            params_u64(&p, resident_bytes(f.pid) / KIB, "balloon.rss");
     }
     if (!stats || (stats & VIR_DOMAIN_STATS_VCPU)) {
-        add_uint(&p, "vcpu.current", f.vcpus);
-        add_uint(&p, "vcpu.maximum", f.vcpus);
+        params_uint(&p, f.vcpus, "vcpu.current");
+        params_uint(&p, f.vcpus, "vcpu.maximum");
     }
     if (!stats || (stats & VIR_DOMAIN_STATS_BLOCK))
         add_disks(&p, dom, &f);
+    if (f.active && (!stats || (stats & VIR_DOMAIN_STATS_INTERFACE)))
+        interface_stats(&p, dom);
     out->params.len = p.len;
     out->params.val = p.val;
     return call_set_ref(c, &out->dom, dom);
@@ -549,7 +495,6 @@ const struct handler stats_handlers[] = {
     {REMOTE_PROC_DOMAIN_MEMORY_STATS, memory_stats, false},
     {REMOTE_PROC_DOMAIN_BLOCK_STATS, block_stats_call, false},
     {REMOTE_PROC_DOMAIN_BLOCK_STATS_FLAGS, block_stats_flags, false},
-    {REMOTE_PROC_DOMAIN_INTERFACE_ADDRESSES, interface_addresses, false},
     {REMOTE_PROC_CONNECT_GET_ALL_DOMAIN_STATS, get_all_stats, false},
     {0, NULL, false},
 };

@@ -463,3 +463,39 @@ int vol_copy(const struct pool *p, const char *from, const struct vol_new *v, st
     unlink(to);
     return -1;
 }
+
+static int resize_image(const char *path, const char *name, uint64_t size, bool shrink, struct error *err)
+{
+    const struct image_options o = {.path = path, .format = vol_format(name), .no_backing = true, .what = "volume"};
+    struct io_loop *loop = NULL;
+    struct image *im = NULL;
+    if (io_loop_create(BLOCK_ENGINE_THREADS, &loop, err) < 0)
+        return error_code(err, VIR_ERR_SYSTEM_ERROR);
+    int result = image_open(loop, &o, &im, err);
+    if (result == 0)
+        result = image_resize_to(im, size, shrink, err);
+    int closed = im ? image_close(im) : 0;
+    if (result == 0 && closed < 0)
+        result = error_set(err, -closed, "volume '%s': cannot be written: %s; see to the disk", name, strerror(-closed));
+    io_loop_free(loop);
+    return result < 0 ? error_code(err, VIR_ERR_OPERATION_FAILED) : 0;
+}
+
+int vol_resize(const struct pool *p, const char *name, uint64_t size, bool shrink, bool allocate, struct error *err)
+{
+    AUTO_FREE char *path = vol_path(p, name);
+    struct stat st;
+    if (!path)
+        return error_set(err, VIR_ERR_NO_MEMORY, "volume '%s': out of memory", name);
+    bool raw = strcmp(vol_format(name), "raw") == 0;
+    if (allocate && !raw)
+        return error_set(err, VIR_ERR_ARGUMENT_UNSUPPORTED,
+                         "volume '%s': the clusters of a qcow2 image are allocated when they are written; leave --allocate out", name);
+    if (resize_image(path, name, size, shrink, err) < 0)
+        return -1;
+    AUTO_CLOSE int fd = allocate ? open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1;
+    if (!allocate)
+        return 0;
+    int r = fd < 0 || fstat(fd, &st) < 0 ? errno : posix_fallocate(fd, 0, st.st_size);
+    return r ? error_set(err, VIR_ERR_SYSTEM_ERROR, "volume '%s': cannot take its space: %s; free some", name, strerror(r)) : 0;
+}

@@ -40,6 +40,8 @@ int vol_stat(const struct pool *p, const char *name, struct vol *v, struct error
 int vol_parse(const char *xml, struct vol_new *v, struct error *err);
 void vol_new_free(struct vol_new *v);
 int vol_create(const struct pool *p, const struct vol_new *v, struct error *err);
+/* A raw volume's new bytes are allocated with `allocate`. A guest that uses the volume keeps it as it is. */
+int vol_resize(const struct pool *p, const char *name, uint64_t size, bool shrink, bool allocate, struct error *err);
 int vol_copy(const struct pool *p, const char *from, const struct vol_new *v, struct error *err);
 
 #endif

@@ -529,6 +529,11 @@ const struct block_stats *machine_disk_stats(const struct machine *m, unsigned d
     return b ? block_stats(b) : NULL;
 }
 
+const struct netdev *machine_net(const struct machine *m, unsigned iface)
+{
+    return virtio_devices_net(m->virtio, iface);
+}
+
 int machine_disk_error_fd(const struct machine *m)
 {
     return m->disk_error_fd;

@@ -14,6 +14,7 @@
 
 struct machine;
 struct vballoon;
+struct netdev;
 
 /* `d`, `t` and `sockets` outlive the machine; `t` has been given nobody. 0, or -1 with err; then nothing is left. */
 int machine_create(const struct domain *d, enum domain_accel accel, struct terminal *t, struct charsock *sockets, struct machine **out, struct error *err);
@@ -40,6 +41,8 @@ void machine_stop(struct machine *m, enum board_end end, int code);
 pid_t machine_cpu_tid(const struct machine *m, unsigned cpu);
 /* NULL without a medium. */
 const struct block_stats *machine_disk_stats(const struct machine *m, unsigned disk);
+/* What is behind a network card; NULL: there is none. */
+const struct netdev *machine_net(const struct machine *m, unsigned iface);
 /* An eventfd that is readable after a disk's request failed. */
 int machine_disk_error_fd(const struct machine *m);
 /* The errno value of the request that a disk keeps, and paused the machine for; 0: none. machine_resume() tries it again. */

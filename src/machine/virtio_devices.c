@@ -198,6 +198,11 @@ struct block *virtio_devices_block(const struct virtio_devices *v, unsigned disk
     return v && disk < DOMAIN_MAX_DISKS ? v->blocks[disk] : NULL;
 }
 
+const struct netdev *virtio_devices_net(const struct virtio_devices *v, unsigned iface)
+{
+    return v && iface < DOMAIN_MAX_IFACES ? v->nets[iface] : NULL;
+}
+
 void virtio_devices_destroy(struct virtio_devices *v)
 {
     if (!v)

@@ -10,12 +10,15 @@
 
 struct virtio_devices;
 struct vballoon;
+struct netdev;
 /* 0, or -1 with err; then what was made is in *out all the same, for virtio_devices_destroy(). Disks are added to
  * the boot order. */
 int virtio_devices_create(const struct domain *d, struct pci_host *pci, struct boot_order *order, struct virtio_devices **out,
                           struct error *err);
 /* NULL when there is no such disk, or no image behind it. */
 struct block *virtio_devices_block(const struct virtio_devices *v, unsigned disk);
+/* What is behind a network card of the domain's, by its number there; NULL when there is none. */
+const struct netdev *virtio_devices_net(const struct virtio_devices *v, unsigned iface);
 void virtio_devices_destroy(struct virtio_devices *v); /* no vCPU runs; NULL is allowed */
 
 /* For the monitor. NULL: the guest has none. */

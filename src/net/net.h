@@ -44,6 +44,13 @@ struct net_header {
 
 struct netdev;
 
+/* What a card has carried since it was made: `rx` is what the guest received. A segment that is cut later counts as one frame. Written
+ * by the card's thread, read by any. */
+struct net_stats {
+    uint64_t rx_bytes, rx_packets, rx_drop; /* dropped: the guest had no room, no driver, or no link */
+    uint64_t tx_bytes, tx_packets, tx_drop; /* dropped: no link, or not a frame */
+};
+
 /* A frame from the network for the guest. The buffer is the back end's and valid during the call. */
 typedef void netdev_receive(void *opaque, const void *frame, size_t len);
 /* The same with a header, in pieces. */
@@ -69,7 +76,31 @@ struct netdev {
     netdev_receive_offloaded *receive_offloaded;  /* NULL: only whole frames */
     unsigned wants;                               /* what receive_offloaded takes */
     void *opaque;
+    struct net_stats stats;
 };
+
+static inline void net_count(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+static inline void net_count_rx(struct netdev *n, size_t bytes)
+{
+    net_count(&n->stats.rx_packets, 1);
+    net_count(&n->stats.rx_bytes, bytes);
+}
+static inline void net_count_tx(struct netdev *n, size_t bytes)
+{
+    net_count(&n->stats.tx_packets, 1);
+    net_count(&n->stats.tx_bytes, bytes);
+}
+/* A copy, from any thread. */
+static inline struct net_stats net_stats_of(const struct netdev *n)
+{
+    const struct net_stats *s = &n->stats;
+    return (struct net_stats){__atomic_load_n(&s->rx_bytes, __ATOMIC_RELAXED),   __atomic_load_n(&s->rx_packets, __ATOMIC_RELAXED),
+                              __atomic_load_n(&s->rx_drop, __ATOMIC_RELAXED),    __atomic_load_n(&s->tx_bytes, __ATOMIC_RELAXED),
+                              __atomic_load_n(&s->tx_packets, __ATOMIC_RELAXED), __atomic_load_n(&s->tx_drop, __ATOMIC_RELAXED)};
+}
 
 static inline void netdev_destroy(struct netdev *n)
 {

@@ -81,7 +81,10 @@ def test_virsh(d):
     assert re.search(r"vda +\S+tour.img", v("domblklist", "tour"))
     assert re.search(r"Capacity: +33554432", v("domblkinfo", "tour", "vda"))
     assert "rd_bytes" in v("domblkstat", "tour", "vda")
-    assert re.search(r"user +- +virtio", v("domiflist", "tour"))
+    mac = re.search(r"user +- +virtio +(\S+)", v("domiflist", "tour")).group(1)
+    carried = dict(re.findall(r"\S+ (\S+) (\d+)", v("domifstat", "tour", mac))) # the guest has asked for an address
+    assert int(carried["tx_packets"]) >= 2 and int(carried["rx_bytes"]) > 300, carried
+    assert "net.0.name=" + mac in stats and int(re.search(r"net.0.tx.bytes=(\d+)", stats).group(1)) > 0
     assert re.search(r"State: +running", v("vcpuinfo", "tour"))
     v("setmem", "tour", "256M")
     v("suspend", "tour")
@@ -127,6 +130,9 @@ def test_image(d):
     end = time.monotonic() + 300
     while "10.0.2.15" not in subprocess.run(["virsh", "-c", d.uri(), "domifaddr", "debian", "--source", "agent"], capture_output=True, text=True).stdout:
         assert time.monotonic() < end, t.text
+    assert d.virsh("qemu-agent-command", "debian", '{"execute": "guest-ping"}') == '{"return":{}}'
+    assert re.search(r"os.id +: debian", d.virsh("guestinfo", "debian")) and d.virsh("domhostname", "debian", "--source", "agent")
+    assert int(d.virsh("domtime", "debian").split()[-1]) > 1700000000
     d.virsh("shutdown", "debian", "--mode", "agent")
     end = time.monotonic() + 600
     while d.virsh("domstate", "debian", "--reason") != "shut off (shutdown)":

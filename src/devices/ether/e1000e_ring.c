@@ -108,6 +108,7 @@ static void emit(void *card, const uint8_t *frame, size_t len)
     struct e1000e *e = card;
     if (e->pcap)
         pcap_write(e->pcap, &(struct iovec){(void *)frame, len}, 1, len);
+    net_count_tx(e->net, len);
     e->net->ops->send(e->net, frame, len);
 }
 
@@ -324,9 +325,11 @@ void e1000e_receive(void *card, const void *frame, size_t len)
         if ((len + CRC_BYTES + size - 1) / size <= free_descriptors(&r)) {
             deliver(e, &r, frame, len, size);
             count(e, GPRC, GORC, len);
+            net_count_rx(e->net, len);
             e1000e_cause(e, INT_RXT0 | (free_descriptors(&r) < r.count / 2 ? INT_RXDMT0 : 0));
         } else {
             *e_reg(e, MPC) += 1;
+            net_count(&e->net->stats.rx_drop, 1);
             e1000e_cause(e, INT_RXO);
         }
     }

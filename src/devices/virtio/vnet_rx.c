@@ -70,12 +70,15 @@ static enum delivery deliver(struct vnet *n, unsigned q, const struct net_header
     bool header_fits = count && elems[0]->in_len >= sizeof *h;
     if (room >= need && header_fits) {
         scatter(n, q, elems, count, h, c);
+        net_count_rx(n->net, len);
         return DELIVERED;
     }
     /* Either more buffers will come, or those that are there can never hold it. */
     enum delivery d = count == max || (count && !header_fits) ? DROPPED : NO_BUFFER;
     while (count > 0)
         vq_unpop(&v->queues[q], elems[--count]);
+    if (d == DROPPED)
+        net_count(&n->net->stats.rx_drop, 1);
     return d;
 }
 
@@ -98,6 +101,7 @@ void vnet_drop_backlog(struct vnet *n)
     while (n->backlog) {
         struct waiting_frame *f = n->backlog;
         n->backlog = f->next;
+        net_count(&n->net->stats.rx_drop, 1);
         free(f);
     }
     n->backlog_tail = &n->backlog;
@@ -121,11 +125,11 @@ void vnet_drain_backlog(struct vnet *n)
 
 static void keep(struct vnet *n, const struct net_header *h, const struct iovec *iov, int niov, size_t len)
 {
-    if (n->backlog_bytes + len > VNET_BACKLOG)
+    struct waiting_frame *f = n->backlog_bytes + len > VNET_BACKLOG ? NULL : malloc(sizeof *f + len);
+    if (!f) {
+        net_count(&n->net->stats.rx_drop, 1);
         return;
-    struct waiting_frame *f = malloc(sizeof *f + len);
-    if (!f)
-        return;
+    }
     f->next = NULL;
     f->h = *h;
     f->len = len;
@@ -143,8 +147,10 @@ static void keep(struct vnet *n, const struct net_header *h, const struct iovec 
 void vnet_receive_offloaded(void *opaque, const struct net_header *h, const struct iovec *iov, int niov, size_t len)
 {
     struct vnet *n = opaque;
-    if (!n->virtio.running || n->virtio.broken || !n->link_up || len > NET_FRAME_MAX || niov < 1 || iov[0].iov_len < 14)
+    if (!n->virtio.running || n->virtio.broken || !n->link_up || len > NET_FRAME_MAX || niov < 1 || iov[0].iov_len < 14) {
+        net_count(&n->net->stats.rx_drop, 1);
         return;
+    }
     if (!vnet_filter_wants(&n->filter, iov[0].iov_base))
         return;
     if (n->pcap)

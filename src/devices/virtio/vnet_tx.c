@@ -60,8 +60,11 @@ static void send_frame(struct vnet *n, const struct vq_elem *e)
     struct iovec part[VNET_PIECES];
     unsigned bits;
     size_t have = iov_read(e->out, e->nout, 0, &h, sizeof h), len = e->out_len - have;
-    if (have < sizeof h || len == 0 || len > sizeof n->frame || !n->link_up || !wanted(n, &h, &bits))
+    if (have < sizeof h || len == 0 || len > sizeof n->frame || !n->link_up || !wanted(n, &h, &bits)) {
+        net_count(&n->net->stats.tx_drop, 1);
         return;
+    }
+    net_count_tx(n->net, len);
     bucket_take(&n->from_guest, len);
     bool whole = !n->net->ops->send_offloaded || (bits & ~n->net->offloads);
     int pieces = whole ? -1 : vnet_slice(e->out, e->nout, sizeof h, part, VNET_PIECES);

@@ -101,6 +101,17 @@ def test_storage(d):
     assert (a["format"], a["capacity"], b["format"], c["format"]) == ("raw", 16 << 20, "qcow2", "qcow2"), (a, b, c)
     assert a["allocation"] < a["capacity"]
     assert values(d, "vol-info", a["path"]) == a and re.search(r"capacity +16 MiB\n", run(d, "vol-info", "b.qcow2"))
+    blob = os.urandom(1 << 20)
+    with open(d.root + "/blob", "wb") as f:
+        f.write(blob)
+    run(d, "vol-resize", "a", "1M", "--shrink")
+    assert "volume 'a': written" in run(d, "vol-upload", "a", d.root + "/blob")
+    run(d, "vol-download", a["path"], d.root + "/back")
+    with open(d.root + "/back", "rb") as f:
+        assert f.read() == blob
+    assert subprocess.run([lodge, "-c", d.uri(), "vol-download", "a", "-"], capture_output=True, timeout=120).stdout == blob
+    assert "cannot read" in run(d, "vol-upload", "a", "/nonexistent", status=1) and "more was sent" in run(d, "vol-upload", "a", lodge, status=1)
+    assert "cannot write" in run(d, "vol-download", "a", "/dev/full", status=1)
     assert "lodge pool-list" in run(d, "pool-start", "default", status=1)
     run(d, "pool-refresh")
     for name in ("a", b["path"], "c.qcow2"):

@@ -13,7 +13,8 @@ lodge_vm, kernel = sys.argv[1:3]
 guests = []
 XML = """<domain type='qemu'><name>q&quot;1</name><uuid>11112222333344445555666677778888</uuid><memory unit='MiB'>32</memory><vcpu>2</vcpu>
 <os><type machine='q35'>hvm</type><kernel>%s</kernel><cmdline>%s</cmdline></os><features><acpi/><apic/></features>%s
-<devices><memballoon model='virtio'/><disk type='file'><source file='%s'/><target dev='vda'/></disk><serial type='null'/></devices></domain>"""
+<devices><memballoon model='virtio'/><disk type='file'><source file='%s'/><target dev='vda'/></disk>
+<interface type='user'><mac address='52:54:00:00:00:07'/><model type='virtio'/></interface><serial type='null'/></devices></domain>"""
 
 
 class Client:
@@ -117,6 +118,8 @@ def test_life(folder):
     block = c.get("query-block")
     assert block[0]["device"] == "vda" and block[0]["inserted"]["image"]["virtual-size"] == 1 << 20, block
     assert c.get("query-blockstats")[0]["stats"]["rd_bytes"] == 0
+    nic, = c.get("x-query-interfaces")
+    assert nic["mac"] == "52:54:00:00:00:07" and nic["tx_packets"] == nic["tx_bytes"] == nic["rx_bytes"] == 0, nic
     assert c.get("query-memory-size-summary")["base-memory"] == 32 << 20
     assert c.get("query-balloon")["actual"] == 32 << 20
     c.get("balloon", value=16 << 20)

@@ -9,6 +9,7 @@ import tempfile
 import time
 
 REMOTE = 0x20008086
+QEMU = 0x20008087
 
 
 def string(s):
@@ -43,7 +44,7 @@ class Wire:
         while True:
             length, prog, _, proc, _, _, status = struct.unpack(">IIIiIII", self.exactly(28))
             body = self.exactly(length - 28)
-            if prog == REMOTE:
+            if prog in (REMOTE, QEMU):
                 return proc, status, body
 
     def call(self, proc, body=b""):

@@ -15,7 +15,7 @@ import time
 import zlib
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lab import Wire, domain, run_tests, string
+from lab import QEMU, Wire, domain, run_tests, string
 
 lodged, kernel = sys.argv[1:3]
 
@@ -223,6 +223,125 @@ def test_storage(d):
     assert d.virsh("net-list", "--all") == d.virsh("nodedev-list") == d.virsh("secret-list") == ""
 
 
+def stream_end(w, proc, serial, status=0):
+    w.serial = serial
+    w.packet(proc, kind=3, status=status)
+    w.serial = serial + 1
+
+
+def test_transfer(d):
+    """Volumes to and from clients."""
+    v = d.virsh
+    r = random.Random(3)
+    data = r.randbytes(9 << 20)
+    with open(d.root + "/from", "wb") as f:
+        f.write(data)
+    v("vol-create-as", "default", "t", "9M", "--format", "raw")
+    path = v("vol-path", "t", "default")
+    v("vol-upload", "t", d.root + "/from", "--pool", "default")
+    with open(path, "rb") as f:
+        assert f.read() == data
+    v("vol-download", "t", d.root + "/to", "--pool", "default")
+    with open(d.root + "/to", "rb") as f:
+        assert f.read() == data
+    v("vol-download", "t", d.root + "/to", "--pool", "default", "--offset", "4097", "--length", "12345")
+    with open(d.root + "/to", "rb") as f:
+        assert f.read() == data[4097:4097 + 12345]
+    with open(d.root + "/from", "wb") as f:
+        f.write(b"middle")
+    v("vol-upload", "t", d.root + "/from", "--pool", "default", "--offset", "100")
+    with open(path, "rb") as f:
+        assert f.read() == data[:100] + b"middle" + data[106:]
+    assert "--sparse" in v("vol-upload", "t", d.root + "/from", "--pool", "default", "--sparse", status=1)
+    assert "within them" in v("vol-upload", "t", d.root + "/from", "--pool", "default", "--offset", "9437185", status=1)
+    assert "more was sent" in v("vol-upload", "t", d.root + "/from", "--pool", "default", "--offset", "9437180", status=1)
+    # By packets: an upload that is longer than announced, one that is given up, and clients that vanish.
+    w = Wire(d.socket).open()
+    vol = string("default") + string("t") + string(path)
+    ask = lambda length: vol + struct.pack(">QQI", 0, length, 0)
+    serial = w.serial
+    assert w.call(208, ask(1 << 20)) == (208, 0, b"")
+    for _ in range(40): # ten times as much, while it is refused
+        w.serial = serial
+        w.packet(208, b"x" * 262144, kind=3, status=2)
+    _, status, body = w.answer()
+    assert status == 1 and b"more was sent" in body
+    w.serial = serial + 1
+    assert w.call(59)[1] == 0
+    serial = w.serial
+    assert w.call(208, ask(0)) == (208, 0, b"")
+    w.serial = serial
+    w.packet(208, data[:262144], kind=3, status=2)
+    stream_end(w, 208, serial, status=1)
+    assert w.answer() == (208, 0, b"")
+    serial = w.serial
+    until(lambda: w.call(209, ask(0))[1] == 0) # the upload's thread may hold its lock a moment longer
+    serial = w.serial - 1
+    got = b""
+    while True:
+        _, status, body = w.answer()
+        if not body:
+            break
+        got += body
+    with open(path, "rb") as f:
+        assert status == 2 and got == f.read()
+    stream_end(w, 209, serial)
+    assert w.answer() == (209, 0, b"")
+    for proc in (208, 209):
+        for _ in range(30): # more than may be under way at a time
+            gone = Wire(d.socket).open()
+            until(lambda: gone.call(proc, ask(0))[1] == 0)
+            gone.s.close()
+    many = []
+    while len(many) < 17: # the limit is a refusal of one more
+        many.append(Wire(d.socket).open())
+        _, status, body = many[-1].call(209, ask(0))
+        assert status == (len(many) == 17) or b"another" in body or b"in use" in body or b"others are" in body, (len(many), body)
+    for m in many:
+        m.s.close()
+    # Sizes.
+    size = lambda name: re.search(r"Capacity: +(\S+ \S+)", v("vol-info", name, "default")).group(1)
+    until(lambda: subprocess.run(["virsh", "-q", "-c", d.uri(), "vol-resize", "t", "12M", "default"], capture_output=True).returncode == 0)
+    assert size("t") == "12.00 MiB"
+    assert "--shrink" in v("vol-resize", "t", "1M", "default", status=1)
+    v("vol-resize", "t", "1M", "default", "--shrink")
+    v("vol-resize", "t", "1M", "default", "--delta")
+    assert size("t") == "2.00 MiB"
+    v("vol-resize", "t", "-1M", "default", "--delta", "--shrink")
+    v("vol-resize", "t", "3M", "default", "--allocate")
+    assert size("t") == "3.00 MiB" and os.stat(path).st_blocks * 512 >= 3 << 20
+    assert "cannot be changed" in v("vol-resize", "t", "-5M", "default", "--delta", "--shrink", status=1)
+    v("vol-create-as", "default", "q.qcow2", "16M", "--format", "qcow2")
+    v("vol-resize", "q.qcow2", "32M", "default")
+    assert size("q.qcow2") == "32.00 MiB" and "--allocate out" in v("vol-resize", "q.qcow2", "64M", "default", "--allocate", status=1)
+    # An image that a guest uses stays as it is.
+    disk = "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='%s'/><target dev='vda' bus='virtio'/></disk>" % path
+    v("create", d.file("u.xml", domain("u", kernel, devices=disk)))
+    for command in (["vol-upload", "t", d.root + "/from", "--pool", "default"], ["vol-download", "t", d.root + "/to", "--pool", "default"],
+                    ["vol-resize", "t", "8M", "default"]):
+        assert "lock" in v(*command, status=1) or "use" in v(*command, status=1), command
+    v("destroy", "u")
+    assert "read only" in v("vol-upload", "t", d.root + "/from", "--pool", "default", readonly=True, status=1)
+    for name in ("t", "q.qcow2"):
+        v("vol-delete", name, "default")
+
+
+def test_interfaces(d):
+    """What network cards have carried, of a guest that sends nothing."""
+    mac = "52:54:00:00:00:01"
+    d.virsh("define", d.file("i.xml", domain("i", kernel, devices="<interface type='user'><mac address='%s'/><model type='virtio'/></interface>" % mac)))
+    assert "not running" in d.virsh("domifstat", "i", mac, status=1)
+    d.virsh("start", "i")
+    for key in ("rx_bytes", "rx_packets", "rx_errs", "rx_drop", "tx_bytes", "tx_packets", "tx_errs", "tx_drop"):
+        assert re.search(r"%s %s \d+" % (mac, key), d.virsh("domifstat", "i", mac)), key
+    assert "tx_bytes 0" in d.virsh("domifstat", "i", mac.upper())
+    assert "no interface 'vnet0'" in d.virsh("domifstat", "i", "vnet0", status=1)
+    stats = d.virsh("domstats", "i", "--interface")
+    assert "net.count=1" in stats and "net.0.name=" + mac in stats and "net.0.tx.pkts=0" in stats and "net.0.rx.drop=" in stats, stats
+    d.virsh("destroy", "i")
+    d.virsh("undefine", "i")
+
+
 def test_journal(d):
     """A power cut that took the files' last changes: the journal does them again, in another boot only, and believes nothing that is not whole."""
     folder = d.root + "/etc/lodge/domains/"
@@ -403,7 +522,64 @@ def test_agent(d):
         d.virsh(verb, "a", "--mode", "agent")
         t.join()
         assert asked[-1] == {"execute": "guest-shutdown", "arguments": {"mode": mode}}
+    # Any command, as one line whatever the client's text looks like; the answer is given back as it is.
+    v = lambda *args, **kwargs: d.virsh(*args, **kwargs)
+    t = serve(b'{"return": {"n": [1, "\\u00e9"]}}')
+    assert json.loads(v("qemu-agent-command", "a", '{"execute":\n"guest-ping"}')) == {"return": {"n": [1, "\u00e9"]}}
+    t.join()
+    assert asked[-1] == {"execute": "guest-ping"}
+    t = serve(b'{"return": 1}')
+    assert v("qemu-agent-command", "a", '{"execute": "guest-set-time"}', "--timeout", "30") == '{"return":1}'
+    t.join()
+    t = serve(None)
+    v("qemu-agent-command", "a", '{"execute": "guest-suspend-ram"}', "--async")
+    t.join()
+    assert asked[-1] == {"execute": "guest-suspend-ram"}
+    t = serve(b'{"error": {"class": "CommandNotFound", "desc": "no such command"}}')
+    assert "no such command" in v("qemu-agent-command", "a", '{"execute": "nonsense"}', status=1)
+    t.join()
+    for text in ("guest-ping", "[]", "{}", '{"execute": 1}', '{"execute": "a"} {"execute": "b"}'):
+        assert "not a command" in v("qemu-agent-command", "a", text, status=1), text
+    # What the guest says of itself.
+    t = serve(b'{"return": {"host-name": "debian"}}')
+    assert v("domhostname", "a", "--source", "agent") == "debian"
+    t.join()
+    t = serve(b'{"return": 1700000000123456789}')
+    assert v("domtime", "a") == "Time: 1700000000"
+    t.join()
+    t = serve(b'{"return": {}}')
+    v("domtime", "a", "--time", "1700000001")
+    t.join()
+    assert asked[-1] == {"execute": "guest-set-time", "arguments": {"time": 1700000001 * 10**9}}
+    assert "after 1970" in v("domtime", "a", "--time", "99999999999999", status=1)
+    t = serve(b'{"return": [{"user": "root", "login-time": 1700000000.5}, 4, {"user": 5}]}')
+    assert re.sub(r"\s+", " ", v("guestinfo", "a", "--user")) == "user.count : 3 user.0.name : root user.0.login-time : 1700000000500"
+    t.join()
+    answers = [b'{"return": []}', b'{"return": {"id": "debian", "version-id": "12", "machine": {}}}', b'{"error": {"desc": "unknown"}}', b'{"return": {"host-name": 3}}',
+               b'{"return": [{"mountpoint": "/", "name": "vda1", "type": "ext4", "total-bytes": 5, "used-bytes": 3}]}', net.encode()]
+
+    def all_of_it():
+        for answer in answers:
+            serve(answer).join()
+
+    t = threading.Thread(target=all_of_it)
+    t.start()
+    info = dict(re.split(r"\s*: ", line, maxsplit=1) for line in v("guestinfo", "a").splitlines())
+    t.join()
+    assert info["os.id"] == "debian" and "os.machine" not in info and "timezone.name" not in info and info["user.count"] == "0", info
+    assert info["fs.0.mountpoint"] == "/" and info["if.0.addr.0.addr"] == "10.0.2.15" and info["if.count"] == "3" and info["fs.0.total-bytes"] == "5", info
+    assert "0x20" in v("guestinfo", "a", "--disk", status=1)
+    for call in (3, 1): # the agent's and the monitor's commands change guests
+        w = Wire(d.socket + "-ro").open(flags=1)
+        w.packet(call, b"", prog=QEMU)
+        _, status, body = w.answer()
+        assert status == 1 and struct.unpack(">i", body[:4])[0] == 29
     listener.close()
+    # Past the daemon to the guest's process.
+    assert json.loads(v("qemu-monitor-command", "a", '{"execute": "query-name"}'))["return"] == {"name": "a"}
+    assert "not a QMP command" in v("qemu-monitor-command", "a", "--hmp", "info status", status=1)
+    for text in ("info status", '{"execute": "a\\", \\"b"}', '{"execute": ""}'):
+        v("qemu-monitor-command", "a", text, status=1)
     d.virsh("destroy", "a")
     d.virsh("create", d.file("b.xml", domain("b", kernel)))
     assert "add <channel>" in d.virsh("shutdown", "b", "--mode", "agent", status=1)

@@ -249,6 +249,7 @@ static void tcp_header(uint8_t *t, unsigned sport, unsigned dport, uint32_t seq,
 
 static void plain_and_checksum(struct card *c, struct recorder *rec)
 {
+    const struct net_stats before = net_stats_of(&rec->dev);
     uint8_t f[200];
     for (unsigned i = 0; i < sizeof f; i++)
         f[i] = (uint8_t)i;
@@ -280,6 +281,9 @@ static void plain_and_checksum(struct card *c, struct recorder *rec)
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
         card_send(c, &bad[i], f, sizeof f);
     CHECK_EQ(rec->nsent, 0);
+    struct net_stats after = net_stats_of(&rec->dev);
+    CHECK(after.tx_drop >= before.tx_drop + 2); /* those of kinds that were not negotiated */
+    CHECK(after.tx_packets >= before.tx_packets + 2 && after.tx_bytes - before.tx_bytes == (after.tx_packets - before.tx_packets) * sizeof f);
 }
 
 static void segmentation(struct card *c, struct recorder *rec, bool v6)
@@ -333,6 +337,7 @@ static void segmentation(struct card *c, struct recorder *rec, bool v6)
 static void receiving(struct card *c, struct recorder *rec)
 {
     static uint8_t f[9000], got[9000];
+    const struct net_stats before = net_stats_of(&rec->dev);
     struct net_header h;
     for (unsigned i = 0; i < sizeof f; i++)
         f[i] = (uint8_t)(i * 13 >> 2);
@@ -356,6 +361,10 @@ static void receiving(struct card *c, struct recorder *rec)
     }
     recorder_inject(rec, f, 300);
     CHECK_EQ(card_receive(c, &h, got), 300);
+    struct net_stats s = net_stats_of(&rec->dev);
+    CHECK_EQ(s.rx_packets - before.rx_packets, 40 + 20 + 1);
+    CHECK_EQ(s.rx_bytes - before.rx_bytes, 40 * 60 + 100 * 39 * 40 / 2 + 20 * 2000 + 300);
+    CHECK_EQ(s.rx_drop, before.rx_drop);
 }
 
 static void with_recorder(uint64_t ring)
@@ -380,6 +389,7 @@ static void with_recorder(uint64_t ring)
     recorder_inject(&rec, f, 1500);
     CHECK_EQ(card_receive(&c, &h, got), 1500);
     CHECK(got[0] == 1 && h.flags == 0 && h.num_buffers == 1);
+    CHECK(net_stats_of(&rec.dev).rx_drop >= 1);
     h = (struct net_header){.flags = NET_HDR_NEEDS_CSUM, .csum_start = 34, .csum_offset = 6};
     card_send(&c, &h, f, 100); /* not negotiated */
     CHECK_EQ(rec.nsent, 0);

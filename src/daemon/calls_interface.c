@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Calls about network cards: what they have carried, and their addresses. */
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/json.h"
+#include "base/util.h"
+#include "daemon/calls.h"
+#include "daemon/params.h"
+
+#define MAC_TEXT 18u
+
+static void format_mac(const struct domain_iface *f, char text[MAC_TEXT])
+{
+    snprintf(text, MAC_TEXT, "%02x:%02x:%02x:%02x:%02x:%02x", f->mac[0], f->mac[1], f->mac[2], f->mac[3], f->mac[4], f->mac[5]);
+}
+
+/* The statistics of a card in its process's answer; NULL when it does not know the card. */
+static const json_t *find_mac(const json_t *list, const char *mac)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *its = json_get_string(json_array_get(list, i), "mac");
+        if (its && strcasecmp(its, mac) == 0)
+            return json_array_get(list, i);
+    }
+    return NULL;
+}
+
+static json_t *ask(struct dom *dom, struct error *err)
+{
+    if (dom->hv->driver == &lodge_driver && dom_active(dom))
+        return process_ask(dom, "x-query-interfaces", NULL, err);
+    error_set(err, VIR_ERR_OPERATION_INVALID, "domain '%s' is not running", dom->name);
+    return NULL;
+}
+
+/* A card is known by its device on the host or, as most have none, by its MAC address. False: the domain has no such card. */
+static bool mac_of(struct call *c, struct dom *dom, const char *name, char mac[MAC_TEXT])
+{
+    bool found = false;
+    pthread_mutex_lock(&c->daemon->lock);
+    for (unsigned i = 0; dom->live && i < dom->live->nifaces && !found; i++) {
+        const struct domain_iface *f = &dom->live->ifaces[i];
+        format_mac(f, mac);
+        found = strcasecmp(mac, name) == 0 || (f->target && strcmp(f->target, name) == 0);
+    }
+    pthread_mutex_unlock(&c->daemon->lock);
+    return found;
+}
+
+static int interface_stats_call(struct call *c, const void *args, void *ret)
+{
+    const struct remote_domain_interface_stats_args *a = args;
+    char mac[MAC_TEXT];
+    struct dom *dom = call_dom(c, &a->dom);
+    json_t *answer = dom ? ask(dom, &c->err) : NULL;
+    const json_t *s = answer && mac_of(c, dom, a->device, mac) ? find_mac(json_object_get(answer, "return"), mac) : NULL;
+    if (answer && !s)
+        call_fail(c, VIR_ERR_INVALID_ARG, "domain '%s' has no interface '%s'; name its MAC address, see domiflist", dom->name,
+                  a->device);
+    if (s)
+        *(struct remote_domain_interface_stats_ret *)ret = (struct remote_domain_interface_stats_ret){
+            json_get_int(s, "rx_bytes", 0), json_get_int(s, "rx_packets", 0), 0, json_get_int(s, "rx_drop", 0),
+            json_get_int(s, "tx_bytes", 0), json_get_int(s, "tx_packets", 0), 0, json_get_int(s, "tx_drop", 0)};
+    json_decref(answer);
+    dom_unref(dom);
+    return s ? 0 : -1;
+}
+
+void interface_stats(struct params *p, struct dom *dom)
+{
+    static const char *const rows[][2] = {{"rx_bytes", "rx.bytes"}, {"rx_packets", "rx.pkts"}, {"rx_drop", "rx.drop"},
+                                          {"tx_bytes", "tx.bytes"}, {"tx_packets", "tx.pkts"}, {"tx_drop", "tx.drop"}};
+    json_t *answer = ask(dom, NULL);
+    pthread_mutex_lock(&p->c->daemon->lock);
+    unsigned n = dom->live ? dom->live->nifaces : 0;
+    params_uint(p, n, "net.count");
+    for (unsigned i = 0; i < n; i++) {
+        const struct domain_iface *f = &dom->live->ifaces[i];
+        char mac[MAC_TEXT];
+        format_mac(f, mac);
+        params_string(p, f->target ? f->target : mac, "net.%u.name", i);
+        const json_t *s = find_mac(json_object_get(answer, "return"), mac);
+        for (unsigned r = 0; s && r < ARRAY_SIZE(rows); r++)
+            params_u64(p, (uint64_t)json_get_int(s, rows[r][0], 0), "net.%u.%s", i, rows[r][1]);
+    }
+    pthread_mutex_unlock(&p->c->daemon->lock);
+    json_decref(answer);
+}
+
+static int interface_addresses(struct call *c, const void *args, void *ret)
+{
+    const struct remote_domain_interface_addresses_args *a = args;
+    struct dom *dom = call_dom_locked(c, &a->dom);
+    if (!dom)
+        return -1;
+    int result =
+        a->source == VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
+            ? agent_interfaces(c, dom, ret)
+            : call_fail(c, VIR_ERR_ARGUMENT_UNSUPPORTED,
+                        "domain '%s': addresses of the user network are not known to the host; use --source agent", dom->name);
+    call_dom_done(dom);
+    return result;
+}
+
+const struct handler interface_handlers[] = {
+    {REMOTE_PROC_DOMAIN_INTERFACE_STATS, interface_stats_call, false},
+    {REMOTE_PROC_DOMAIN_INTERFACE_ADDRESSES, interface_addresses, false},
+    {0, NULL, false},
+};
