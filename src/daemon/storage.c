@@ -490,7 +490,8 @@ int vol_resize(const struct pool *p, const char *name, uint64_t size, bool shrin
     bool raw = strcmp(vol_format(name), "raw") == 0;
     if (allocate && !raw)
         return error_set(err, VIR_ERR_ARGUMENT_UNSUPPORTED,
-                         "volume '%s': the clusters of a qcow2 image are allocated when they are written; leave --allocate out", name);
+                         "volume '%s': the clusters of a qcow2 image are allocated when they are written; leave --allocate out",
+                         name);
     if (resize_image(path, name, size, shrink, err) < 0)
         return -1;
     AUTO_CLOSE int fd = allocate ? open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1;
