@@ -25,6 +25,9 @@ int run_set_path(char **to, const char *path, struct error *err);
  * False at the end. */
 bool run_next_field(const char **list, char *field);
 
+/* BUS:SLOT or BUS:SLOT.FUNCTION, hexadecimal as lspci has it. */
+int run_set_pci(const char *option, struct domain_pci_address *a, const char *value, struct error *err);
+
 /* A field of an option's list. */
 struct field_row {
     const char *name;

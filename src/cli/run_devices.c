@@ -29,6 +29,18 @@ int run_set_path(char **to, const char *path, struct error *err)
     return *to ? 0 : error_set(err, ENOMEM, "command line: out of memory");
 }
 
+int run_set_pci(const char *option, struct domain_pci_address *a, const char *value, struct error *err)
+{
+    unsigned bus, slot, function = 0;
+    int used = 0;
+    if (sscanf(value, "%2x:%2x.%1x%n", &bus, &slot, &function, &used) != 3 && sscanf(value, "%2x:%2x%n", &bus, &slot, &used) != 2)
+        used = 0;
+    if (!used || value[used] || slot > PCI_LAST_SLOT || function > PCI_LAST_FUNCTION)
+        return error_set(err, 0, "option '--%s': '%s' is not a place on PCI; write BUS:SLOT, such as 1:0", option, value);
+    *a = (struct domain_pci_address){.set = true, .bus = (uint8_t)bus, .slot = (uint8_t)slot, .function = (uint8_t)function};
+    return 0;
+}
+
 /* ---- lists ---- */
 
 bool run_next_field(const char **list, char *field)
@@ -216,6 +228,11 @@ static int disk_iops_max(void *object, const char *value, struct error *err)
     return disk_amount("iops-max", value, &((struct domain_disk *)object)->ops.burst[0], err);
 }
 
+static int disk_pci(void *object, const char *value, struct error *err)
+{
+    return run_set_pci("disk", &((struct domain_disk *)object)->address, value, err);
+}
+
 static const struct field_row disk_fields[] = {
     {"cache", true, disk_cache},
     {"werror", true, disk_write_errors},
@@ -231,6 +248,7 @@ static const struct field_row disk_fields[] = {
     {"format", true, disk_format},
     {"bus", true, disk_bus},
     {"bootindex", true, disk_boot_order},
+    {"pci", true, disk_pci},
     {"cdrom", false, disk_cdrom},
     {"readonly", false, disk_readonly},
     {NULL, false, NULL},

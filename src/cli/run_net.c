@@ -140,11 +140,16 @@ static int net_burst(void *object, const char *value, struct error *err)
     return 0;
 }
 
+static int net_pci(void *object, const char *value, struct error *err)
+{
+    return run_set_pci("net", &((struct domain_iface *)object)->address, value, err);
+}
+
 static const struct field_row fields[] = {
     {"hostfwd", true, user_forward},   {"tftp", true, net_tftp},           {"bootfile", true, net_bootfile}, {"restrict", false, net_restrict},
     {"ifname", true, tap_ifname},      {"bridge", true, tap_bridge},       {"listen", true, socket_listen},  {"connect", true, socket_connect},
     {"mac", true, net_mac},            {"queues", true, net_queues},       {"mtu", true, net_mtu},           {"pcap", true, net_pcap},
-    {"model", true, net_model},
+    {"model", true, net_model},        {"pci", true, net_pci},
     {"rate-in", true, net_rate_in},    {"rate-out", true, net_rate_out},   {"burst", true, net_burst},       {NULL, false, NULL},
 };
 

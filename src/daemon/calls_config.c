@@ -136,6 +136,11 @@ static int take_xml(struct call *c, struct dom *dom, const char *xml)
         free(d);
         return error_code(&c->err, VIR_ERR_XML_ERROR);
     }
+    if (domain_assign_pci(d, &c->err) < 0) {
+        domain_free(d);
+        free(d);
+        return error_code(&c->err, VIR_ERR_XML_ERROR);
+    }
     return call_replace_config(c, dom, d);
 }
 

@@ -212,8 +212,11 @@ static int list_defined(struct call *c, const void *args, void *ret)
 static struct domain *parse(struct call *c, const char *xml)
 {
     struct domain *d = calloc(1, sizeof *d);
-    if (d && domain_parse(d, xml, strlen(xml), &c->err) == 0)
-        return d;
+    if (d && domain_parse(d, xml, strlen(xml), &c->err) == 0) {
+        if (domain_assign_pci(d, &c->err) == 0)
+            return d;
+        domain_free(d);
+    }
     free(d);
     if (error_is_set(&c->err))
         error_code(&c->err, VIR_ERR_XML_ERROR);

@@ -24,6 +24,8 @@ enum {
     OP_BUFFER = 0x11,
     OP_PACKAGE = 0x12,
     OP_METHOD = 0x14,
+    OP_IF = 0xa0,
+    OP_ELSE = 0xa1,
     OP_EXT = 0x5b,
     OP_EXT_DEVICE = 0x82,
 };
@@ -151,6 +153,33 @@ void aml_method(struct aml *a, const char *name, unsigned args)
     begin(a, false);
     path_bytes(a, name);
     aml_u8(a, args);
+}
+
+void aml_if(struct aml *a)
+{
+    aml_u8(a, OP_IF);
+    begin(a, false);
+}
+
+void aml_else(struct aml *a)
+{
+    aml_u8(a, OP_ELSE);
+    begin(a, false);
+}
+
+void aml_op(struct aml *a, enum aml_op op)
+{
+    aml_u8(a, op);
+}
+
+void aml_buffer(struct aml *a, const void *data, unsigned len)
+{
+    aml_u8(a, OP_BUFFER);
+    begin(a, false);
+    aml_u8(a, OP_BYTE);
+    aml_u8(a, len);
+    aml_bytes(a, data, len);
+    aml_end(a);
 }
 
 void aml_package(struct aml *a, unsigned elements)

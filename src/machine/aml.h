@@ -44,6 +44,8 @@ void aml_end(struct aml *a);
 void aml_scope(struct aml *a, const char *path);
 void aml_device(struct aml *a, const char *name);
 void aml_method(struct aml *a, const char *name, unsigned args);
+void aml_if(struct aml *a); /* the predicate follows, then the statements */
+void aml_else(struct aml *a);
 void aml_package(struct aml *a, unsigned elements);
 void aml_resources(struct aml *a);
 
@@ -54,6 +56,22 @@ void aml_integer(struct aml *a, uint64_t v);
 void aml_string(struct aml *a, const char *text);
 void aml_eisaid(struct aml *a, const char *id); /* "PNP0501" */
 void aml_ref(struct aml *a, const char *path);
+void aml_buffer(struct aml *a, const void *data, unsigned len); /* up to 255 bytes */
+
+/* Opcodes of a method's body (ACPI 6.4, 20.2.5): the operands follow, and where there is one, the target last. */
+enum aml_op {
+    AML_LOCAL0 = 0x60,
+    AML_ARG0 = 0x68,
+    AML_ARG3 = 0x6b,
+    AML_STORE = 0x70,
+    AML_AND = 0x7b,
+    AML_OR = 0x7d,
+    AML_DWORD_FIELD = 0x8a, /* buffer, index in bytes, name */
+    AML_NOT = 0x92,
+    AML_EQUAL = 0x93,
+    AML_RETURN = 0xa4,
+};
+void aml_op(struct aml *a, enum aml_op op);
 
 /* Resource descriptors (ACPI 6.4, 6.4), within aml_resources(). */
 void aml_io(struct aml *a, unsigned port, unsigned len);

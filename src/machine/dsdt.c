@@ -67,6 +67,32 @@ static void put_prt(struct aml *a)
     aml_end(a);
 }
 
+/*
+ * Who drives what of PCI Express (PCI firmware specification 3.2, 4.5.1): the operating system gets hot plug and the capability
+ * structures; there are no PMEs and no error reports to get. Argument 0 is the interface, 3 a buffer of dwords: status, what the
+ * system supports, what it wants.
+ */
+static void put_osc(struct aml *a)
+{
+    static const uint8_t pci_host_bridge[16] = {0x5b, 0x4d, 0xdb, 0x33, 0xf7, 0x1f, 0x1c, 0x40, 0x96, 0x57, 0x74, 0x41, 0xc0, 0x3d, 0xd7, 0x66};
+    enum { UNKNOWN_INTERFACE = 0x04, MASKED = 0x10, NATIVE_HOTPLUG = 0x01, CAPABILITY_STRUCTURE = 0x10 };
+    aml_method(a, "_OSC", 4);
+    aml_op(a, AML_DWORD_FIELD), aml_op(a, AML_ARG3), aml_integer(a, 0), aml_ref(a, "CDW1");
+    aml_if(a), aml_op(a, AML_EQUAL), aml_op(a, AML_ARG0), aml_buffer(a, pci_host_bridge, sizeof pci_host_bridge);
+    aml_op(a, AML_DWORD_FIELD), aml_op(a, AML_ARG3), aml_integer(a, 8), aml_ref(a, "CDW3");
+    aml_op(a, AML_STORE), aml_ref(a, "CDW3"), aml_op(a, AML_LOCAL0);
+    aml_op(a, AML_AND), aml_op(a, AML_LOCAL0), aml_integer(a, NATIVE_HOTPLUG | CAPABILITY_STRUCTURE), aml_ref(a, "CDW3");
+    aml_if(a), aml_op(a, AML_NOT), aml_op(a, AML_EQUAL), aml_ref(a, "CDW3"), aml_op(a, AML_LOCAL0);
+    aml_op(a, AML_OR), aml_ref(a, "CDW1"), aml_integer(a, MASKED), aml_ref(a, "CDW1");
+    aml_end(a);
+    aml_end(a);
+    aml_else(a);
+    aml_op(a, AML_OR), aml_ref(a, "CDW1"), aml_integer(a, UNKNOWN_INTERFACE), aml_ref(a, "CDW1");
+    aml_end(a);
+    aml_op(a, AML_RETURN), aml_op(a, AML_ARG3);
+    aml_end(a);
+}
+
 static void put_pci(struct aml *a, const struct acpi_config *cfg)
 {
     aml_device(a, "PCI0");
@@ -85,6 +111,7 @@ static void put_pci(struct aml *a, const struct acpi_config *cfg)
         aml_memory_window64(a, cfg->pci64_base, cfg->pci64_end - 1);
     aml_end(a);
     put_prt(a);
+    put_osc(a);
     aml_end(a);
 }
 

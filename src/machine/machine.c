@@ -30,6 +30,7 @@
 #include "machine/genid.h"
 #include "machine/memmap.h"
 #include "machine/numa.h"
+#include "machine/pci_places.h"
 #include "machine/pm.h"
 #include "machine/pvpanic.h"
 #include "machine/shadow.h"
@@ -65,6 +66,7 @@ struct machine {
     struct parallel *parallel;
     struct debugexit *debugexit;
     struct pci_host *pci;
+    struct pci_places *places;
     struct lpc *lpc;
     struct smbus *smbus;
     struct shadow *shadow; /* with a firmware */
@@ -245,7 +247,8 @@ static int make_platform(struct machine *m, struct error *err)
     pci.opaque = m->shadow;
     if (pm_create(&b->bus, firmware ? 0 : PORT_PM, GSI_SCI, &m->pm, err) < 0 || rtc_create(&b->bus, &rtc, &m->rtc, err) < 0 ||
         i8042_create(&b->bus, GSI_KEYBOARD, &m->i8042, err) < 0 || pci_host_create(&b->bus, &pci, &m->pci, err) < 0 ||
-        lpc_create(m->pci, &lpc, &m->lpc, err) < 0 || smbus_create(m->pci, &m->smbus, err) < 0)
+        lpc_create(m->pci, &lpc, &m->lpc, err) < 0 || smbus_create(m->pci, &m->smbus, err) < 0 ||
+        pci_places_create(m->domain, m->pci, &m->places, err) < 0)
         return -1;
     if (m->domain->pvpanic && pvpanic_create(&b->bus, PORT_PVPANIC, &m->pvpanic, err) < 0)
         return -1;
@@ -296,6 +299,7 @@ static void destroy_devices(struct machine *m)
     parallel_destroy(m->parallel);
     genid_destroy(m->genid);
     pvpanic_destroy(m->pvpanic);
+    pci_places_destroy(m->places);
     smbus_destroy(m->smbus);
     lpc_destroy(m->lpc);
     pci_host_destroy(m->pci);

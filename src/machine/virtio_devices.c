@@ -16,6 +16,7 @@
 #include "devices/virtio/vserial.h"
 #include "devices/virtio/vsock.h"
 #include "machine/disk.h"
+#include "machine/pci_places.h"
 #include "net/net.h"
 #include "share/share.h"
 
@@ -42,7 +43,7 @@ static int make_scsi_disk(struct virtio_devices *v, const struct domain *d, stru
 {
     const struct domain_disk *disk = &d->disks[i];
     char path[PCI_PATH_MAX];
-    if (!v->scsi && vscsi_create(pci, &(struct vscsi_config){PCI_SLOT_AUTO, disk->queues}, &v->scsi, err) < 0)
+    if (!v->scsi && vscsi_create(pci, &(struct vscsi_config){pci_controller_place(d, CONTROLLER_SCSI), disk->queues}, &v->scsi, err) < 0)
         return -1;
     if (disk->file && disk_open(disk, &v->blocks[i], err) < 0)
         return -1;
@@ -67,7 +68,7 @@ static int make_disk(struct virtio_devices *v, const struct domain *d, struct pc
         return 0;
     if (disk_open(disk, &v->blocks[i], err) < 0)
         return -1;
-    struct vblk_config cfg = {.slot = PCI_SLOT_AUTO, .block = v->blocks[i], .queues = disk->queues, .serial = disk->serial};
+    struct vblk_config cfg = {.slot = pci_place(&disk->address), .block = v->blocks[i], .queues = disk->queues, .serial = disk->serial};
     if (vblk_create(pci, &cfg, &v->vblks[i], err) < 0)
         return -1;
     pci_dev_path(vblk_pci(v->vblks[i]), "scsi", path);
@@ -116,7 +117,7 @@ static int make_netdev(const struct domain_iface *f, const char *hostname, struc
 static int make_net(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err)
 {
     const struct domain_iface *f = &d->ifaces[i];
-    struct vnet_config cfg = {.slot = PCI_SLOT_AUTO,
+    struct vnet_config cfg = {.slot = pci_place(&f->address),
                               .pairs = f->queues,
                               .mtu = (uint16_t)f->mtu,
                               .link_down = f->link_down,
@@ -126,7 +127,7 @@ static int make_net(struct virtio_devices *v, const struct domain *d, struct pci
     if ((f->pcap && pcap_create(f->pcap, &v->pcaps[i], err) < 0) || make_netdev(f, d->name, &v->nets[i], err) < 0)
         return -1;
     if (f->model == IFACE_E1000E) {
-        struct e1000e_config intel = {.slot = PCI_SLOT_AUTO, .net = v->nets[i], .pcap = v->pcaps[i]};
+        struct e1000e_config intel = {.slot = pci_place(&f->address), .net = v->nets[i], .pcap = v->pcaps[i]};
         memcpy(intel.mac, f->mac, sizeof intel.mac);
         return e1000e_create(pci, &intel, &v->e1000es[i], err);
     }
@@ -141,7 +142,7 @@ static int make_share(struct virtio_devices *v, const struct domain *d, struct p
     struct share_config cfg = {.path = s->path, .access = (enum share_access)s->access, .readonly = s->readonly};
     if (share_open(&cfg, &v->shares[i], err) < 0)
         return -1;
-    return v9p_create(pci, &(struct v9p_config){.slot = PCI_SLOT_AUTO, .share = v->shares[i], .tag = s->tag}, &v->v9ps[i], err);
+    return v9p_create(pci, &(struct v9p_config){.slot = pci_place(&s->address), .share = v->shares[i], .tag = s->tag}, &v->v9ps[i], err);
 }
 
 static int make_channels(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, struct error *err)
@@ -151,12 +152,12 @@ static int make_channels(struct virtio_devices *v, const struct domain *d, struc
     for (unsigned i = 0; i < d->nchannels; i++)
         if (d->channels[i].path)
             ports[n++] = (struct vserial_port_config){d->channels[i].name, d->channels[i].path};
-    return n ? vserial_create(pci, &(struct vserial_config){PCI_SLOT_AUTO, ports, n}, &v->serial, err) : 0;
+    return n ? vserial_create(pci, &(struct vserial_config){pci_controller_place(d, CONTROLLER_SERIAL), ports, n}, &v->serial, err) : 0;
 }
 
 static int make_balloon(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, struct error *err)
 {
-    struct vballoon_config cfg = {.slot = PCI_SLOT_AUTO,
+    struct vballoon_config cfg = {.slot = pci_place(&d->balloon.address),
                                   .deflate_on_oom = !d->balloon.no_deflate,
                                   .reporting = !d->balloon.no_reporting,
                                   .inflated = d->memory - d->current_memory};
@@ -186,11 +187,11 @@ int virtio_devices_create(const struct domain *d, struct pci_host *pci, struct b
     if (d->nchannels && make_channels(v, d, pci, err) < 0)
         return -1;
     if (d->vsock.path &&
-        vsock_create(pci, &(struct vsock_config){.slot = PCI_SLOT_AUTO, .cid = d->vsock.cid, .path = d->vsock.path}, &v->vsock, err) < 0)
+        vsock_create(pci, &(struct vsock_config){.slot = pci_place(&d->vsock.address), .cid = d->vsock.cid, .path = d->vsock.path}, &v->vsock, err) < 0)
         return -1;
     if (d->balloon.present && make_balloon(v, d, pci, err) < 0)
         return -1;
-    return d->rng ? vrng_create(pci, &(struct vrng_config){PCI_SLOT_AUTO}, &v->rng, err) : 0;
+    return d->rng ? vrng_create(pci, &(struct vrng_config){pci_place(&d->rng_address)}, &v->rng, err) : 0;
 }
 
 struct block *virtio_devices_block(const struct virtio_devices *v, unsigned disk)

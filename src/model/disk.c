@@ -143,6 +143,11 @@ static int begin_readonly(const struct xml_node *node, void *object, struct erro
     return 0;
 }
 
+static int begin_address(const struct xml_node *node, void *object, struct error *err)
+{
+    return pci_take_address(node, &last(object)->address, err);
+}
+
 static void disk_free(struct domain *d)
 {
     for (unsigned i = 0; i < d->ndisks; i++)
@@ -196,6 +201,9 @@ static int disk_check(struct domain *d, struct error *err)
             return error_set(err, 0, "disk %u: the serial '%s' is longer than 20 characters; shorten it", i + 1, disk->serial);
         if (disk->cdrom && disk->bus == DISK_VIRTIO)
             return error_set(err, 0, "disk %u: the bus 'virtio' has no CD-ROM drives; give it the bus 'sata' or 'scsi'", i + 1);
+        if (disk->address.set && disk->bus != DISK_VIRTIO)
+            return error_set(err, 0, "disk %u: a disk on the bus '%s' has no PCI address; its controller has", i + 1,
+                             disk_bus_names[disk->bus]);
         if (!disk->target[0])
             fill_target(d, disk);
         if (check_distinct(d, i, err) < 0)
@@ -254,6 +262,7 @@ static void write_disk(FILE *out, const struct domain_disk *disk)
         fputs("      <readonly/>\n", out);
     if (disk->boot_order)
         fprintf(out, "      <boot order='%u'/>\n", disk->boot_order);
+    pci_put_address(out, 6, &disk->address);
     fputs("    </disk>\n", out);
 }
 
@@ -287,6 +296,7 @@ static const struct xml_element disk_children[] = {
     {"serial", XML_TEXT, NULL, begin_serial, NULL, NULL},
     {"transient", 0, NULL, begin_transient, NULL, NULL},
     {"readonly", 0, NULL, begin_readonly, NULL, NULL},
+    {"address", 0, PCI_ADDRESS_ATTRS, begin_address, NULL, NULL},
     XML_END,
 };
 static const struct xml_element disk_devices[] = {

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "model/pci.h"
+
 enum disk_format { DISK_RAW, DISK_QCOW2, DISK_FORMATS };
 extern const char *const disk_format_names[DISK_FORMATS]; /* libvirt's, and the block layer's */
 
@@ -40,6 +42,7 @@ struct domain_disk {
     enum disk_on_error read_errors, write_errors;
     unsigned queues; /* 0: 1 */
     struct disk_rates bytes, ops;
+    struct domain_pci_address address; /* of a virtio disk */
 };
 
 #endif

@@ -32,6 +32,7 @@
 #include "model/filesystem.h"
 #include "model/iface.h"
 #include "model/kept.h"
+#include "model/pci.h"
 
 #define DOMAIN_NS          "urn:lodge:domain:1"
 #define DOMAIN_XML_MAX     (1u << 20) /* bytes of XML that are read at all */
@@ -72,6 +73,7 @@ struct domain_os {
 struct domain_balloon {
     bool present, no_deflate, no_reporting; /* no_deflate: not even when the guest runs out of memory */
     unsigned stats_period;                  /* seconds, 0: when they are asked for */
+    struct domain_pci_address address;
 };
 
 struct domain {
@@ -106,10 +108,14 @@ struct domain {
     struct {
         uint32_t cid; /* the guest's address */
         char *path;   /* of the unix socket that stands for it; NULL: no vsock */
+        struct domain_pci_address address;
     } vsock;
     struct domain_balloon balloon;
+    struct domain_pci_address rng_address;
     bool rng;            /* virtio-rng, fed from the host's random device */
     bool pvpanic;        /* the ISA panic device: a guest with its driver tells of its panics */
+    struct domain_controller *controllers;
+    unsigned ncontrollers;
     struct domain_kept *kept;
     unsigned nkept;
     uint16_t debug_exit; /* port of isa-debug-exit, 0 for none */
@@ -120,6 +126,10 @@ void domain_init(struct domain *d);
 void domain_free(struct domain *d);
 /* Fills what was left open (a UUID, MAC addresses, disk targets) and refuses what cannot be. 0, or -1 with err. */
 int domain_check(struct domain *d, struct error *err);
+
+/* In pci.c: gives every device that has none a PCI address, as libvirt does; root ports and controllers are added as needed. `d` has
+ * been checked. */
+int domain_assign_pci(struct domain *d, struct error *err);
 
 /* A device's place in the boot order: of two, the lower is tried first. `order` is its own, `kind` and `index` decide where it has none. */
 unsigned domain_boot_place(const struct domain *d, unsigned order, enum domain_boot kind, unsigned index);

@@ -54,6 +54,11 @@ static int begin_readonly(const struct xml_node *node, void *object, struct erro
     return 0;
 }
 
+static int begin_address(const struct xml_node *node, void *object, struct error *err)
+{
+    return pci_take_address(node, &last(object)->address, err);
+}
+
 static void filesystem_free(struct domain *d)
 {
     for (unsigned i = 0; i < d->nshares; i++) {
@@ -86,6 +91,7 @@ static void filesystem_write(const struct domain *d, FILE *out)
         xml_put_attr(out, "      <target dir='", s->tag, "'/>\n");
         if (s->readonly)
             fputs("      <readonly/>\n", out);
+        pci_put_address(out, 6, &s->address);
         fputs("    </filesystem>\n", out);
     }
 }
@@ -95,6 +101,7 @@ static const struct xml_element filesystem_children[] = {
     {"source", XML_REQUIRED, "dir!", begin_source, NULL, NULL},
     {"target", XML_REQUIRED, "dir!", begin_target, NULL, NULL},
     {"readonly", 0, NULL, begin_readonly, NULL, NULL},
+    {"address", 0, PCI_ADDRESS_ATTRS, begin_address, NULL, NULL},
     XML_END,
 };
 static const struct xml_element filesystem_devices[] = {

@@ -5,6 +5,8 @@
 
 #include <stdbool.h>
 
+#include "model/pci.h"
+
 enum domain_share_access { DOMAIN_SHARE_PASSTHROUGH, DOMAIN_SHARE_SQUASH, DOMAIN_SHARE_MAPPED }; /* as in share/share.h */
 extern const char *const domain_share_access_names[];                                            /* libvirt's; ends with NULL */
 
@@ -12,6 +14,7 @@ struct domain_share {
     char *path, *tag;
     enum domain_share_access access;
     bool readonly;
+    struct domain_pci_address address;
 };
 
 #endif

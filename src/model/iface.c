@@ -171,6 +171,11 @@ static int begin_model(const struct xml_node *node, void *object, struct error *
     return model < 0 ? -1 : 0;
 }
 
+static int begin_address(const struct xml_node *node, void *object, struct error *err)
+{
+    return pci_take_address(node, &last(object)->address, err);
+}
+
 static void iface_free(struct domain *d)
 {
     for (unsigned i = 0; i < d->nifaces; i++) {
@@ -288,6 +293,7 @@ static void write_one(const struct domain_iface *f, FILE *out)
     write_user(f, out);
     if (f->pcap)
         xml_put_attr(out, "      <lodge:pcap file='", f->pcap, "'/>\n");
+    pci_put_address(out, 6, &f->address);
     fputs("    </interface>\n", out);
 }
 
@@ -326,6 +332,7 @@ static const struct xml_element iface_children[] = {
     {"bandwidth", 0, NULL, NULL, bandwidth_children, NULL},
     {"link", 0, "state!", begin_link, NULL, NULL},
     {"mtu", 0, "size!", begin_mtu, NULL, NULL},
+    {"address", 0, PCI_ADDRESS_ATTRS, begin_address, NULL, NULL},
     {"portForward", XML_MANY, "proto! address", begin_forward, forward_children, NULL},
     {"tftp", XML_FOREIGN, "root bootfile", begin_tftp, NULL, NULL},
     {"restrict", XML_FOREIGN, NULL, begin_restrict, NULL, NULL},

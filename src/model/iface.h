@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "model/pci.h"
+
 #define IFACE_MAX_FORWARDS 32u
 #define IFACE_MAX_QUEUES   8u
 
@@ -43,6 +45,7 @@ struct domain_iface {
     bool restricted, link_down;
     unsigned queues, mtu; /* 0: the default */
     struct iface_rate inbound, outbound; /* to the guest, from it */
+    struct domain_pci_address address;
 };
 
 #endif

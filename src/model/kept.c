@@ -45,6 +45,7 @@ void domain_name_unserved(const struct domain *d, FILE *out, const char *prefix)
         if (d->kept[i].unserved)
             fprintf(out, "%s%.*s: there is no such device yet; the guest does not see it\n", prefix,
                     (int)strcspn(d->kept[i].xml, "\n"), d->kept[i].xml);
+    controller_name_unserved(d, out, prefix);
 }
 
 /* ---- <metadata> ---- */
@@ -201,30 +202,3 @@ static const struct xml_element emulator_devices[] = {
     XML_END,
 };
 const struct domain_part emulator_part = {.devices = emulator_devices, .write_devices = emulator_write};
-
-/* ---- <controller> ---- */
-
-/* The PCIe root is the board's. Root ports are for devices that come later; every device is on bus 0. An xHCI without devices is no
- * loss. */
-static int begin_controller(const struct xml_node *node, void *object, struct error *err)
-{
-    static const char *const types[] = {"pci", "usb", "sata", "virtio-serial", "scsi", NULL};
-    static const char *const models[] = {"pcie-root", "pcie-root-port", "pcie-to-pci-bridge", "qemu-xhci", "none", "ich9-ahci",
-                                         "virtio-scsi", NULL};
-    int type = xml_attr_word(node, "type", types, 0, err);
-    int model = xml_attr_word(node, "model", models, -2, err);
-    if (type < 0 || model == -1)
-        return -1;
-    return keep(node, object, KEPT_CONTROLLER, (type == 1 && model != 4), err);
-}
-
-static void controller_write(const struct domain *d, FILE *out)
-{
-    write_place(d, KEPT_CONTROLLER, 4, out);
-}
-
-static const struct xml_element controller_devices[] = {
-    {"controller", XML_MANY | XML_RAW, "type! model ports index", begin_controller, NULL, NULL},
-    XML_END,
-};
-const struct domain_part controller_part = {.devices = controller_devices, .write_devices = controller_write};

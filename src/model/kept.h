@@ -12,7 +12,7 @@
 
 #define DOMAIN_MAX_KEPT 128u
 
-enum domain_kept_place { KEPT_METADATA, KEPT_CPU, KEPT_TIMER, KEPT_PM, KEPT_EMULATOR, KEPT_CONTROLLER, KEPT_PLACES };
+enum domain_kept_place { KEPT_METADATA, KEPT_CPU, KEPT_TIMER, KEPT_PM, KEPT_EMULATOR, KEPT_PLACES };
 
 struct domain_kept {
     enum domain_kept_place place;

@@ -23,6 +23,11 @@ static int begin_stats(const struct xml_node *node, void *object, struct error *
     return 0;
 }
 
+static int begin_address(const struct xml_node *node, void *object, struct error *err)
+{
+    return pci_take_address(node, &((struct domain *)object)->balloon.address, err);
+}
+
 static int memballoon_check(struct domain *d, struct error *err)
 {
     (void)err;
@@ -39,14 +44,17 @@ static void memballoon_write(const struct domain *d, FILE *out)
         return;
     }
     fprintf(out, "    <memballoon model='virtio' autodeflate='%s' freePageReporting='%s'", b->no_deflate ? "off" : "on", b->no_reporting ? "off" : "on");
+    fputs(b->stats_period || b->address.set ? ">\n" : "/>\n", out);
     if (b->stats_period)
-        fprintf(out, ">\n      <stats period='%u'/>\n    </memballoon>\n", b->stats_period);
-    else
-        fputs("/>\n", out);
+        fprintf(out, "      <stats period='%u'/>\n", b->stats_period);
+    pci_put_address(out, 6, &b->address);
+    if (b->stats_period || b->address.set)
+        fputs("    </memballoon>\n", out);
 }
 
 static const struct xml_element memballoon_children[] = {
     {"stats", 0, "period!", begin_stats, NULL, NULL},
+    {"address", 0, PCI_ADDRESS_ATTRS, begin_address, NULL, NULL},
     XML_END,
 };
 static const struct xml_element memballoon_devices[] = {

@@ -40,6 +40,19 @@ void domain_write_cells(const struct domain *d, FILE *out);
 /* Appends a zeroed element to an array of the domain's; NULL with err at `limit`, whose text is `what`. */
 void *domain_append(void *array, unsigned *count, size_t size, unsigned limit, const char *what, struct error *err);
 
+/* In pci.c: <address type='pci'>, for whoever has one. */
+#define PCI_ADDRESS_ATTRS "type! domain bus slot function multifunction"
+int pci_take_address(const struct xml_node *node, struct domain_pci_address *a, struct error *err);
+void pci_put_address(FILE *out, int indent, const struct domain_pci_address *a);
+
+/* In controller.c. The first of a type, NULL for none. */
+extern const char *const controller_type_names[];
+struct domain_controller *controller_find(struct domain *d, enum controller_type type);
+struct domain_controller *controller_add(struct domain *d, enum controller_type type, enum controller_model model, int index,
+                                         struct error *err);
+bool controller_served(const struct domain_controller *c);
+void controller_name_unserved(const struct domain *d, FILE *out, const char *prefix);
+
 /* Does an interface use elements of Lodge's namespace? */
 bool iface_extended(const struct domain *d);
 

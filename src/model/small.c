@@ -17,14 +17,23 @@ static int begin_rng_backend(const struct xml_node *node, void *object, struct e
     return xml_text_word(node, (const char *const[]){"/dev/urandom", "/dev/random", NULL}, err) < 0 ? -1 : 0;
 }
 
+static int begin_address(const struct xml_node *node, void *object, struct error *err)
+{
+    return pci_take_address(node, &((struct domain *)object)->rng_address, err);
+}
+
 static void rng_write(const struct domain *d, FILE *out)
 {
-    if (d->rng)
-        fputs("    <rng model='virtio'>\n      <backend model='random'>/dev/urandom</backend>\n    </rng>\n", out);
+    if (!d->rng)
+        return;
+    fputs("    <rng model='virtio'>\n      <backend model='random'>/dev/urandom</backend>\n", out);
+    pci_put_address(out, 6, &d->rng_address);
+    fputs("    </rng>\n", out);
 }
 
 static const struct xml_element rng_children[] = {
     {"backend", XML_TEXT | XML_REQUIRED, "model!", begin_rng_backend, NULL, NULL},
+    {"address", 0, PCI_ADDRESS_ATTRS, begin_address, NULL, NULL},
     XML_END,
 };
 static const struct xml_element rng_devices[] = {

@@ -27,6 +27,11 @@ static int begin_socket(const struct xml_node *node, void *object, struct error 
     return xml_take_attr(node, "path", &((struct domain *)object)->vsock.path, err);
 }
 
+static int begin_address(const struct xml_node *node, void *object, struct error *err)
+{
+    return pci_take_address(node, &((struct domain *)object)->vsock.address, err);
+}
+
 static void vsock_free(struct domain *d)
 {
     free(d->vsock.path);
@@ -46,12 +51,15 @@ static void vsock_write(const struct domain *d, FILE *out)
     if (!d->vsock.path)
         return;
     fprintf(out, "    <vsock model='virtio'>\n      <cid auto='no' address='%u'/>\n", d->vsock.cid);
-    xml_put_attr(out, "      <lodge:socket path='", d->vsock.path, "'/>\n    </vsock>\n");
+    xml_put_attr(out, "      <lodge:socket path='", d->vsock.path, "'/>\n");
+    pci_put_address(out, 6, &d->vsock.address);
+    fputs("    </vsock>\n", out);
 }
 
 static const struct xml_element vsock_children[] = {
     {"cid", XML_REQUIRED, "auto address!", begin_cid, NULL, NULL},
     {"socket", XML_FOREIGN, "path!", begin_socket, NULL, NULL},
+    {"address", 0, PCI_ADDRESS_ATTRS, begin_address, NULL, NULL},
     XML_END,
 };
 static const struct xml_element vsock_devices[] = {

@@ -146,7 +146,7 @@ static int put(struct pci_host *h, struct pci_bus *b, struct pci_dev *d, unsigne
 int pci_dev_add(struct pci_host *h, struct pci_dev *d, int place, struct error *err)
 {
     if (place == PCI_SLOT_AUTO) {
-        for (place = 1; place < PCI_SLOTS && h->root.devs[PCI_DEVFN(place, 0)]; place++)
+        for (place = 1; place < PCI_SLOTS && (h->root.devs[PCI_DEVFN(place, 0)] || (h->reserved & BIT(place))); place++)
             ;
         if (place == PCI_SLOTS)
             return error_set(err, 0, "device '%s': all %d slots of PCI bus 0 are taken; attach fewer devices", d->name, PCI_SLOTS);

@@ -195,6 +195,11 @@ struct bus *pci_host_bus(struct pci_host *h)
     return h->bus;
 }
 
+void pci_host_reserve(struct pci_host *h, unsigned slot)
+{
+    h->reserved |= BIT(slot);
+}
+
 void pci_host_reset(struct pci_host *h)
 {
     struct pci_iter it = {.bus = &h->root};

@@ -94,6 +94,7 @@ struct pci_host {
     struct pci_host_config cfg;
     struct pci_dev bridge;
     struct pci_bus root;
+    uint32_t reserved; /* slots of bus 0 that are nobody's to choose */
     unsigned intx_count[PCI_INTX_GSIS];  /* asserted pins of each GSI */
     uint8_t isa_route[PCI_INTX_GSIS];    /* the PICs' IRQ of each, 0: none */
     bool isa_level[16];                  /* what the routed IRQs were last set to */

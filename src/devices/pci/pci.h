@@ -69,6 +69,8 @@ void pci_host_reset(struct pci_host *h);
  * enables the decoders. */
 int pci_host_assign(struct pci_host *h, struct error *err);
 struct bus *pci_host_bus(struct pci_host *h);
+/* Keeps a slot of bus 0 from devices that take any: its own comes later. */
+void pci_host_reserve(struct pci_host *h, unsigned slot);
 
 /* Where the ISA interrupt of a PIRQ (0 to 7, GSI PCI_INTX_GSI_BASE + n) goes besides: an IRQ of the PICs, or 0 for none. */
 void pci_host_route(struct pci_host *h, unsigned pirq, unsigned isa_irq);

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "machine/pci_places.h"
+
+#include <errno.h>
+
+#include "base/util.h"
+
+struct pci_places {
+    struct rootport *ports[DOMAIN_MAX_CONTROLLERS];
+};
+
+int pci_place(const struct domain_pci_address *a)
+{
+    return a->set ? PCI_PLACE(a->bus, a->slot, a->function) : PCI_SLOT_AUTO;
+}
+
+int pci_controller_place(const struct domain *d, enum controller_type type)
+{
+    for (unsigned i = 0; i < d->ncontrollers; i++)
+        if (d->controllers[i].type == type && d->controllers[i].index == 0)
+            return pci_place(&d->controllers[i].address);
+    return PCI_SLOT_AUTO;
+}
+
+static void reserve(struct pci_host *pci, const struct domain_pci_address *a)
+{
+    if (a->set && a->bus == 0)
+        pci_host_reserve(pci, a->slot);
+}
+
+static void reserve_all(const struct domain *d, struct pci_host *pci)
+{
+    for (unsigned i = 0; i < d->ncontrollers; i++)
+        reserve(pci, &d->controllers[i].address);
+    for (unsigned i = 0; i < d->ndisks; i++)
+        reserve(pci, &d->disks[i].address);
+    for (unsigned i = 0; i < d->nifaces; i++)
+        reserve(pci, &d->ifaces[i].address);
+    for (unsigned i = 0; i < d->nshares; i++)
+        reserve(pci, &d->shares[i].address);
+    reserve(pci, &d->balloon.address);
+    reserve(pci, &d->vsock.address);
+    reserve(pci, &d->rng_address);
+}
+
+static int make_port(struct pci_places *p, const struct domain_controller *c, unsigned i, struct pci_host *pci, struct error *err)
+{
+    struct rootport_config cfg = {.slot = pci_place(&c->address),
+                                  .bus = (unsigned)c->index,
+                                  .number = (unsigned)(c->target_chassis >= 0 ? c->target_chassis : c->index)};
+    return rootport_create(pci, &cfg, &p->ports[i], err);
+}
+
+int pci_places_create(const struct domain *d, struct pci_host *pci, struct pci_places **out, struct error *err)
+{
+    struct pci_places *p = *out = calloc(1, sizeof *p);
+    if (!p)
+        return error_set(err, ENOMEM, "machine: out of memory");
+    reserve_all(d, pci);
+    for (unsigned i = 0; i < d->ncontrollers; i++)
+        if (d->controllers[i].model == CONTROLLER_ROOT_PORT && make_port(p, &d->controllers[i], i, pci, err) < 0)
+            return -1;
+    return 0;
+}
+
+void pci_places_destroy(struct pci_places *p)
+{
+    if (!p)
+        return;
+    for (unsigned i = 0; i < ARRAY_SIZE(p->ports); i++)
+        rootport_destroy(p->ports[i]);
+    free(p);
+}
