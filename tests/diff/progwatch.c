@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* A clock for runs that do not end, and last words of those that end too soon. A file of its own because <signal.h> has another
+/* A clock of CPU time for runs that do not end, and last words of those that end too soon. A file of its own because <signal.h> has another
  * REG_RIP. */
 #include <inttypes.h>
 #include <signal.h>
@@ -14,7 +14,7 @@
 
 static void (*tick)(void);
 
-static void on_alarm(int sig)
+static void on_tick(int sig)
 {
     (void)sig;
     tick();
@@ -22,10 +22,10 @@ static void on_alarm(int sig)
 
 int progwatch_start(void (*every_second)(void))
 {
-    struct sigaction sa = {.sa_handler = on_alarm, .sa_flags = SA_ONSTACK | SA_RESTART};
+    struct sigaction sa = {.sa_handler = on_tick, .sa_flags = SA_ONSTACK | SA_RESTART};
     struct itimerval every = {{1, 0}, {1, 0}};
     tick = every_second;
-    return sigaction(SIGALRM, &sa, NULL) || setitimer(ITIMER_REAL, &every, NULL);
+    return sigaction(SIGPROF, &sa, NULL) || setitimer(ITIMER_PROF, &every, NULL);
 }
 
 /* ---- crashes ---- */

@@ -4,7 +4,7 @@
 import os, socket, sys, threading, time
 
 s = socket.socket(socket.AF_UNIX)
-for _ in range(300):
+for _ in range(1200):
     try:
         s.connect(sys.argv[1])
         break

@@ -11,16 +11,17 @@ guest=$build/tests/guest/files
 ( flock 9; [ -f "$guest/ready" ] && [ "$guest/ready" -nt tests/guest/prepare.sh ] && [ "$guest/ready" -nt tests/guest/run.sh ] || { BUILD=$build tests/guest/prepare.sh "$guest" "$build/tests/guest/stress" "$build"/tests/guest/user32 "$build"/tests/guest/user64 $(ls "$build/tests/guest/user512" 2>/dev/null) && touch "$guest/ready"; } ) 9>"$build/tests/guest/lock"
 TMP=$(mktemp -d)
 trap 'rm -rf "$TMP"' EXIT
-# Two free ports side by side, for scripts with a peer on the host.
+# Two free ports side by side, for scripts with a peer on the host; below those that the kernel gives to connections, which could take them before the peer does.
 PORT=$(python3 -c '
-import socket
+import random, socket
 while True:
-    a = socket.create_server(("127.0.0.1", 0))
+    port = random.randrange(10000, 30000)
     try:
-        socket.create_server(("127.0.0.1", a.getsockname()[1] + 1)).close()
+        for p in (port, port + 1):
+            socket.create_server(("127.0.0.1", p)).close()
     except OSError:
         continue
-    print(a.getsockname()[1])
+    print(port)
     break')
 PORT2=$((PORT + 1))
 export PORT PORT2

@@ -2,12 +2,12 @@
 vm --accel softkvm --kernel $KERNEL --initrd $INITRD --append "console=ttyS0 quiet" --memory 256M --cpu-feature avx512
 expect 200 "~ # "
 send "grep -c avx512bw /proc/cpuinfo\n"
-expect 30 "\n1"
+expect 120 "\n1"
 send "user512 >/tmp/a & user64 >/tmp/b; user512 >/tmp/c; wait; cmp /tmp/a /tmp/b && cmp /tmp/b /tmp/c && echo all sa''me\n"
-expect 60 "all same"
+expect 120 "all same"
 send "cat /tmp/a\n"
-expect 30 "user32: e8a4abf97c8292cf"
+expect 120 "user32: e8a4abf97c8292cf"
 send "dmesg | grep -c -i -E 'BUG:|Oops|WARNING:|segfault|trap '\n"
-expect 30 "\n0"
+expect 120 "\n0"
 send "poweroff -f\n"
-wait 60 0
+wait 120 0

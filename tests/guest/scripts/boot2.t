@@ -2,12 +2,12 @@
 vm --accel softkvm --kernel $KERNEL --initrd $INITRD --append "console=ttyS0 quiet" --memory 256M --cpus 2
 expect 280 "~ # "
 send "grep -c ^processor /proc/cpuinfo\n"
-expect 30 "\n2"
+expect 120 "\n2"
 send "cat /sys/devices/system/clocksource/clocksource0/current_clocksource\n"
-expect 30 "\ntsc"
+expect 120 "\ntsc"
 send "(for i in 1 2 3 4 5; do busybox true; done; echo fi''rst) & for i in 1 2 3 4 5; do busybox true; done; wait; echo se''cond\n"
-expect 60 "second"
+expect 120 "second"
 send "dmesg | grep -c -i -E 'BUG:|Oops|WARNING:|unsynchronized|soft lockup|rcu.*stall'\n"
-expect 30 "\n0"
+expect 120 "\n0"
 send "poweroff -f\n"
-wait 60 0
+wait 120 0

@@ -2,11 +2,11 @@
 vm --accel softkvm --kernel $KERNEL --initrd $INITRD --append "console=ttyS0 quiet" --memory 256M --net none --channel org.qemu.guest_agent.0,path=$TMP/agent --channel two,path=$TMP/two
 expect 120 "~ # "
 send "cat /sys/class/virtio-ports/*/name; for p in /dev/vport*p1 /dev/vport*p2; do (while :; do cat 0<>$p >&0 2>/dev/null; sleep 0.1; done) & done; echo co''pying\n"
-expect 30 "org.qemu.guest_agent.0"
-expect 30 "two"
-expect 30 "copying"
-sh "timeout 60 python3 tests/guest/channelpeer.py $TMP/agent 300000"
-sh "timeout 60 python3 tests/guest/channelpeer.py $TMP/two 5000 && timeout 60 python3 tests/guest/channelpeer.py $TMP/two 5000"
+expect 120 "org.qemu.guest_agent.0"
+expect 120 "two"
+expect 120 "copying"
+sh "timeout 200 python3 tests/guest/channelpeer.py $TMP/agent 300000"
+sh "timeout 200 python3 tests/guest/channelpeer.py $TMP/two 5000 && timeout 200 python3 tests/guest/channelpeer.py $TMP/two 5000"
 send "poweroff -f\n"
-wait 60 0
+wait 120 0
 sh "[ ! -e $TMP/agent ]"

@@ -8,6 +8,6 @@ send "\nroot\n"
 expect 300 "root@seeded:~#"
 send "cloud-init status; blkid -t LABEL=cidata\n"
 expect 120 "status: done"
-expect 60 "/dev/vdb"
+expect 120 "/dev/vdb"
 send "\x01p"
 wait 300 0

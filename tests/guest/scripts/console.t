@@ -2,6 +2,6 @@
 vm --accel softkvm --console virtio --kernel $KERNEL --initrd $INITRD --append "console=hvc0 quiet" --memory 256M
 expect 120 "~ # "
 send "tty; echo vir''tio\n"
-expect 30 "virtio"
+expect 120 "virtio"
 send "poweroff -f\n"
-wait 60 0
+wait 120 0

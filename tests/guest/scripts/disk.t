@@ -3,15 +3,15 @@ sh "dd if=/dev/urandom of=$TMP/in.img bs=1M count=256 status=none; truncate -s 2
 vm --accel softkvm --kernel $KERNEL --initrd $INITRD --append "console=ttyS0 quiet" --memory 256M --disk file=$TMP/in.img,format=raw --disk file=$TMP/out.img,format=raw --disk file=$TMP/ro.img,format=raw,readonly
 expect 120 "~ # "
 send "ls /dev/vd?; cat /sys/block/vda/size\n"
-expect 30 "524288"
+expect 120 "524288"
 send "dd if=/dev/vda of=/dev/vdb bs=1M && sync && echo co''pied\n"
 expect 200 "copied"
 send "echo 3 > /proc/sys/vm/drop_caches; cmp /dev/vda /dev/vdb && echo sa''me\n"
 expect 200 "same"
 send "cat /sys/block/vdc/ro; dd if=/dev/zero of=/dev/vdc bs=512 count=1 2>&1 | tail -n 1; echo do''ne\n"
-expect 30 "1"
-expect 30 "done"
+expect 120 "1"
+expect 120 "done"
 send "poweroff -f\n"
-wait 60 0
+wait 120 0
 sh "cmp $TMP/in.img $TMP/out.img"
 sh "cksum < $TMP/ro.img | cmp - $TMP/ro.sum"

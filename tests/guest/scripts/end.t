@@ -2,18 +2,18 @@
 vm --accel softkvm --kernel $KERNEL --initrd $INITRD --append "console=ttyS0 quiet" --memory 256M --no-reboot
 expect 120 "~ # "
 send "reboot -f\n"
-wait 60 3
+wait 120 3
 vm --accel softkvm --kernel $KERNEL --initrd $INITRD --append "console=ttyS0 quiet panic=-1" --memory 256M --no-reboot
 expect 120 "~ # "
 send "echo c > /proc/sysrq-trigger\n"
-wait 60 4
+wait 120 4
 vm --accel softkvm --kernel $KERNEL --initrd $INITRD --append "console=ttyS0 quiet reboot=t" --memory 256M --no-reboot
 expect 120 "~ # "
 send "reboot -f\n"
-wait 60 5
+wait 120 5
 vm --accel softkvm --kernel $KERNEL --initrd $INITRD --append "console=ttyS0 quiet" --memory 256M
 expect 120 "~ # "
 send "reboot -f\n"
 expect 120 "~ # "
 send "\x01x"
-wait 60 0
+wait 120 0

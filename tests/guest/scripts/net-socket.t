@@ -7,4 +7,4 @@ expect 180 "~ # "
 send "ip addr add 192.168.7.2/24 dev eth0; i=0; while ! wget -q -O /run/sum http://192.168.7.1/sum && [ $i -lt 60 ]; do sleep 1; i=$((i + 1)); done; wget -q -O /run/file http://192.168.7.1/file && sha256sum < /run/file | cmp - /run/sum && echo sa''me\n"
 expect 180 "same"
 send "poweroff -f\n"
-wait 60 0
+wait 120 0

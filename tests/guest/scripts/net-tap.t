@@ -6,8 +6,8 @@ vm --accel softkvm --kernel $KERNEL --initrd $INITRD --append "console=ttyS0 qui
 expect 120 "~ # "
 send "ip addr add 192.168.177.2/24 dev eth0; a=http://192.168.177.1:$PORT; wget -q -O /run/sum $a/sum; wget -q -O /run/file $a/file && sha256sum < /run/file | cmp - /run/sum && echo sa''me; mkdir /www; mv /run/file /www; httpd -h /www; echo ser''ving\n"
 expect 120 "same"
-expect 20 "serving"
+expect 120 "serving"
 sh "wget -q -O - http://192.168.177.2/file | cmp - $TMP/www/file"
 send "poweroff -f\n"
-wait 60 0
+wait 120 0
 sh "ip link del lodge-t$PORT"

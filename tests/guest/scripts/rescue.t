@@ -16,9 +16,9 @@ send "boot\r"
 expect 300 "Memtest86+"
 expect 1800 "Pass:  1        Errors: 0"
 send "\x01x"
-wait 60 0
+wait 120 0
 vm --accel softkvm --memory 48M --kernel /boot/memtest86+x64.bin --append "console=ttyS0,115200" --net none
 expect 120 "Memtest86+"
 expect 1800 "Pass:  1        Errors: 0"
 send "\x01x"
-wait 60 0
+wait 120 0

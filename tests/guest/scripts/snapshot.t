@@ -9,15 +9,15 @@ send "for d in vda vdb; do dd if=/dev/zero of=/dev/$d bs=1k count=64 2>/dev/null
 expect 120 "Restarting system"
 expect 120 "~ # "
 send "for d in vda vdb; do dd if=/dev/$d bs=1k count=64 2>/dev/null | tr -d '\\0' | wc -c; dd if=/dev/$d bs=1k skip=64 count=1 2>/dev/null | tr -d '\\0'; done; echo do''ne\n"
-expect 60 "vda written"
-expect 60 "vdb written"
-expect 60 "done"
+expect 120 "vda written"
+expect 120 "vdb written"
+expect 120 "done"
 send "reboot -f\n"
 expect 120 "Restarting system"
 expect 120 "~ # "
 send "dd if=/dev/vdb bs=1k skip=64 count=1 2>/dev/null | tr -d '\\0'; echo do''ne\n"
-expect 60 "vdb written"
-expect 60 "done"
+expect 120 "vdb written"
+expect 120 "done"
 kill 9
-wait 60 137
+wait 120 137
 sh "cksum < $TMP/a.raw | cmp - $TMP/a.sum; cksum < $TMP/b.qcow2 | cmp - $TMP/b.sum; [ -z \"$(ls $TMP/tmp)\" ]"

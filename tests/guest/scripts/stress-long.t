@@ -4,6 +4,6 @@ expect 280 "~ # "
 send "stress 200 600\n"
 expect 1000 "stress: all ok"
 send "dmesg | grep -c -i -E 'BUG:|Oops|WARNING:|soft lockup|rcu.*stall'\n"
-expect 30 "\n0"
+expect 120 "\n0"
 send "poweroff -f\n"
-wait 60 0
+wait 120 0

@@ -4,4 +4,4 @@ expect 200 "~ # "
 send "stress 5\n"
 expect 200 "stress: all ok"
 send "poweroff -f\n"
-wait 60 0
+wait 120 0

@@ -4,12 +4,12 @@ bg "exec python3 tests/guest/vsockpeer.py serve $TMP/v_99"
 vm --accel softkvm --kernel $TMP/vmlinuz --initrd $TMP/initrd.gz --append "console=ttyS0 quiet" --memory 256M --net none --vsock $TMP/v,cid=42
 expect 120 "~ # "
 send "vsockecho 1234 &\n"
-expect 30 "listening"
+expect 120 "listening"
 sh "python3 tests/guest/vsockpeer.py dial $TMP/v 1234 20000000"
 send "vsockecho 99 send 4096000\n"
-expect 60 "all came back"
+expect 120 "all came back"
 send "vsockecho 98 send 1\n"
-expect 30 "vsockecho: Connection reset by peer"
+expect 120 "vsockecho: Connection reset by peer"
 send "poweroff -f\n"
-wait 60 0
+wait 120 0
 sh "[ ! -e $TMP/v ]"

@@ -26,7 +26,7 @@
 #define RAM_SIZE       (16 * MIB)
 #define LOAD_AT        0x8000
 #define CHECKS_MAX     4096
-#define SECONDS        60
+#define SECONDS        200
 #define FAILURES_SHOWN 20
 
 enum {

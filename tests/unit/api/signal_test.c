@@ -239,7 +239,7 @@ static bool end_by_sent_fault(int sig, bool running)
         } else {
             raise(sig);
         }
-        usleep(5000000);
+        usleep(120000000); /* at the most */
         _exit(0);
     }
     int status = -1;

@@ -26,7 +26,7 @@ def image(*args, status=0):
 
 def refused(words, *args):
     """The command fails with one line that has these words."""
-    p = subprocess.run([*lodge, *args], capture_output=True, text=True, timeout=60)
+    p = subprocess.run([*lodge, *args], capture_output=True, text=True, timeout=120)
     assert p.returncode == 1 and words in p.stderr and p.stderr.count("\n") == 1, (args, words, p)
 
 
@@ -48,22 +48,28 @@ def same(name, fmt, raw="raw", qemu=True, secret=()):
         run("qemu-img", "compare", "-q", "-f", {"vhd": "vpc"}.get(fmt, fmt), "-F", "raw", name, raw)
 
 
+def listening(path):
+    """Does a server listen at this socket? Connecting would be a client that it counts."""
+    with open("/proc/net/unix") as f:
+        return any(line.split()[3] == "00010000" and line.split()[-1] == path for line in f if "/" in line or path in line)
+
+
 @contextlib.contextmanager
 def server(*cmd, ready=None):
     """Runs a command until the block ends; `ready` is a socket or a function that says so."""
     p = subprocess.Popen(cmd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
-        for _ in range(600):
-            if callable(ready) and ready() or isinstance(ready, str) and os.path.exists(ready):
-                break
+        end = time.monotonic() + 120
+        while not (ready() if callable(ready) else listening(ready)):
             if p.poll() is not None:
                 raise AssertionError(f"{cmd}: ended with {p.returncode}: {p.stderr.read()}")
+            assert time.monotonic() < end, f"{cmd}: does not listen"
             time.sleep(0.05)
         yield p
     finally:
         p.terminate()
         try:
-            p.wait(5)
+            p.wait(60)
         except subprocess.TimeoutExpired:
             p.kill()
             p.wait(60)
@@ -71,9 +77,15 @@ def server(*cmd, ready=None):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        return s.getsockname()[1]
+    """Below those that the kernel gives to connections, so that none of them takes it before the server does."""
+    while True:
+        port = random.randrange(10000, 30000)
+        with socket.socket() as s:
+            try:
+                s.bind(("localhost", port))
+                return port
+            except OSError:
+                pass
 
 
 def main(*tests):

@@ -167,7 +167,7 @@ def dmg():
 
 def refuse(fmt, name, verb=("map",)):
     """One line of error, quickly and in little memory."""
-    p = subprocess.run(["sh", "-c", "ulimit -v 4000000; exec \"$@\"", "sh", *lodge, *verb, "-f", fmt, "bad"], capture_output=True, text=True, timeout=60)
+    p = subprocess.run(["sh", "-c", "ulimit -v 4000000; exec \"$@\"", "sh", *lodge, *verb, "-f", fmt, "bad"], capture_output=True, text=True, timeout=120)
     assert p.returncode == 1 and p.stderr.count("\n") == 1 and p.stderr.startswith("lodge: image"), (fmt, name, p.returncode, p.stderr[:300], p.stdout[:200])
 
 

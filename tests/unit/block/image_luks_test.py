@@ -131,14 +131,14 @@ def lying_headers():
                             ("slot outside", 248, b"\xff" * 4), ("slot at 0", 248, bytes(4)), ("stripes", 252, b"\xff" * 4), ("stripes 0", 252, bytes(4)), ("slot", 208, b"abcd")):
         with open("bad", "wb") as f:
             f.write(good[:at] + value + good[at + len(value):])
-        p = subprocess.run([*lodge, "map", "--secret-file", "key", "-f", "luks", "bad"], capture_output=True, text=True, timeout=60)
+        p = subprocess.run([*lodge, "map", "--secret-file", "key", "-f", "luks", "bad"], capture_output=True, text=True, timeout=120)
         assert p.returncode == 1 and p.stderr.count("\n") == 1, (name, p)
     q = open("q", "rb").read()
     at = q.index(bytes.fromhex("0537be77")) + 8
     for name, value in (("outside", b"\x7f" + b"\xff" * 7), ("odd", struct.pack(">Q", 513)), ("long", struct.pack(">QQ", 65536, 1 << 63)), ("empty", struct.pack(">QQ", 65536 * 4, 0))):
         with open("bad", "wb") as f:
             f.write(q[:at] + value + q[at + len(value):])
-        p = subprocess.run([*lodge, "map", "--secret-file", "key", "-f", "qcow2", "bad"], capture_output=True, text=True, timeout=60)
+        p = subprocess.run([*lodge, "map", "--secret-file", "key", "-f", "qcow2", "bad"], capture_output=True, text=True, timeout=120)
         assert p.returncode == 1 and p.stderr.count("\n") == 1, (name, p)
 
 

@@ -152,7 +152,7 @@ def with_lodge_writes(name, commands, kill=False):
 
 def killed_writer(name):
     with_lodge_writes(name, ["write 2M 64k", "flush"], kill=True)
-    for _ in range(100):  # the kernel lets go of io_uring's files a moment after the process
+    for _ in range(1200):  # the kernel lets go of io_uring's files a moment after the process
         if subprocess.run([*lodge, "snapshot", "-f", "qcow2", "-c", "after", name], capture_output=True).returncode == 0:
             break
         time.sleep(0.1)

@@ -197,11 +197,11 @@ def test_bad_clients(folder):
 def test_places(folder):
     """A socket in use, a file, and a place that does not exist are refused; a socket that was left behind is not."""
     def refused(address, word):
-        p = subprocess.run([lodge_vm, "--qmp", address, folder + "/g.xml"], capture_output=True, text=True, timeout=60)
+        p = subprocess.run([lodge_vm, "--qmp", address, folder + "/g.xml"], capture_output=True, text=True, timeout=120)
         assert p.returncode == 1 and word in p.stderr and p.stderr.count("\n") == 1, (p.returncode, p.stderr)
 
     g = Guest(folder)
-    Client(g.path).ask("qmp_capabilities")
+    g.client().ask("qmp_capabilities")
     refused("unix:" + g.path, "another process listens there")
     good = Client(g.path)
     good.ask("qmp_capabilities")

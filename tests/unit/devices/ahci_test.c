@@ -51,7 +51,7 @@ static void put(unsigned port, unsigned reg, uint32_t val)
 /* Waits until the bits of a register are as wanted; the thread of the port works meanwhile. */
 static bool comes(unsigned port, unsigned reg, uint32_t mask, uint32_t want)
 {
-    for (unsigned i = 0; i < 20000; i++) {
+    for (unsigned i = 0; i < 240000; i++) {
         if ((get(port, reg) & mask) == want)
             return true;
         usleep(500);
@@ -141,7 +141,7 @@ static uint32_t run(unsigned port, const struct fis *f, uint32_t len)
     put(port, IS, ~0u);
     prepare(port, 3, f, len);
     issue(port, 3);
-    for (unsigned i = 0; i < 20000 && !(get(port, IS) & 0x40000003); i++)
+    for (unsigned i = 0; i < 240000 && !(get(port, IS) & 0x40000003); i++)
         usleep(500);
     uint32_t tfd = get(port, TFD);
     if (get(port, IS) & 0x40000000) {
@@ -346,7 +346,7 @@ static void resets(void)
     prepare(DISK, 3, &(struct fis){.command = 0x25, .lba = 1, .count = 1}, 512);
     issue(DISK, 3);
     rig_write(r, BUS_MMIO, BAR + 4, 4, 0x80000001);
-    for (unsigned i = 0; i < 20000 && rig_read(r, BUS_MMIO, BAR + 4, 4) != 0x80000000; i++)
+    for (unsigned i = 0; i < 240000 && rig_read(r, BUS_MMIO, BAR + 4, 4) != 0x80000000; i++)
         usleep(500);
     CHECK_EQ(rig_read(r, BUS_MMIO, BAR + 4, 4), 0x80000000);
     CHECK_EQ(get(DISK, CLB), 0);
@@ -497,7 +497,7 @@ int main(int argc, char **argv)
     interrupts();
     cdrom();
     resets();
-    noise(argc > 1 ? (unsigned)atoi(argv[1]) : 20000);
+    noise(argc > 1 ? (unsigned)atoi(argv[1]) : 240000);
     ahci_destroy(ahci);
     block_close(blocks[0]);
     block_close(blocks[1]);

@@ -109,7 +109,7 @@ static unsigned sent(void)
 
 static bool sends(unsigned want)
 {
-    for (unsigned i = 0; i < 10000 && sent() < want; i++)
+    for (unsigned i = 0; i < 240000 && sent() < want; i++)
         usleep(500);
     return sent() == want;
 }
@@ -206,7 +206,7 @@ static void sending(void)
     transmit();
     CHECK(sends(n + 1));
     CHECK_EQ(box.sent_len[n % 64], 60);
-    for (unsigned i = 0; i < 10000 && !(get(ICR) & 1); i++)
+    for (unsigned i = 0; i < 240000 && !(get(ICR) & 1); i++)
         usleep(500);
     CHECK(*(uint64_t *)rig_at(r, tx_ring + 8) >> 32 & 1);
     /* Two pieces, a VLAN tag. */
@@ -238,7 +238,7 @@ static void segments(void)
 
 static bool received(unsigned head)
 {
-    for (unsigned i = 0; i < 10000 && get(RX + HEAD) != head; i++)
+    for (unsigned i = 0; i < 240000 && get(RX + HEAD) != head; i++)
         usleep(500);
     return get(RX + HEAD) == head;
 }

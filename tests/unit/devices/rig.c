@@ -6,7 +6,7 @@
 
 #include "base/util.h"
 
-#define WAIT_NS (60 * NS_PER_S)
+#define WAIT_NS (150 * NS_PER_S)
 
 static int set_gsi(void *board, unsigned gsi, bool level)
 {

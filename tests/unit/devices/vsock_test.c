@@ -242,6 +242,7 @@ int main(void)
     snprintf(path, sizeof path, "/tmp/lodge-vsock-%d", (int)getpid());
     snprintf(path_99, sizeof path_99, "%s_99", path);
     strcpy(a.sun_path, path_99);
+    unlink(path_99); /* of a process that ended too soon */
     int listener = socket(AF_UNIX, SOCK_STREAM, 0);
     CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&a, sizeof a) == 0 && listen(listener, 64) == 0);
     for (unsigned i = 0; i < ARRAY_SIZE(modes); i++)

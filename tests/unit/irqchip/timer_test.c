@@ -18,7 +18,7 @@ static uint64_t note(void *opaque, uint64_t deadline)
 }
 static void wait_fired(unsigned n)
 {
-    for (uint64_t end = now_ns() + 30000ull * MS; __atomic_load_n(&fired, __ATOMIC_SEQ_CST) < n;) {
+    for (uint64_t end = now_ns() + 120000ull * MS; __atomic_load_n(&fired, __ATOMIC_SEQ_CST) < n;) {
         CHECK(now_ns() < end);
         nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
     }
@@ -54,6 +54,17 @@ static void heap_order(void)
     CHECK_EQ(fired, 31);
 }
 
+/* Arms and disarms a timer before it fires: again, when the machine took the CPU away meanwhile. */
+#define WITHIN(ns, v, what)                               \
+    do {                                                  \
+        uint64_t start_ = now_ns();                       \
+        what;                                             \
+        if (now_ns() - start_ < (ns))                     \
+            break;                                        \
+        for (int vector_; (vector_ = apic_take(v)) >= 0;) \
+            apic_eoi(v);                                  \
+    } while (true)
+
 static struct vcpu *timer_cpu(struct rig **r, uint32_t lvtt)
 {
     *r = rig_new(RIG_FULL, 1);
@@ -68,11 +79,18 @@ static void oneshot(void)
 {
     struct rig *r;
     struct vcpu *v = timer_cpu(&r, 0x40);
+    apic_set(v, LR_TDCR, 0xa); /* by 128: minutes */
+    apic_set(v, LR_TMICT, 4000 * MS);
+    uint32_t left = apic_get(v, LR_TMCCT);
+    CHECK(left > 0 && left <= 4000 * MS);
+    /* Changing the divider keeps the count. */
+    apic_set(v, LR_TDCR, 3);
+    CHECK(apic_get(v, LR_TMCCT) <= left && apic_get(v, LR_TMCCT) > left - 3500 * MS);
+    apic_set(v, LR_TMICT, 0);
+    apic_set(v, LR_TDCR, 0xb);
     uint64_t start = now_ns();
     apic_set(v, LR_TMICT, 5 * MS);
-    uint32_t left = apic_get(v, LR_TMCCT);
-    CHECK(left > 0 && left <= 5 * MS);
-    CHECK(rig_wait(v, 30000));
+    CHECK(rig_wait(v, 120000));
     CHECK(now_ns() - start >= 5 * MS);
     CHECK_EQ(apic_take(v), 0x40);
     CHECK_EQ(apic_get(v, LR_TMCCT), 0);
@@ -82,18 +100,13 @@ static void oneshot(void)
     apic_set(v, LR_TDCR, 3);
     start = now_ns();
     apic_set(v, LR_TMICT, MS);
-    CHECK(rig_wait(v, 30000));
+    CHECK(rig_wait(v, 120000));
     CHECK(now_ns() - start >= 16 * MS);
     CHECK_EQ(apic_take(v), 0x40);
     apic_eoi(v);
-    apic_set(v, LR_TMICT, MS / 4);
-    apic_set(v, LR_TMICT, 0);
+    WITHIN(3 * MS, v, (apic_set(v, LR_TMICT, MS / 4), apic_set(v, LR_TMICT, 0)));
     CHECK(!rig_wait(v, 10));
-    /* Changing the divider keeps the count. */
-    apic_set(v, LR_TMICT, 1000 * MS);
-    left = apic_get(v, LR_TMCCT);
     apic_set(v, LR_TDCR, 0xb);
-    CHECK(apic_get(v, LR_TMCCT) <= left && apic_get(v, LR_TMCCT) > left - 500 * MS);
     /* Masked: it counts, but says nothing. */
     apic_set(v, LR_LVTT, LVT_MASKED | 0x40);
     apic_set(v, LR_TMICT, MS);
@@ -106,15 +119,15 @@ static void periodic(void)
 {
     struct rig *r;
     struct vcpu *v = timer_cpu(&r, 0x40 | LVTT_PERIODIC << 17);
-    apic_set(v, LR_TMICT, 2 * MS);
     uint64_t start = now_ns();
+    apic_set(v, LR_TMICT, 2 * MS);
     for (int n = 0; n < 10; n++) {
-        CHECK(rig_wait(v, 30000));
+        CHECK(rig_wait(v, 120000));
         CHECK_EQ(apic_take(v), 0x40);
         apic_eoi(v);
         CHECK(apic_get(v, LR_TMCCT) <= 2 * MS);
     }
-    CHECK(now_ns() - start >= 19 * MS); /* the grid: ten periods, less what setting it up took */
+    CHECK(now_ns() - start >= 20 * MS); /* the grid: ten periods */
     /* Switched to one-shot, the current period is the last. */
     apic_set(v, LR_LVTT, 0x40);
     while (rig_wait(v, 10)) {
@@ -125,10 +138,10 @@ static void periodic(void)
     CHECK_EQ(apic_get(v, LR_TMCCT), 0);
     /* A period of 1 ns becomes KVM's shortest. */
     apic_set(v, LR_LVTT, 0x40 | LVTT_PERIODIC << 17);
-    apic_set(v, LR_TMICT, 1);
     start = now_ns();
+    apic_set(v, LR_TMICT, 1);
     for (int n = 0; n < 20; n++) {
-        CHECK(rig_wait(v, 30000));
+        CHECK(rig_wait(v, 120000));
         apic_take(v);
         apic_eoi(v);
     }
@@ -151,7 +164,7 @@ static void deadline(void)
     for (int n = 0; n < 5; n++) {
         uint64_t then = __rdtsc() + 12345678901 + 3 * khz;
         lapic_tsc_deadline_set(v, then);
-        CHECK(rig_wait(v, 30000));
+        CHECK(rig_wait(v, 120000));
         CHECK(__rdtsc() + 12345678901 >= then);
         CHECK_EQ(lapic_tsc_deadline_get(v), 0);
         CHECK_EQ(apic_take(v), 0x40);
@@ -161,7 +174,7 @@ static void deadline(void)
     v->tsc_khz *= 2;
     uint64_t goal = __rdtsc() + 12345678901 + 4 * khz;
     lapic_tsc_deadline_set(v, goal);
-    CHECK(rig_wait(v, 30000));
+    CHECK(rig_wait(v, 120000));
     CHECK(__rdtsc() + 12345678901 >= goal);
     CHECK_EQ(apic_take(v), 0x40);
     apic_eoi(v);
@@ -172,11 +185,12 @@ static void deadline(void)
     lapic_tsc_deadline_set(v, UINT64_MAX); /* never */
     CHECK_EQ(lapic_tsc_deadline_get(v), UINT64_MAX);
     CHECK(!rig_wait(v, 5));
-    lapic_tsc_deadline_set(v, __rdtsc() + 12345678901 + 5 * khz);
-    lapic_tsc_deadline_set(v, 0);
+    WITHIN(3 * MS, v, (lapic_tsc_deadline_set(v, __rdtsc() + 12345678901 + 5 * khz), lapic_tsc_deadline_set(v, 0)));
     CHECK(!rig_wait(v, 10));
-    lapic_tsc_deadline_set(v, __rdtsc() + 12345678901 + 5 * khz);
-    apic_set(v, LR_LVTT, 0x40); /* leaving the mode disarms */
+    /* Leaving the mode disarms. */
+    WITHIN(3 * MS, v,
+           (apic_set(v, LR_LVTT, 0x40 | LVTT_DEADLINE << 17), lapic_tsc_deadline_set(v, __rdtsc() + 12345678901 + 5 * khz),
+            apic_set(v, LR_LVTT, 0x40)));
     CHECK_EQ(lapic_tsc_deadline_get(v), 0);
     CHECK(!rig_wait(v, 10));
     rig_free(r);
@@ -195,33 +209,39 @@ static void restored(void)
     CHECK(left <= 30 * MS);
     uint64_t start = now_ns();
     CHECK_EQ(lapic_set(w, &state), 0);
-    CHECK(apic_get(w, LR_TMCCT) <= left);
-    CHECK(rig_wait(w, 30000));
+    CHECK(rig_wait(w, 120000));
     CHECK(now_ns() - start >= left);
     CHECK_EQ(apic_take(w), 0x40);
     apic_eoi(w);
-    CHECK(rig_wait(w, 30000));
+    CHECK(rig_wait(w, 120000));
+    /* The count itself, with minutes to go. */
+    apic_set(v, LR_TDCR, 0xa);
+    apic_set(v, LR_TMICT, 4000 * MS);
+    CHECK_EQ(lapic_get(v, &state), 0);
+    left = *(uint32_t *)(void *)(state.regs + LR_TMCCT * 16);
+    CHECK_EQ(lapic_set(w, &state), 0);
+    CHECK(apic_get(w, LR_TMCCT) <= left && apic_get(w, LR_TMCCT) > 0);
     rig_free(r);
     rig_free(s);
 }
 
-/* Delays of timer interrupts, printed, and watched loosely. */
+/* Each timer interrupt comes, and none before its time; how much later is printed. */
 static void latency(void)
 {
     struct rig *r;
     struct vcpu *v = timer_cpu(&r, 0x40);
     unsigned worse = 0;
     for (int n = 0; n < 100; n++) {
-        uint64_t goal = now_ns() + 300000;
-        apic_set(v, LR_TMICT, 300000);
+        uint64_t goal = now_ns() + 1200000;
+        apic_set(v, LR_TMICT, 1200000);
         while (!lapic_has_interrupt(v))
-            CHECK(now_ns() < goal + 30000ull * MS);
+            CHECK(now_ns() < goal + 120000ull * MS);
+        CHECK(now_ns() >= goal);
         worse += now_ns() - goal > 200000;
         apic_take(v);
         apic_eoi(v);
     }
     printf("timer interrupts later than 200 us: %u of 100\n", worse);
-    CHECK(worse < 100); /* it can be quick; how often is the machine's affair */
     rig_free(r);
 }
 

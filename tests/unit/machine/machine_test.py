@@ -34,7 +34,7 @@ def accels():
 
 
 def run(*args, **kwargs):
-    return subprocess.run([lodge, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, **kwargs)
+    return subprocess.run([lodge, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, **kwargs)
 
 
 # Command line, further options, exit status, text on standard error.
@@ -76,7 +76,7 @@ class Guest:
         self.out = b""
 
     def expect(self, text):
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while text not in self.out and time.monotonic() < end:
             if select.select([self.master], [], [], 0.2)[0]:
                 self.out += os.read(self.master, 4096)
@@ -87,12 +87,12 @@ class Guest:
 
     def end(self, what, status):
         try:
-            got = self.p.wait(30)
+            got = self.p.wait(120)
         except subprocess.TimeoutExpired:
             self.p.kill()
             got = "nothing: it hung"
         check(what, got == status, f"ended with {got}")
-        end = time.monotonic() + 10
+        end = time.monotonic() + 120
         while termios.tcgetattr(self.slave) != self.before and time.monotonic() < end:
             time.sleep(0.02)
         check(f"{what}: the terminal is restored", termios.tcgetattr(self.slave) == self.before)
@@ -140,7 +140,7 @@ def test_slow_reader(accel):
     time.sleep(1)
     out = p.stdout.read()
     p.stdout.close()
-    check("slow reader", p.wait(60) == 0)
+    check("slow reader", p.wait(120) == 0)
     writer.wait()
     check("slow reader", out == b"up: echo\n" + b"x" * len(data) + b"q", f"got {len(out)} bytes")
 
@@ -212,12 +212,12 @@ def test_xml():
     with tempfile.NamedTemporaryFile("w", suffix=".xml") as f:
         f.write(p.stdout)
         f.flush()
-        q = subprocess.run([vm, f.name], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        q = subprocess.run([vm, f.name], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
         check("lodge-vm FILE.xml", q.returncode == 0 and q.stdout == "up: off <&>'\"\n", q.stdout + q.stderr)
         f.seek(0)
         f.write(p.stdout.replace("<devices>", "<devices><sound model='ich9'/>"))
         f.flush()
-        q = subprocess.run([vm, f.name], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        q = subprocess.run([vm, f.name], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
         check("lodge-vm, sound", q.returncode == 1 and re.search(r"line \d+: <sound>", q.stderr), q.stderr)
 
 
