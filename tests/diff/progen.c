@@ -536,14 +536,48 @@ static void add_legacy_branch(struct progen *g)
     progen_imm(g, ret ? 0xc3 : 0xe0ff, ret ? 1 : 2);
 }
 
+/* Strings at places that mostly exist, by themselves or repeated. */
+static void add_string32(struct progen *g)
+{
+    static const uint8_t ops[] = {0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf}, segs[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65};
+    const struct program *p = g->p;
+    uint64_t at = progen_cell() + (chance(50) ? rng_below(8) : 0), to = chance(30) ? at + rng_below(32) - 16 : progen_cell() + rng_below(8);
+    progen_mov(g, RSI, chance(4) ? interesting_int() : at - (p->in.sel[S_DS] == SEL_USER_DS ? 0 : SCRATCH_BASE));
+    progen_mov(g, RDI, chance(4) ? interesting_int() : to - (p->in.sel[S_ES] == SEL_USER_DS ? 0 : SCRATCH_BASE));
+    if (chance(10))
+        INSN(g, chance(70) ? 0xfd : 0xfc); /* std, cld */
+    for (unsigned n = 1 + (unsigned)rng_below(4); n--;) {
+        bool repeat = chance(15);
+        if (repeat)
+            progen_mov(g, RCX, rng_below(20));
+        if (chance(20))
+            add_random(g); /* something that the flags matter to */
+        progen_start(g);
+        if (repeat)
+            progen_imm(g, chance(50) ? 0xf3 : 0xf2, 1);
+        if (chance(10))
+            progen_imm(g, segs[rng_below(sizeof segs)], 1);
+        if (chance(15))
+            progen_imm(g, 0x67, 1);
+        if (chance(30))
+            progen_imm(g, 0x66, 1);
+        progen_imm(g, ops[rng_below(sizeof ops)], 1);
+        if (chance(30))
+            INSN(g, (uint8_t)(0x70 | rng_below(16)), 0);
+    }
+    INSN(g, 0xfc);
+}
+
 static void add_item32(struct progen *g)
 {
     static const uint8_t bytes[][6] = {{2, 0x50, 0x5b}, {2, 0x9c, 0x9d}, {3, 0xeb, 1, 0x90},
                                        {1, 0x40},       {2, 0x31, 0xc9}, {5, 0x55, 0x89, 0xe5, 0x6a, 0x05},
                                        {1, 0xc9}};
     unsigned dice = (unsigned)rng_below(100), n = (unsigned)rng_below(ARRAY_SIZE(bytes));
-    if (dice < 80) {
+    if (dice < 72) {
         add_random(g);
+    } else if (dice < 80) {
+        add_string32(g);
     } else if (dice < 88) {
         add_legacy_branch(g);
     } else if (dice < 95 || g->p->mode == CODE16) {

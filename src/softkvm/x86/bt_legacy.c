@@ -160,6 +160,14 @@ static enum how classify_stack(uint32_t key, enum how h)
     return segment_open(key, SEG_SS) ? h : h == HOW_LEGACY_END ? HOW_END : HOW_INTERP;
 }
 
+/* Repeated ones are the interpreter's, which does many elements at once. */
+static enum how classify_string(const struct insn *i, uint32_t key)
+{
+    bool si = i->op != OP_stos && i->op != OP_scas, di = i->op != OP_lods;
+    bool open = (!si || segment_open(key, i->seg)) && (!di || segment_open(key, SEG_ES));
+    return open && !insn_has(i, PFX_REP | PFX_REPNE) ? HOW_STRING : HOW_INTERP;
+}
+
 static enum how classify_plain(const struct insn *i, uint32_t key)
 {
     unsigned n;
@@ -203,6 +211,12 @@ static enum how classify(const struct insn *i, uint32_t key)
         return near_branch(i, key, classify_stack(key, HOW_LEGACY_END));
     case OP_call_ind:
         return near_branch(i, key, mem && !segment_open(key, i->seg) ? HOW_END : classify_stack(key, HOW_LEGACY_END));
+    case OP_movs:
+    case OP_cmps:
+    case OP_stos:
+    case OP_lods:
+    case OP_scas:
+        return classify_string(i, key);
     case OP_cld:
     case OP_std:
         return HOW_SYS;
@@ -250,6 +264,12 @@ void xlat_legacy_offset(struct xlat *x, const struct ea *ea, unsigned s)
     e_lea_legacy(&x->e, 4, s, &(struct place){ea->base, ea->index, ea->scale, ea->disp});
     if (ea->size == 2)
         e_cut(&x->e, 2, s, s);
+}
+
+void xlat_legacy_advance(struct xlat *x, unsigned reg, unsigned addrsize, unsigned by)
+{
+    e_lea_legacy(&x->e, addrsize, reg, &(struct place){(uint8_t)reg, REG_NONE, 0, (int32_t)by});
+    xlat_written(x, BIT_OF(reg));
 }
 
 /* t: from offset to linear address; away when the operand is not within the limit. The flags are free. */

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * MOVS and STOS, alone or repeated, within one page at each side and with DF clear: the host's own instruction on host addresses. And BT, BTS, BTR, BTC
- * of a memory operand with a bit index in a register, which reaches beyond the operand. The other cases leave for the interpreter.
+ * In 64-bit code MOVS and STOS, alone or repeated, within one page at each side and with DF clear: the host's own instruction on host addresses. And BT,
+ * BTS, BTR, BTC of a memory operand with a bit index in a register, which reaches beyond the operand. The other cases leave for the interpreter.
  *
  * The pointers hold host addresses while the instruction runs, so it must not fault: unlike other accesses these are checked for canonical addresses.
+ *
+ * In 16- and 32-bit code, where segments and address sizes are in the way of that, one element at a time: each of the five instructions, without a
+ * repeat prefix, is a load, a store or a comparison, and what it adds to the pointers.
  */
 #include "softkvm/x86/bt_xlat.h"
 #include "softkvm/x86/isa.h"
@@ -14,15 +17,31 @@ bool xlat_string_here(const struct insn *i)
     return (i->op == OP_movs || i->op == OP_stos) && i->addrsize == 8 && i->seg != SEG_FS && i->seg != SEG_GS && !insn_has(i, PFX_REPNE);
 }
 
+static bool from_si(const struct insn *i)
+{
+    return i->op == OP_movs || i->op == OP_cmps || i->op == OP_lods;
+}
+
+static bool with_ax(const struct insn *i)
+{
+    return i->op == OP_stos || i->op == OP_scas || i->op == OP_lods;
+}
+
 static unsigned string_regs(const struct insn *i)
 {
-    return BIT_OF(RDI) | BIT_OF(i->op == OP_movs ? RSI : RAX) | (insn_has(i, PFX_REP) ? BIT_OF(RCX) : 0);
+    unsigned pointers = (from_si(i) ? BIT_OF(RSI) : 0) | (i->op != OP_lods ? BIT_OF(RDI) : 0);
+    return pointers | (with_ax(i) ? BIT_OF(RAX) : 0) | (insn_has(i, PFX_REP) ? BIT_OF(RCX) : 0);
+}
+
+bool xlat_string_compares(const struct insn *i)
+{
+    return i->op == OP_cmps || i->op == OP_scas;
 }
 
 void xlat_string_use(const struct insn *i, unsigned *reads, unsigned *writes)
 {
     *reads = string_regs(i);
-    *writes = *reads & ~BIT_OF(RAX);
+    *writes = i->op == OP_lods ? *reads : *reads & ~BIT_OF(RAX);
 }
 
 /* Leaves when an element, or RCX elements, from `r` on do not lie in one page; clobbers s. */
@@ -77,8 +96,77 @@ static void check_direction(struct xlat *x, unsigned k)
     xlat_from(slow, e_jump(e, CC_NZ));
 }
 
+/* ---- one element, in 16- and 32-bit code ---- */
+
+/* op reg, [...] of `size` bytes; 40 is the prefix with which every byte register is a low one. */
+static void sized_op(struct xlat *x, unsigned size, unsigned op, unsigned reg, const struct access *a)
+{
+    if (size == 2)
+        e8(&x->e, 0x66);
+    xlat_op(x, size == 1 ? 0x40 : 0, size == 1 ? op : op | 1, reg, a);
+}
+
+/* reg = the element at [rSI], cleared above; returns reg */
+static unsigned load_element(struct xlat *x, const struct insn *i, unsigned k, const struct access *held, unsigned regs)
+{
+    unsigned size = i->ops[0].size;
+    struct access a = {.k = k, .size = size, .flags_saved = held->flags_saved, .avoid = held->avoid | regs};
+    xlat_access(x, &a, &(struct ea){RSI, REG_NONE, 0, i->seg, 0, i->addrsize});
+    if (size == 4)
+        xlat_op(x, 0, 0x8b, a.s, &a);
+    else
+        xlat_op_0f(x, 0, size == 1 ? 0xb6 : 0xb7, a.s, &a);
+    return a.s;
+}
+
+/* The part of RAX that LODS loads. */
+static void set_ax(struct xlat *x, unsigned size, unsigned from)
+{
+    struct emit *e = &x->e;
+    if (size == 2)
+        e8(e, 0x66);
+    if (size > 1) {
+        e_mov32(e, RAX, from);
+    } else { /* mov al, from */
+        e8(e, 0x40 | (from >> 3) << 2);
+        e8(e, 0x88);
+        e8(e, 0xc0 | (from & 7) << 3);
+    }
+    xlat_written(x, BIT_OF(RAX));
+}
+
+/* The second access is checked before the instruction changes anything, so every exit leads to the interpreter with nothing done. */
+static void string_element(struct xlat *x, const struct insn *i, unsigned k)
+{
+    unsigned size = i->ops[0].size, regs = string_regs(i), value = RAX;
+    struct access held = {.k = k};
+    xlat_flags_hold(x, &held);
+    xlat_bring_back(x, regs);
+    check_direction(x, k);
+    if (from_si(i))
+        value = load_element(x, i, k, &held, regs);
+    if (i->op != OP_lods) {
+        struct access a = {.k = k, .size = size, .write = !xlat_string_compares(i), .flags_saved = held.flags_saved, .avoid = held.avoid | regs | BIT_OF(value)};
+        xlat_access(x, &a, &(struct ea){RDI, REG_NONE, 0, SEG_ES, 0, i->addrsize});
+        sized_op(x, size, a.write ? 0x88 : 0x3a, value, &a);
+        xlat_legacy_advance(x, RDI, i->addrsize, size);
+    }
+    if (from_si(i))
+        xlat_legacy_advance(x, RSI, i->addrsize, size);
+    if (!xlat_string_compares(i))
+        xlat_flags_release(x, &held);
+    if (i->op == OP_lods)
+        set_ax(x, size, value);
+}
+
+/* ---- 64-bit code ---- */
+
 void xlat_string(struct xlat *x, const struct insn *i, unsigned k)
 {
+    if (x->key & BT_KEY_LEGACY) {
+        string_element(x, i, k);
+        return;
+    }
     struct emit *e = &x->e;
     bool movs = i->op == OP_movs;
     unsigned size = i->ops[0].size, regs = string_regs(i);

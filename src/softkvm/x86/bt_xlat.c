@@ -290,6 +290,8 @@ static void flags_liveness(struct xlat *x)
             live = true;
         else if (h == HOW_PLAIN && (i->desc->flags & ISA_RFLAGS))
             live = true;
+        else if (h == HOW_STRING && xlat_string_compares(i))
+            live = x->bt->exact_flags;
         else if (h == HOW_PLAIN && (xlat_traits(i) & T_KILLS))
             live = x->bt->exact_flags;
         last = last && leaves_flags(i, h);

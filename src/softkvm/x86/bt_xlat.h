@@ -170,6 +170,7 @@ void xlat_flags_image(struct emit *e, unsigned s2, unsigned s3); /* s2 = RFLAGS 
 /* ---- bt_string.c ---- */
 bool xlat_string_here(const struct insn *i);
 void xlat_string_use(const struct insn *i, unsigned *reads, unsigned *writes);
+bool xlat_string_compares(const struct insn *i); /* and sets the flags */
 void xlat_string(struct xlat *x, const struct insn *i, unsigned k);
 bool xlat_bits_here(const struct insn *i);
 void xlat_bits(struct xlat *x, const struct insn *i, unsigned k);
@@ -190,6 +191,7 @@ void xlat_page_offset(struct xlat *x, unsigned reg, int32_t off); /* reg = linea
 enum how xlat_legacy(struct insn *i, uint32_t key, uint8_t *bytes);
 void xlat_legacy_insn(struct xlat *x, const struct insn *i, unsigned k); /* HOW_LEGACY, HOW_LEGACY_END */
 void xlat_legacy_access(struct xlat *x, struct access *a, const struct ea *ea);
+void xlat_legacy_advance(struct xlat *x, unsigned reg, unsigned addrsize, unsigned by); /* reg += by, as an address; the flags stay */
 void xlat_legacy_offset(struct xlat *x, const struct ea *ea, unsigned s); /* s = the offset; the flags stay */
 /* t, the target of a branch of `size` bytes, as offset from CS's base or `linear`, becomes the linear address; away if it is beyond CS's limit. Clobbers
  * the flags. */
