@@ -7,7 +7,7 @@ set -eu
 packages() {
     case $1 in
     build) echo gcc libc6-dev make meson ninja-build pkg-config libslirp-dev liburing-dev libxml2-dev libjansson-dev zlib1g-dev libdeflate-dev libzstd-dev liblzma-dev libbz2-dev nettle-dev \
-        libgnutls28-dev libnbd-dev libiscsi-dev libcurl4-gnutls-dev ;;
+        libgnutls28-dev libreadline-dev libnbd-dev libiscsi-dev libcurl4-gnutls-dev ;;
     image) echo mmdebstrap grub-pc-bin grub-common fdisk e2fsprogs seabios ;;
     demo) echo busybox-static cpio gzip xz-utils kmod ;;
     test) echo seabios libzydis-dev libzycore-dev clang acpica-tools qemu-system-x86 qemu-utils binutils python3 wget e2fsprogs iproute2 procps \

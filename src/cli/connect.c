@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "base/util.h"
+#include "cli/transport.h"
 #include "cli/uri.h"
 #include "rpc/calls.h"
 
@@ -96,16 +97,33 @@ static int open_daemon(struct rpc_client *c, const struct uri *uri, const char *
     return client_connect_open(c, &open, err) < 0 ? error_prefix(err, "URI '%s': ", text) : 0;
 }
 
+typedef int transport_fn(const struct uri *uri, const char *text, struct rpc_client **c, struct error *err);
+
+/* As libvirt has it, a host without a transport is reached by TLS. */
+static int find_transport(const struct uri *uri, const char *text, transport_fn **fn, struct error *err)
+{
+    static const struct {
+        const char *name;
+        transport_fn *fn;
+    } rows[] = {
+        {"unix", connect_local}, {"ssh", transport_ssh}, {"tls", transport_tls}, {"tcp", transport_tcp}, {"ext", transport_ext}};
+    const char *name = *uri->transport ? uri->transport : uri->host ? "tls" : "unix";
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        if (strcmp(rows[i].name, name) != 0)
+            continue;
+        *fn = rows[i].fn;
+        return 0;
+    }
+    return error_set(err, 0, "URI '%s': the transport '%s' is unknown; write unix, ssh, tls, tcp or ext", text, name);
+}
+
 int connect_uri(const char *text, struct rpc_client **c, struct error *err)
 {
     URI_SCOPED(uri);
+    transport_fn *by = NULL;
     if (uri_parse(text, &uri, err) < 0)
         return -1;
-    if (strcmp(uri.transport, "unix") != 0 && (*uri.transport || uri.host))
-        return error_set(err, 0,
-                         "URI '%s': not a local daemon; write qemu:///system, qemu:///session, or qemu+unix:///system?socket=PATH",
-                         text);
-    if (connect_local(&uri, text, c, err) < 0)
+    if (find_transport(&uri, text, &by, err) < 0 || by(&uri, text, c, err) < 0)
         return -1;
     if (open_daemon(*c, &uri, text, err) == 0)
         return 0;

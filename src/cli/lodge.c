@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "cli/complete.h"
 #include "cli/manage.h"
 #include "cli/options.h"
+#include "cli/prompt.h"
 #include "cli/verbs.h"
 
 static int verb_help(int argc, char **argv, struct error *err);
@@ -21,6 +23,7 @@ static const struct verb {
     {"image", "make, convert, check and change disk images", verb_image},
     {"help", "show this, or a verb's options", verb_help},
     {"version", "show the version", verb_version},
+    {"relay", "join standard input and output to a daemon's socket, for qemu+ssh://", verb_relay},
     {NULL, NULL, NULL},
 };
 
@@ -68,7 +71,8 @@ static int verb_help(int argc, char **argv, struct error *err)
         if (v->run == verb_run || v->run == verb_image)
             return v->run(1, help, err);
     }
-    puts("usage: lodge [-c URI] VERB [OPTION]...\n\nWithout a daemon:\n");
+    puts("usage: lodge [-c URI] [VERB [OPTION]...]\n\nWithout a verb, verbs are read from a prompt, or from standard "
+         "input.\n\nWithout a daemon:\n");
     for (const struct verb *v = verbs; v->name; v++)
         printf("  %-30s %s\n", v->name, v->help);
     puts("\nWith one, as virsh(1) has them:\n");
@@ -95,24 +99,43 @@ static int leading_options(int *argc, char ***argv, struct session *s, struct er
     return 0;
 }
 
+/* At the prompt: another daemon, or the user's own. */
+static int connect_verb(struct session *s, int argc, char **argv, struct error *err)
+{
+    char *uri = argc > 1 ? strdup(argv[1]) : NULL;
+    if (argc > 2)
+        return error_set(err, 0, "lodge connect: '%s' is too many; write connect [URI]", argv[2]), 1;
+    session_close(s);
+    free(s->uri);
+    s->uri = uri;
+    return session_open(s, err) < 0;
+}
+
+int run_verb(struct session *s, int argc, char **argv, struct error *err)
+{
+    const char *name = strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0 ? "help"
+                       : strcmp(argv[0], "--version") == 0                          ? "version"
+                                                                                    : argv[0];
+    const struct verb *v = find_verb(name);
+    if (manage_find(name))
+        return manage_run(s, argc, argv, err);
+    if (strcmp(name, "connect") == 0)
+        return connect_verb(s, argc, argv, err);
+    return v ? v->run(argc - 1, argv + 1, err) : unknown_verb(name, err);
+}
+
 static int run(int argc, char **argv, struct error *err)
 {
     struct session s = {0};
+    int status = 1;
     if (leading_options(&argc, &argv, &s, err) < 0)
         return 1;
-    const char *name = argc > 1 ? argv[1] : "help";
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
-        name = "help";
-    if (strcmp(name, "--version") == 0)
-        name = "version";
-    const struct verb *v = find_verb(name);
-    int status = 1;
-    if (manage_find(name))
-        status = manage_run(&s, argc - 1, argv + 1, err);
-    else if (v)
-        status = v->run(MAX(argc - 2, 0), argv + MIN(argc, 2), err);
+    if (argc == 1)
+        status = prompt_run(&s, err);
+    else if (strcmp(argv[1], "complete") == 0)
+        status = complete_print(&s, argc - 2, argv + 2);
     else
-        unknown_verb(name, err);
+        status = run_verb(&s, argc - 1, argv + 1, err);
     session_close(&s);
     free(s.uri);
     return status;

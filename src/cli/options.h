@@ -18,6 +18,9 @@ struct option_row {
 int options_parse(const struct option_row *rows, const char *verb, int argc, char **argv, void *object, struct error *err);
 void options_help(const struct option_row *rows);
 
+/* The table of `lodge run`, for completion. */
+const struct option_row *run_option_rows(void);
+
 /* The word that is nearest to `typed`, or NULL when none is near. Words lie `stride` bytes apart in a table; NULL ends them. */
 const char *nearest_word(const char *typed, const char *const *words, size_t stride);
 

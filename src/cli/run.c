@@ -245,6 +245,11 @@ static const struct option_row rows[] = {
     {NULL, NULL, NULL, NULL},
 };
 
+const struct option_row *run_option_rows(void)
+{
+    return rows;
+}
+
 /* ---- the demo ---- */
 
 /* Where `make demo` puts its files: $LODGE_DEMO, else the user's data folder, else the system's. NULL when they are nowhere. */

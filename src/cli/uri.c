@@ -70,7 +70,8 @@ static int make_name(struct uri *uri, const char *text, struct error *err)
     if (!f)
         return error_set(err, ENOMEM, "URI '%s': out of memory", text);
     if (strcmp(uri->driver, "remote") != 0) {
-        fprintf(f, "%s://%s", uri->driver, uri->path ? uri->path : "");
+        /* Lodge's daemon answers to QEMU's name, which other clients know. */
+        fprintf(f, "%s://%s", strcmp(uri->driver, "lodge") == 0 ? "qemu" : uri->driver, uri->path ? uri->path : "");
         char separator = '?';
         for (unsigned i = 0; i < uri->nparams; i++) {
             if (is_own(uri->params[i].name))

@@ -6,6 +6,7 @@
 #include "base/error.h"
 
 int verb_image(int argc, char **argv, struct error *err);
+int verb_relay(int argc, char **argv, struct error *err);
 int verb_run(int argc, char **argv, struct error *err);
 
 #endif

@@ -22,10 +22,12 @@ struct rpc_client {
     uint8_t *packet;          /* the last one, without the length */
     size_t len;
     struct rpc_header head; /* of it */
+    bool broken;
 };
 
 static int lost(struct rpc_client *c, struct error *err)
 {
+    c->broken = true;
     return error_set(err, VIR_ERR_INTERNAL_ERROR, "daemon at '%s': the connection is lost: %s; see whether lodged runs", c->name,
                      errno ? strerror(errno) : "it was closed");
 }
@@ -305,6 +307,11 @@ int rpc_client_fd(const struct rpc_client *c)
 bool rpc_client_pending(const struct rpc_client *c)
 {
     return c->t.pending && c->t.pending(c->t.self);
+}
+
+bool rpc_client_broken(const struct rpc_client *c)
+{
+    return c->broken;
 }
 
 void rpc_client_on_event(struct rpc_client *c, rpc_event_fn *fn, void *opaque)

@@ -34,6 +34,8 @@ int rpc_client_from_fd(int fd, const char *name, struct rpc_client **out, struct
 int rpc_client_new(const struct rpc_transport *t, const char *name, struct rpc_client **out, struct error *err);
 void rpc_client_close(struct rpc_client *c);
 int rpc_client_fd(const struct rpc_client *c);
+/* The connection has ended, and every further call fails. */
+bool rpc_client_broken(const struct rpc_client *c);
 /* Something can be read, whatever poll(2) says of the descriptor. */
 bool rpc_client_pending(const struct rpc_client *c);
 

@@ -3,9 +3,15 @@
 """cli_test.py LODGE LODGED KERNEL [TEST…]: lodge's verbs against a lodged of their own. Guests are the smallest there are."""
 import json
 import os
+import pty
 import re
+import select
+import socket
+import ssl
 import subprocess
 import sys
+import threading
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../daemon"))
 from lab import domain, run_tests
@@ -17,6 +23,8 @@ def run(d, *args, status=0, env=None, stdin="", uri=True):
     """Both streams of one command; an error is one line, with its remedy."""
     words = [lodge] + (["-c", d.uri()] if uri else []) + list(args)
     p = subprocess.run(words, capture_output=True, text=True, timeout=120, input=stdin, env=dict(os.environ, **(env or {})))
+    if status is None:
+        return p.stdout + p.stderr
     assert p.returncode == status, "lodge %s: %d\n%s%s" % (" ".join(args), p.returncode, p.stdout, p.stderr)
     if status:
         assert p.stderr.count("\n") == 1 and p.stderr.startswith("lodge: ") and "; " in p.stderr, p.stderr
@@ -181,6 +189,233 @@ def test_create(d):
         run(d, *words, status=1)
     assert values(d, "list", "--all") == [] and os.listdir(pool) == []
     assert values(d, *made, "--no-start") == {"name": "g", "started": False}
+
+
+class Terminal:
+    """lodge on a terminal of its own."""
+
+    def __init__(self, *args, env=None):
+        self.text = b""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execve(lodge, [lodge, *args], dict(os.environ, TERM="xterm", INPUTRC="/dev/null", **(env or {})))
+
+    def until(self, pattern, seconds=120):
+        end = time.monotonic() + seconds
+        while not re.search(pattern, self.text):
+            assert time.monotonic() < end, self.text
+            if select.select([self.fd], [], [], 1)[0]:
+                self.text += os.read(self.fd, 65536)
+        self.text = self.text[re.search(pattern, self.text).end():]
+
+    def type(self, text):
+        os.write(self.fd, text)
+
+    def end(self):
+        try:
+            while os.read(self.fd, 65536):
+                pass
+        except OSError: # the terminal's end
+            pass
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def test_prompt(d):
+    """Completion, history over two lives, errors that do not end it, a daemon that comes back."""
+    define(d, "guest-one")
+    env = {"XDG_STATE_HOME": d.root + "/state"}
+    t = Terminal("-c", d.uri(), env=env)
+    t.until(rb"lodge> ")
+    t.type(b"doms\t")
+    t.until(rb"tat")
+    t.type(b"e gu\t\r") # of domstate and domstats
+    t.until(rb"guest-one")
+    t.until(rb"shut off")
+    t.until(rb"lodge> ")
+    t.type(b"nonsense\r")
+    t.until(rb"lodge: verb 'nonsense'")
+    t.until(rb"lodge> ")
+    t.type(b"run\r")
+    t.until(rb"takes the terminal")
+    t.until(rb"lodge> ")
+    t.type(b"desc guest-one 'two  words; here'; desc guest-one # and no more\r")
+    t.until(rb"[\r\n]two  words; here\r")
+    t.until(rb"lodge> ")
+    d.kill()
+    d.start()
+    t.type(b"domstate guest-one\r")
+    t.until(rb"connection is lost")
+    t.until(rb"lodge> ")
+    t.type(b"domstate guest-one\r")
+    t.until(rb"[\r\n]shut off")
+    t.until(rb"lodge> ")
+    t.type(b"quit\r")
+    assert t.end() == 0
+    assert os.stat(d.root + "/state/lodge/history").st_mode & 0o777 == 0o600
+    t = Terminal("-c", d.uri(), env=env)
+    t.until(rb"lodge> ")
+    t.type(b"\x1b[A\x1b[A\r") # the line before `quit`
+    t.until(rb"[\r\n]shut off")
+    t.until(rb"lodge> ")
+    t.type(b"\x04")
+    assert t.end() == 0
+
+
+def test_script(d):
+    script = "# made and asked\n  define %s\n\nstart g; domstate g\ndestroy 'g'\ndomstate \"g\" --json\nquit\nbogus\n" % d.file("s.xml", domain("g", kernel))
+    out = run(d, stdin=script)
+    assert "defined" in out and "\nrunning\n" in out and '"state": "shut off"' in out, out
+    assert "line 2: domain 'x'" in run(d, stdin="list\ndomstate x\nundefine g\n", status=1)
+    assert "g" in run(d, "list", "--all", "--name")
+    assert "a quote is not closed" in run(d, stdin="list 'x\n", status=1) and "more than 64 words" in run(d, stdin="list " * 65, status=1)
+    assert run(d, stdin="") == "" and run(d, stdin="version") == run(d, "version")
+    other = run(d, uri=False, stdin="connect '%s'\nlist --all --name\nconnect qemu+unix:///system?socket=/nonexistent\n" % d.uri(), status=1)
+    assert "g\n" in other and "line 3: daemon" in other
+
+
+def test_complete(d):
+    define(d, "guest-one")
+    define(d, "guest two")
+    run(d, "vol-create", "disk.raw", "1M")
+    c = lambda *words: run(d, "complete", "-c", d.uri(), *words, uri=False).splitlines()
+    assert c("dom") == ["dominfo", "domstate", "domstats", "domblklist", "domiflist"] and "run" in c("") and c("help", "vol-u") == ["vol-upload"]
+    assert sorted(c("start", "gue")) == ["guest two", "guest-one"] and c("start", "guest-one", "") == []
+    assert c("domstats", "guest-one", "guest-") == ["guest-one"]
+    assert c("start", "--p") == ["--paused"] and "--json" in c("start", "--") and c("list", "--all", "--na") == ["--name"]
+    assert c("vol-info", "di") == ["disk.raw"] and c("vol-info", "--pool", "def") == ["default"] and c("vol-info", "--pool", "none", "di") == []
+    assert c("vol-create", "x", "1M", "--format", "") == ["raw", "qcow2"] and c("define", "x") == ["/"] and c("vol-upload", "disk.raw", "") == ["/"]
+    assert c("run", "--kern") == ["--kernel"] and c("run", "--kernel", "") == ["/"] and c("create", "--clo") == ["--cloud-init"] and c("bogus", "") == []
+    assert run(d, "complete", "-c", "qemu+ssh://nowhere.invalid/system", "start", "", uri=False) == "" # asks nobody
+    bash = lambda line: subprocess.run(["bash", "-c", 'source "$0"; lodge() { :; }; COMP_LINE=$1; COMP_POINT=${#1}; _lodge; printf "%s\\n" "${COMPREPLY[@]}"',
+                                        os.path.dirname(os.path.abspath(__file__)) + "/../../../src/cli/lodge.bash", line],
+                                       capture_output=True, text=True, timeout=120, env=dict(os.environ, LODGE_URI=d.uri())).stdout.splitlines()
+    assert bash(lodge + " domst") == ["domstate", "domstats"] and bash(lodge + " domstate guest-") == ["guest-one"]
+    assert bash("%s define %s/guest-o" % (lodge, d.root)) == [d.root + "/guest-one.xml"]
+
+
+def pump(a, b):
+    try:
+        while data := a.recv(65536):
+            b.sendall(data)
+    except OSError:
+        pass
+    for s in (a, b):
+        try:
+            s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
+class Door:
+    """A TCP port of the loopback that leads to the daemon; with `tls`, a context, as libvirt's daemons have it: a byte says that the client may come in."""
+
+    def __init__(self, d, tls=None, welcome=b"\x01"):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.path, self.tls, self.welcome = d.socket, tls, welcome
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                s = self.listener.accept()[0]
+            except OSError:
+                return
+            try:
+                if self.tls:
+                    s = self.tls.wrap_socket(s, server_side=True)
+                    s.sendall(self.welcome)
+            except OSError: # ssl's errors are such
+                s.close()
+                continue
+            to = socket.socket(socket.AF_UNIX)
+            to.connect(self.path)
+            threading.Thread(target=pump, args=(s, to), daemon=True).start()
+            threading.Thread(target=pump, args=(to, s), daemon=True).start()
+
+
+def certificates(folder):
+    """An authority, a server's certificate for 127.0.0.1 and one for elsewhere, a client's, and a client's of another authority."""
+    def tool(*args):
+        subprocess.run(["certtool", "--ecc", *args], check=True, capture_output=True, cwd=folder)
+    def template(name, text):
+        with open(folder + "/" + name + ".cfg", "w") as f:
+            f.write("cn = %s\nexpiration_days = 100\n%s\n" % (name, text))
+    for ca in ("cacert", "otherca"):
+        template(ca, "ca\ncert_signing_key")
+        tool("--generate-privkey", "--outfile", ca + ".key")
+        tool("--generate-self-signed", "--load-privkey", ca + ".key", "--template", ca + ".cfg", "--outfile", ca + ".pem")
+    for name, ca, text in (("server", "cacert", "ip_address = 127.0.0.1\ntls_www_server"), ("elsewhere", "cacert", "dns_name = elsewhere.invalid\ntls_www_server"),
+                           ("client", "cacert", "tls_www_client"), ("stranger", "otherca", "tls_www_client")):
+        template(name, text)
+        tool("--generate-privkey", "--outfile", name + "key.pem")
+        tool("--generate-certificate", "--load-privkey", name + "key.pem", "--load-ca-certificate", ca + ".pem", "--load-ca-privkey", ca + ".key", "--template",
+             name + ".cfg", "--outfile", name + "cert.pem")
+
+
+def test_tls(d):
+    define(d, "far")
+    pki = d.root + "/pki"
+    os.mkdir(pki)
+    certificates(pki)
+    def context(name):
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(pki + "/%scert.pem" % name, pki + "/%skey.pem" % name)
+        tls.load_verify_locations(pki + "/cacert.pem")
+        tls.verify_mode = ssl.CERT_REQUIRED
+        return tls
+    door, elsewhere, closed = Door(d, context("server")), Door(d, context("elsewhere")), Door(d, context("server"), b"\x00")
+    uri = lambda at=door, host="127.0.0.1", more="": "qemu://%s:%d/system?pkipath=%s%s" % (host, at.port, pki, more)
+    list_at = lambda text, **kw: run(d, "list", "--all", "--name", "-c", text, uri=False, **kw)
+    assert list_at(uri()) == "far\n" and list_at(uri().replace("qemu:", "lodge+tls:")) == "far\n"
+    run(d, "undefine", "far")
+    big = domain("far", kernel, more="<description>%s</description>" % ("x" * 900000)) # more than a record, both ways
+    run(d, "define", "-", "-c", uri(), uri=False, stdin=big)
+    assert "x" * 900000 in run(d, "dumpxml", "far", "-c", uri(), uri=False)
+    assert "not to be trusted" in list_at(uri(elsewhere), status=1) and list_at(uri(elsewhere, more="&no_verify=1")) == "far\n"
+    assert "does not accept" in list_at(uri(closed), status=1)
+    for name in ("cert", "key"):
+        os.rename(pki + "/client%s.pem" % name, pki + "/own%s.pem" % name)
+        os.rename(pki + "/stranger%s.pem" % name, pki + "/client%s.pem" % name)
+    list_at(uri(), status=1)
+    os.unlink(pki + "/clientkey.pem")
+    assert "cannot be used" in list_at(uri(), status=1)
+    os.rename(pki + "/cacert.pem", pki + "/gone")
+    if not os.path.exists("/etc/pki/CA/cacert.pem"):
+        assert "authority's certificate" in list_at(uri(), status=1)
+    assert "TLS fails" in list_at(uri(Door(d), more="&no_verify=1").replace(pki, "/nonexistent"), status=1) # no TLS there
+
+
+def test_remote(d):
+    """Programs as connections: a stand-in for ssh that notes its arguments and runs the command here."""
+    define(d, "far")
+    ssh = d.file("ssh", '#!/bin/sh\nprintf "%%s\\n" "$@" >%s/args\nfor last; do :; done\nPATH=%s:$PATH exec sh -c "$last"\n' % (d.root, os.path.dirname(lodge)))
+    os.chmod(ssh, 0o755)
+    args = lambda: open(d.root + "/args").read().splitlines()
+    uri = "qemu+ssh://me@host.invalid:2222/system?command=%s&socket=%s" % (ssh, d.socket)
+    assert run(d, "list", "--all", "--name", "-c", uri + "&keyfile=/k&no_tty=1&no_verify=1", uri=False) == "far\n"
+    assert args()[:-1] == ["-T", "-e", "none", "-p", "2222", "-l", "me", "-i", "/k", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "--", "host.invalid"]
+    nc = d.file("nc tool", "#!/bin/sh\nexec %s relay \"$2\"\n" % lodge)
+    os.chmod(nc, 0o755)
+    assert run(d, "list", "--all", "--name", "-c", uri + "&netcat=" + nc.replace(" ", "%20"), uri=False) == "far\n"
+    run(d, "list", "-c", uri.replace(d.socket, "/x'%3Btouch%20" + d.root + "/escaped%3B'"), uri=False, status=None) # a quote is not the end of the word
+    assert not os.path.exists(d.root + "/escaped")
+    assert "connection is lost" in run(d, "list", "-c", "qemu+ssh://h/system?command=false", uri=False, status=1)
+    assert "cannot run '/nonexistent'" in run(d, "list", "-c", "qemu+ssh://h/system?command=/nonexistent", uri=False, status=1)
+    relay = d.file("relay", "#!/bin/sh\nexec %s relay %s\n" % (lodge, d.socket))
+    os.chmod(relay, 0o755)
+    assert run(d, "list", "--all", "--name", "-c", "lodge+ext:///system?command=" + relay, uri=False) == "far\n"
+    assert "names no program" in run(d, "list", "-c", "qemu+ext:///system", uri=False, status=1)
+    door = Door(d)
+    assert run(d, "list", "--all", "--name", "-c", "qemu+tcp://127.0.0.1:%d/system" % door.port, uri=False) == "far\n"
+    unused = socket.create_server(("127.0.0.1", 0))
+    port = unused.getsockname()[1]
+    unused.close()
+    assert "cannot connect" in run(d, "list", "-c", "qemu+tcp://127.0.0.1:%d/system" % port, uri=False, status=1)
+    assert "names no host" in run(d, "list", "-c", "qemu+tcp:///system", uri=False, status=1)
+    assert "transport 'pigeon'" in run(d, "list", "-c", "qemu+pigeon://h/system", uri=False, status=1)
+    assert "cannot connect" in run(d, "relay", "/nonexistent", uri=False, status=1)
 
 
 def test_errors(d):

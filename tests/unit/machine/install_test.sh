@@ -10,6 +10,9 @@ out=$("$tree/moved/bin/lodge" run --accel softkvm --kernel "$2" --append off --m
 [ "$out" = "up: off" ] || { echo "the installed lodge printed '$out'"; exit 1; }
 maps=$("$tree/moved/bin/softkvm" cat /proc/self/maps)
 case $maps in *"$tree/moved/"*libsoftkvm-preload.so*) ;; *) echo "the installed softkvm does not preload its own library"; exit 1 ;; esac
+for file in bash-completion/completions/lodge zsh/site-functions/_lodge; do
+    [ -s "$tree/moved/share/$file" ] || { echo "no $file"; exit 1; }
+done
 for page in lodge-run lodge-vm lodge softkvm; do
     [ -s "$tree/moved/share/man/man1/$page.1" ] || { echo "no manual page $page"; exit 1; }
 done

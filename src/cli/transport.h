@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Ways to a daemon that is not behind a socket of this host. `text` is the URI, for errors. 0, or -1 with err. */
+#ifndef LODGE_CLI_TRANSPORT_H
+#define LODGE_CLI_TRANSPORT_H
+
+#include "cli/uri.h"
+#include "rpc/client.h"
+
+/* By a program whose standard input and output are the connection: ssh(1), or the one that ?command= names. */
+int transport_ssh(const struct uri *uri, const char *text, struct rpc_client **c, struct error *err);
+int transport_ext(const struct uri *uri, const char *text, struct rpc_client **c, struct error *err);
+/* By TCP, without and with TLS. */
+int transport_tcp(const struct uri *uri, const char *text, struct rpc_client **c, struct error *err);
+int transport_tls(const struct uri *uri, const char *text, struct rpc_client **c, struct error *err);
+
+/* A TCP connection to the URI's host. The descriptor, or -1 with err. */
+int transport_dial(const struct uri *uri, const char *text, int default_port, struct error *err);
+
+#endif
