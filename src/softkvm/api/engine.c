@@ -25,13 +25,27 @@ static void *reserve(uint64_t bytes)
     return p;
 }
 
+/* Address space that begins at a multiple of a huge page, as a piece of the cache does then (bt_collapse()); NULL: none. */
+static uint8_t *reserve_aligned(uint64_t bytes)
+{
+    uint8_t *p = mmap(NULL, bytes + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    uint64_t skip = -(uint64_t)(uintptr_t)p & (HUGE_PAGE - 1);
+    if (skip)
+        munmap(p, skip);
+    munmap(p + skip + bytes, HUGE_PAGE - skip);
+    return p + skip;
+}
+
 static int map_code(struct bt *bt, uint64_t bytes)
 {
     AUTO_CLOSE int fd = memfd_create("softkvm-code", MFD_CLOEXEC);
     if (fd < 0 || ftruncate(fd, (off_t)bytes) < 0)
         return -errno;
     void *rw = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    void *rx = mmap(NULL, bytes, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    uint8_t *place = reserve_aligned(bytes);
+    void *rx = mmap(place, bytes, PROT_READ | PROT_EXEC, MAP_SHARED | (place ? MAP_FIXED : 0), fd, 0);
     bt->rw = rw == MAP_FAILED ? NULL : rw;
     bt->rx = rx == MAP_FAILED ? NULL : rx;
     bt->size = bytes;

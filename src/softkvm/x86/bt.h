@@ -223,7 +223,7 @@ void bt_tlb_flush_page(struct vcpu *v, uint64_t la, unsigned large_shift); /* an
 void bt_tlb_switch(struct vcpu *v, unsigned from, unsigned to, bool keep);
 void bt_tlb_forget(struct vcpu *v, unsigned pcid);
 void bt_tlb_forget_all(struct vcpu *v);
-void bt_tlb_forget_jumps(struct vcpu *v); /* of all address spaces that are not current */
+void bt_tlb_forget_jumps(struct vcpu *v, uint64_t lo, uint64_t hi); /* to [lo, hi), of all address spaces that are not current */
 /* No linear page of this vCPU leads to the guest page for writing any more. It is held, or the caller's own. */
 void bt_tlb_unwrite(struct vcpu *v, uint64_t gpa, const uint8_t *host);
 bool bt_tlb_may_write(struct vcpu *v, uint64_t gpa); /* could one? Any thread, once bt_is_code(gpa) */

@@ -5,7 +5,7 @@
  * Host code and bookkeeping are only ever appended to the current piece (struct bt). A dropped block leaves the tables, and what leads to it leads to exits; its
  * memory comes back when its piece is emptied. So a vCPU may at any time still be inside a dropped block; it is held at an instruction's boundary
  * while the block is dropped, and does not go back into it. When a piece is emptied, only the jumps of that piece's blocks and the known
- * targets of branches go: the others are held for a millisecond or two.
+ * targets of branches that lie there go: the others are held for a millisecond or two.
  *
  * Not all pieces are used from the start. What a guest runs once, as it starts, need not stay: more pieces are taken only when much of what is translated
  * had been emptied away before. When that is so with all of them in use, what runs has no room, and a block has to run more often before it is
@@ -16,6 +16,10 @@
 #include "softkvm/x86/native.h"
 
 #include <sys/mman.h>
+
+#ifndef MADV_COLLAPSE /* Linux 6.1 */
+#define MADV_COLLAPSE 25
+#endif
 
 void *bt_alloc(struct bt *bt, uint64_t bytes)
 {
@@ -202,12 +206,16 @@ struct bt_block *bt_block_at(struct bt *bt, uint32_t off)
     return lo < end && bt->blocks[lo]->code <= off ? bt->blocks[lo] : NULL;
 }
 
-static void all_jumps_clear(struct softkvm_vm *vm)
+/* Branches do not lead to the current piece any more. */
+static void drop_jumps(struct softkvm_vm *vm)
 {
+    const struct bt *bt = vm->bt;
+    uint64_t rx = (uint64_t)(uintptr_t)bt->rx, lo = rx + bt->used, hi = rx + (bt->current + 1ull) * bt->piece;
     for (unsigned i = 0, n = atomic_load(&vm->nvcpus); i < n; i++) {
-        bt_jumps_clear(atomic_load(&vm->vcpus[i]), BT_KERNEL);
-        bt_jumps_clear(atomic_load(&vm->vcpus[i]), BT_USER);
-        bt_tlb_forget_jumps(atomic_load(&vm->vcpus[i]));
+        struct vcpu *u = atomic_load(&vm->vcpus[i]);
+        bt_jumps_drop(u, BT_KERNEL, lo, hi);
+        bt_jumps_drop(u, BT_USER, lo, hi);
+        bt_tlb_forget_jumps(u, lo, hi);
     }
 }
 
@@ -237,6 +245,19 @@ struct bt_usage bt_usage(struct softkvm_vm *vm)
     return u;
 }
 
+/*
+ * A piece that is full becomes one huge page of the host, if that can be had: translated code is several times as long as the guest's, and the host's
+ * CPU has no room for the addresses of that many small pages. The other vCPUs go on meanwhile; the memory is the same.
+ */
+void bt_collapse(struct bt *bt)
+{
+    uint64_t full = likely(!atomic_load(&bt->full)) ? 0 : atomic_exchange(&bt->full, 0);
+    for (full &= ~atomic_fetch_or(&bt->huge, full); full && bt->piece == HUGE_PAGE; full &= full - 1) {
+        uint64_t at = (unsigned)__builtin_ctzll(full) * (uint64_t)HUGE_PAGE;
+        bt_madvise((void *)(uintptr_t)(bt->rx + at), HUGE_PAGE, MADV_COLLAPSE);
+    }
+}
+
 #define PRESSURE_MAX 2
 
 static void choose_piece(struct bt *bt)
@@ -262,6 +283,7 @@ void bt_evict(struct vcpu *v)
     struct bt *bt = v->vm->bt;
     bt_lock(bt); /* against bt_usage() */
     bt_madvise(bt->rw + (uint64_t)bt->current * bt->piece, bt->piece, MADV_DONTNEED);
+    atomic_fetch_or(&bt->full, BIT64(bt->current));
     choose_piece(bt);
     uint32_t first = first_block(bt, bt->current);
     for (uint32_t n = first; n < bt->ends[bt->current].blocks; n++) {
@@ -281,7 +303,7 @@ void bt_evict(struct vcpu *v)
     bt->used = bt->current ? bt->current * bt->piece : bt->start;
     bt->arena_used = (uint64_t)bt->current * bt->piece;
     bt_unlock(bt);
-    all_jumps_clear(v->vm);
+    drop_jumps(v->vm);
     v->bt.stats.flushes++;
     v->bt.stats.evictions++;
 }

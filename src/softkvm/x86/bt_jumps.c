@@ -26,6 +26,19 @@ void bt_jumps_clear(struct vcpu *v, unsigned ring)
     j->e[zero].host = (uint64_t)(uintptr_t)v->vm->bt->rx + v->vm->bt->thunk.exit_elsewhere;
 }
 
+void bt_jumps_drop(struct vcpu *v, unsigned ring, uint64_t lo, uint64_t hi)
+{
+    struct bt_jumps *j = &v->bt.jump[ring];
+    bool logged = j->count <= BT_JUMP_LOG;
+    for (unsigned n = 0, end = logged ? j->count : BT_JUMP_SIZE; n < end; n++) {
+        unsigned slot = logged ? j->filled[n] : n;
+        if (j->e[slot].host - lo >= hi - lo)
+            continue;
+        j->e[slot].host = 0;
+        j->e[slot].rip = slot < 4 ? BT_ELSEWHERE : 0; /* where linear address 0 is looked for */
+    }
+}
+
 void bt_jumps_forget(struct vcpu *v, uint64_t la)
 {
     for (unsigned ring = 0; ring < BT_RINGS; ring++)

@@ -17,6 +17,7 @@
 #define BT_REGIONS    64   /* at most */
 #define BT_MIN_BLOCK  64   /* bytes of host code that one takes at least, on the average */
 #define BT_HASH_BITS  16
+#define HUGE_PAGE     (2u << 20)
 #define BT_WARMTH     (1u << 18)
 #define BT_CHURN      (1u << 12)
 
@@ -112,6 +113,8 @@ struct bt {
     uint32_t used, start; /* next free byte of the current piece; first byte behind the thunks */
     uint32_t made, remade; /* blocks since the current piece was begun; those of them that had been emptied away before */
     uint32_t nevicted;
+    _Atomic uint64_t full; /* pieces that bt_collapse() is to look at */
+    _Atomic uint64_t huge; /* those that it has looked at */
     uint8_t *arena;      /* blocks */
     uint64_t arena_used; /* as `used` */
     struct bt_page *pool, *free_pages; /* BT_MAX_PAGES of them */
@@ -184,6 +187,7 @@ struct bt_page *bt_page_find(struct bt *bt, uint64_t gpa, bool create);
 /* These drop blocks; all other vCPUs are held. */
 void bt_drop(struct bt *bt, struct bt_block *b); /* from everything but its page's list */
 void bt_evict(struct vcpu *v);                   /* makes room: begins the next piece */
+void bt_collapse(struct bt *bt);
 struct bt_block *bt_block_at(struct bt *bt, uint32_t off); /* the block that has this byte of code, or NULL */
 void bt_page_free(struct bt *bt, struct bt_page *p); /* one without blocks that is in no list */
 void bt_filter_pages(struct bt *bt, struct bt_page **head); /* takes the current piece's blocks, which are dead, out of a list's pages; bt_patch.c */
@@ -217,6 +221,7 @@ static inline uint64_t bt_where(const struct vcpu *v, uint32_t exit)
 /* ---- bt_jumps.c ---- */
 #define BT_ELSEWHERE 16u /* a linear address, not in the place of 0 */
 void bt_jumps_clear(struct vcpu *v, unsigned ring);
+void bt_jumps_drop(struct vcpu *v, unsigned ring, uint64_t lo, uint64_t hi); /* those that lead to host addresses in [lo, hi) */
 void bt_jumps_forget(struct vcpu *v, uint64_t la); /* at least those of a region that does not leave its half of the address space */
 const uint8_t *bt_jumps_find(const struct vcpu *v, unsigned ring, uint64_t rip); /* NULL: not known */
 void bt_jumps_add(struct vcpu *v, unsigned ring, uint64_t rip, const uint8_t *host); /* host: the block's way in for lookups */

@@ -151,6 +151,7 @@ static struct bt_block *make_block(struct vcpu *v, uint64_t rip, uint64_t gpa, u
             if (!bt_room(bt))
                 bt_evict(v);
             vm_exclusive_end(v);
+            bt_collapse(bt);
         }
         const uint8_t *next = next_page(v, rip);
         const struct bt_xpage *x = bt_xpage_find(v, ring_of(v), rip);

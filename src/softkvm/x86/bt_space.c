@@ -53,6 +53,8 @@ static void save_jumps(const struct bt_cpu *c, struct bt_space *s)
     s->njumps = 0;
     for (unsigned n = 0; j->count <= BT_JUMP_LOG && n < j->count; n++) {
         unsigned slot = j->filled[n];
+        if (!j->e[slot].host) /* led to a piece of the cache that has been emptied */
+            continue;
         s->jumps[s->njumps].rip = j->e[slot].rip;
         s->jumps[s->njumps++].host = j->e[slot].host;
     }
@@ -161,8 +163,14 @@ void bt_tlb_forget_all(struct vcpu *v)
         v->bt.space[n].valid = false;
 }
 
-void bt_tlb_forget_jumps(struct vcpu *v)
+void bt_tlb_forget_jumps(struct vcpu *v, uint64_t lo, uint64_t hi)
 {
-    for (unsigned n = 0; n < BT_SPACES; n++)
-        v->bt.space[n].njumps = 0;
+    for (unsigned k = 0; k < BT_SPACES; k++) {
+        struct bt_space *s = &v->bt.space[k];
+        unsigned kept = 0;
+        for (unsigned n = 0; s->valid && n < s->njumps; n++)
+            if (s->jumps[n].host - lo >= hi - lo)
+                s->jumps[kept++] = s->jumps[n];
+        s->njumps = kept;
+    }
 }
