@@ -19,6 +19,7 @@
 
 #include "base/util.h"
 #include "block/internal.h"
+#include "block/remote.h"
 
 #define PHYSICAL_MAX 4096u /* bytes; larger preferred sizes are about throughput, not about atomic writes */
 #define ZERO_BYTES   (256 * KIB)
@@ -119,7 +120,8 @@ int file_open_named(struct io_loop *l, const char *what, const char *path, bool 
     f->readonly = readonly;
     f->protocol = protocol;
     f->physical = BLOCK_SECTOR;
-    if (protocol->open(f, what, err) == 0 && f->readonly && !readonly)
+    f->unit = 1;
+    if (remote_open(f, what, err) == 0 && f->readonly && !readonly)
         error_set(err, EROFS, "%s '%s': its server lets nobody write to it; add 'readonly', or ask its owner", what, path);
     else if (f->remote) {
         *out = f;
@@ -145,7 +147,7 @@ void file_close(struct file *f)
     if (!f)
         return;
     if (f->remote)
-        f->protocol->close(f);
+        remote_close(f);
     if (f->fd >= 0) {
         block_unlock(f->fd);
         close(f->fd);
@@ -155,28 +157,6 @@ void file_close(struct file *f)
 }
 
 /* ---- transfers ---- */
-
-struct remote_step {
-    struct file *f;
-    const struct io_step *s;
-    uint64_t *len;
-    bool *zero;
-};
-
-static ssize_t call_run(void *arg)
-{
-    const struct remote_step *r = arg;
-    return r->f->protocol->run(r->f, r->s);
-}
-
-static ssize_t remote_step(struct file *f, const struct io_step *s)
-{
-    struct remote_step r = {.f = f, .s = s};
-    fiber_lock(&f->turn);
-    ssize_t ret = io_call(f->loop, call_run, &r);
-    fiber_unlock(f->loop, &f->turn);
-    return ret;
-}
 
 static ssize_t step(struct file *f, struct io_step *s)
 {
@@ -333,23 +313,11 @@ int file_length(struct file *f, uint64_t *size)
     return 0;
 }
 
-static ssize_t call_is_zero(void *arg)
-{
-    const struct remote_step *r = arg;
-    return r->f->protocol->is_zero(r->f, r->s->offset, r->len, r->zero);
-}
-
 int file_is_hole(struct file *f, uint64_t offset, uint64_t *len, bool *hole)
 {
     *hole = false;
-    if (f->protocol && f->protocol->is_zero) {
-        struct io_step s = {.offset = offset};
-        struct remote_step r = {.f = f, .s = &s, .len = len, .zero = hole};
-        fiber_lock(&f->turn);
-        int ret = (int)io_call(f->loop, call_is_zero, &r);
-        fiber_unlock(f->loop, &f->turn);
-        return ret;
-    }
+    if (f->protocol)
+        return remote_is_zero(f, offset, len, hole);
     off_t data = lseek(f->fd, (off_t)offset, SEEK_DATA);
     if (data < 0) {
         *hole = errno == ENXIO; /* up to the end */

@@ -8,22 +8,8 @@
 
 #include "block/loop.h"
 
-struct file;
-/*
- * Where the bytes are when they are not in a file of this host: a server. One file each (protocol_*.c). A name has the protocol's prefix, and only names
- * that a user gives are looked at so (file_open_named()): what stands in an image never makes Lodge talk to a server.
- */
-struct file_protocol {
-    const char *const *prefixes; /* of names; NULL ends them */
-    /* Sets size, remote and, if need be, readonly. `what` begins the errors. 0, or -1 with err. */
-    int (*open)(struct file *f, const char *what, struct error *err);
-    void (*close)(struct file *f);
-    /* Performs a step: IO_READ, IO_WRITE, IO_SYNC, or IO_ALLOCATE with FALLOC_FL_PUNCH_HOLE or FALLOC_FL_ZERO_RANGE. In a worker thread, one at a
-     * time for a file. -EOPNOTSUPP: not there. */
-    ssize_t (*run)(struct file *f, const struct io_step *s);
-    /* What [offset, offset + *len) begins with; *len is cut to it. In a worker thread. NULL: all is data. 0 or -errno. */
-    int (*is_zero)(struct file *f, uint64_t offset, uint64_t *len, bool *zero);
-};
+struct file_protocol; /* where the bytes are when they are not in a file of this host: remote.h */
+struct remote;
 
 struct file {
     struct io_loop *loop;
@@ -35,8 +21,9 @@ struct file {
     bool no_sync; /* file_sync() does nothing: a copy that can be made again */
     bool no_punch, no_zero_range; /* the file system refused that way before */
     const struct file_protocol *protocol; /* NULL: a file or device of this host */
-    void *remote;                         /* the protocol's */
-    struct fiber_lock turn;               /* its steps are made one after another */
+    struct remote *remote;
+    void *connection; /* the protocol's */
+    unsigned unit;    /* bytes that transfers with the server are multiples of; a power of two */
     /* Tests look at each change when it begins and when it has ended; NULL: nobody does. */
     void (*observe)(void *opaque, const struct io_step *s, bool ended);
     void *observer;
@@ -64,8 +51,6 @@ int file_truncate(struct file *f, uint64_t size);
 int file_length(struct file *f, uint64_t *size); /* now */
 /* Is the range a hole at its begin? *len is cut to what is alike. Files that cannot tell are data. */
 int file_is_hole(struct file *f, uint64_t offset, uint64_t *len, bool *hole);
-
-extern const struct file_protocol protocol_nbd, protocol_iscsi, protocol_http;
 
 /* dst gets the part [offset, offset + len) of src; returns its number of entries, at most niov. */
 int iov_slice(struct iovec *dst, const struct iovec *src, int niov, uint64_t offset, uint64_t len);

@@ -21,6 +21,7 @@ ssize_t io_perform(const struct io_step *s)
     case IO_SYNC: ret = fdatasync(s->fd); break;
     case IO_ALLOCATE: ret = fallocate(s->fd, s->mode, (off_t)s->offset, (off_t)s->len); break;
     case IO_CALL: return s->call(s->arg);
+    case IO_HAND: return -ENOSYS;
     }
     return ret < 0 ? -errno : ret;
 }
@@ -50,6 +51,33 @@ void io_step_done(struct io_loop *l, struct io_step *s, ssize_t ret)
     fiber_queue_push(&l->ready, s->waiter);
 }
 
+void io_step_post(struct io_loop *l, struct io_step *s, ssize_t ret)
+{
+    s->ret = ret;
+    s->next = NULL;
+    pthread_mutex_lock(&l->posted_lock);
+    if (!l->posted)
+        eventfd_write(l->event_fd, 1); /* within the lock: the loop may be freed once it has seen its last step */
+    *(l->posted ? &l->last_posted->next : &l->posted) = s;
+    l->last_posted = s;
+    pthread_mutex_unlock(&l->posted_lock);
+}
+
+static bool reap_posted(struct io_loop *l)
+{
+    pthread_mutex_lock(&l->posted_lock);
+    struct io_step *s = l->posted;
+    l->posted = l->last_posted = NULL;
+    pthread_mutex_unlock(&l->posted_lock);
+    bool any = s;
+    while (s) {
+        struct io_step *next = s->next;
+        io_step_done(l, s, s->ret);
+        s = next;
+    }
+    return any;
+}
+
 static void start_waiting(struct io_loop *l)
 {
     while (l->waiting && l->in_engine < LOOP_DEPTH) {
@@ -58,7 +86,9 @@ static void start_waiting(struct io_loop *l)
         if (!l->waiting)
             l->tail = &l->waiting;
         l->in_engine++;
-        if (s->kind != IO_CALL)
+        if (s->kind == IO_HAND)
+            s->hand(s->arg);
+        else if (s->kind != IO_CALL)
             l->engine->start(l, s);
         else if (l->workers || (l->workers = io_workers_create(l)))
             io_workers_give(l->workers, s);
@@ -135,7 +165,8 @@ static bool run_ready(struct io_loop *l)
 
 static bool reap(struct io_loop *l)
 {
-    bool any = l->engine->reap(l);
+    bool any = reap_posted(l);
+    any = l->engine->reap(l) || any;
     return (l->workers && io_workers_reap(l->workers)) || any;
 }
 
@@ -199,6 +230,7 @@ int io_loop_create(enum block_engine want, struct io_loop **out, struct error *e
     if (!l)
         return error_set(err, 0, "block layer: out of memory; close other programs");
     l->tail = &l->waiting;
+    pthread_mutex_init(&l->posted_lock, NULL);
     l->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (l->event_fd < 0)
         error_set(err, errno, "block layer: cannot create an eventfd: %s; raise the limit of open files (ulimit -n)", strerror(errno));
@@ -220,5 +252,6 @@ void io_loop_free(struct io_loop *l)
     if (l->event_fd >= 0)
         close(l->event_fd);
     fiber_pool_free(&l->fibers);
+    pthread_mutex_destroy(&l->posted_lock);
     free(l);
 }

@@ -9,6 +9,7 @@
 #ifndef LODGE_BLOCK_LOOP_H
 #define LODGE_BLOCK_LOOP_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -20,7 +21,14 @@
 
 #define LOOP_DEPTH 128 /* steps that an engine has at a time */
 
-enum io_kind { IO_READ, IO_WRITE, IO_SYNC, IO_ALLOCATE, IO_CALL /* call(arg), in another thread */ };
+enum io_kind {
+    IO_READ,
+    IO_WRITE,
+    IO_SYNC,
+    IO_ALLOCATE,
+    IO_CALL, /* call(arg), in another thread */
+    IO_HAND, /* hand(arg) gives it to a thread of its own kind, which ends it with io_step_post(); in fibers only */
+};
 
 struct io_step {
     enum io_kind kind;
@@ -29,6 +37,7 @@ struct io_step {
     const struct iovec *iov;
     int niov;
     ssize_t (*call)(void *arg);
+    void (*hand)(void *arg);
     void *arg;
     ssize_t ret; /* bytes, 0, or -errno */
     struct fiber *waiter;
@@ -53,6 +62,8 @@ struct io_loop {
     const struct io_engine *engine;
     void *engine_data;
     struct io_workers *workers; /* for IO_CALL; NULL until the first one */
+    pthread_mutex_t posted_lock;
+    struct io_step *posted, *last_posted; /* ended in other threads */
     unsigned in_engine;
     struct io_step *waiting, **tail; /* steps that the engine has no room for */
     struct fiber_queue ready;
@@ -77,6 +88,7 @@ ssize_t io_run(struct io_loop *l, struct io_step *s);
 ssize_t io_call(struct io_loop *l, ssize_t (*call)(void *arg), void *arg); /* its result */
 ssize_t io_perform(const struct io_step *s); /* at once, in this thread */
 void io_step_done(struct io_loop *l, struct io_step *s, ssize_t ret);
+void io_step_post(struct io_loop *l, struct io_step *s, ssize_t ret); /* the same, from any thread */
 
 /* ---- threads.c: a few threads that perform steps ---- */
 /* Threads start when there is work. NULL without memory. */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Images on a web server, read-only, by libcurl: http:// and https:// names. The server must know the length and answer requests for ranges of bytes.
- * Small reads next to each other come out of a window of WINDOW bytes that is fetched at once.
+ * Images on a web server, read-only, by libcurl: http:// and https:// names. The server must know the length and answer requests
+ * for ranges of bytes. The image is fetched in windows of WINDOW bytes, several at a time; those that were used last are kept, so
+ * that small reads next to each other cost one request.
  */
 #include <curl/curl.h>
 #include <errno.h>
@@ -9,95 +10,198 @@
 #include <string.h>
 
 #include "base/util.h"
-#include "block/file.h"
 #include "block/library.h"
+#include "block/remote.h"
 
-#define CALLS(X)                                                                                                                                    \
-    X(curl_easy_init)                                                                                                                               \
-    X(curl_easy_perform)                                                                                                                            \
-    X(curl_easy_cleanup)                                                                                                                            \
-    X(curl_easy_strerror)
+#define CALLS(X)                \
+    X(curl_easy_init)           \
+    X(curl_easy_perform)        \
+    X(curl_easy_cleanup)        \
+    X(curl_easy_strerror)       \
+    X(curl_multi_init)          \
+    X(curl_multi_cleanup)       \
+    X(curl_multi_add_handle)    \
+    X(curl_multi_remove_handle) \
+    X(curl_multi_perform)       \
+    X(curl_multi_poll)          \
+    X(curl_multi_info_read)
 
 #undef curl_easy_setopt /* macros that check types, over the functions */
 #undef curl_easy_getinfo
-#define CALL(name) LIBRARY_CALL(lib, name),
-#define WINDOW   (512 * KIB)
-#define TIMEOUT  30L /* seconds with hardly a byte */
+#undef curl_multi_setopt
+#define CALL(name)      LIBRARY_CALL(lib, name),
+#define WINDOW          (512 * KIB)
+#define WINDOWS         16
+#define CONNECTIONS_MAX 6L
+#define TRIES_MAX       3 /* of a window whose server hangs up in the middle */
 
 static struct {
     __typeof__(curl_easy_setopt) *curl_easy_setopt;
     __typeof__(curl_easy_getinfo) *curl_easy_getinfo;
+    __typeof__(curl_multi_setopt) *curl_multi_setopt;
     CALLS(LIBRARY_POINTER)
 } lib;
-static const struct library_call calls[] = {CALL(curl_easy_setopt) CALL(curl_easy_getinfo) CALLS(CALL)};
+static const struct library_call calls[] = {CALL(curl_easy_setopt) CALL(curl_easy_getinfo) CALL(curl_multi_setopt) CALLS(CALL)};
+
+struct queue { /* of commands, by their opaque */
+    struct remote_cmd *first, *last;
+};
+
+struct window {
+    CURL *curl;              /* NULL: not used yet */
+    uint8_t *data;           /* WINDOW bytes */
+    uint64_t at, want, have; /* place in the image, bytes that it has or is to have, bytes that have come */
+    bool busy;               /* being fetched */
+    unsigned tries;
+    uint64_t used; /* when it was: turns of http's clock */
+    struct queue waiting;
+};
 
 struct http {
-    CURL *curl;
-    uint8_t window[WINDOW];
-    uint64_t at, have; /* what the window holds */
-    uint64_t want;     /* bytes of the answer that is coming */
+    CURLM *multi;
+    const char *url; /* the file's path */
+    uint64_t clock;
+    struct window windows[WINDOWS];
+    struct queue waiting; /* all windows are being fetched */
 };
+
+static void push(struct queue *q, struct remote_cmd *c)
+{
+    c->opaque = NULL;
+    if (q->last)
+        q->last->opaque = c;
+    else
+        q->first = c;
+    q->last = c;
+}
+
+static void push_front(struct queue *q, struct remote_cmd *c)
+{
+    c->opaque = q->first;
+    q->first = c;
+    if (!q->last)
+        q->last = c;
+}
+
+static struct remote_cmd *pop(struct queue *q)
+{
+    struct remote_cmd *c = q->first;
+    if (c)
+        q->first = c->opaque;
+    if (!q->first)
+        q->last = NULL;
+    return c;
+}
+
+/* ---- fetching ---- */
 
 /* More than was asked for ends the transfer: the server does not know ranges. */
 static size_t receive(char *data, size_t one, size_t n, void *opaque)
 {
-    struct http *h = opaque;
+    struct window *w = opaque;
     (void)one;
-    if (n > h->want - h->have)
+    if (n > w->want - w->have)
         return 0;
-    memcpy(h->window + h->have, data, n);
-    h->have += n;
+    memcpy(w->data + w->have, data, n);
+    w->have += n;
     return n;
 }
 
-static int fetch(struct http *h, uint64_t at, uint64_t len)
+static int window_open(struct window *w, const char *url)
+{
+    long patience = (long)remote_patience();
+    w->data = malloc(WINDOW);
+    w->curl = w->data ? lib.curl_easy_init() : NULL;
+    if (!w->curl)
+        return -ENOMEM;
+    lib.curl_easy_setopt(w->curl, CURLOPT_URL, url);
+    lib.curl_easy_setopt(w->curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    lib.curl_easy_setopt(w->curl, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+    lib.curl_easy_setopt(w->curl, CURLOPT_FOLLOWLOCATION, 1L);
+    lib.curl_easy_setopt(w->curl, CURLOPT_MAXREDIRS, 5L);
+    lib.curl_easy_setopt(w->curl, CURLOPT_FAILONERROR, 1L);
+    lib.curl_easy_setopt(w->curl, CURLOPT_NOSIGNAL, 1L);
+    lib.curl_easy_setopt(w->curl, CURLOPT_CONNECTTIMEOUT, patience);
+    lib.curl_easy_setopt(w->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    lib.curl_easy_setopt(w->curl, CURLOPT_LOW_SPEED_TIME, patience);
+    lib.curl_easy_setopt(w->curl, CURLOPT_WRITEFUNCTION, receive);
+    lib.curl_easy_setopt(w->curl, CURLOPT_WRITEDATA, w);
+    lib.curl_easy_setopt(w->curl, CURLOPT_PRIVATE, w);
+    return 0;
+}
+
+static void window_close(struct window *w)
+{
+    if (w->curl)
+        lib.curl_easy_cleanup(w->curl);
+    free(w->data);
+    *w = (struct window){0};
+}
+
+static void ask_for(struct window *w, uint64_t at, uint64_t len)
 {
     char range[64];
-    long status = 0;
     snprintf(range, sizeof range, "%llu-%llu", (unsigned long long)at, (unsigned long long)(at + len - 1));
-    h->at = at;
-    h->have = 0;
-    h->want = len;
-    lib.curl_easy_setopt(h->curl, CURLOPT_RANGE, range);
-    CURLcode e = lib.curl_easy_perform(h->curl);
+    w->at = at;
+    w->have = 0;
+    w->want = len;
+    lib.curl_easy_setopt(w->curl, CURLOPT_RANGE, range);
+}
+
+/* What a transfer has come to: 0 or -errno. */
+static int outcome(struct window *w, CURLcode e)
+{
+    long status = 0;
     if (e == CURLE_OK)
-        lib.curl_easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, &status);
-    if (e == CURLE_OK && status == 206 && h->have == len)
+        lib.curl_easy_getinfo(w->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (e == CURLE_OK && status == 206 && w->have == w->want)
         return 0;
-    h->have = 0;
+    w->have = 0;
     return e == CURLE_OPERATION_TIMEDOUT ? -ETIMEDOUT : -EIO;
 }
 
-static void set_options(struct http *h, const char *url)
+static int fetch(struct http *h, struct window *w)
 {
-    lib.curl_easy_setopt(h->curl, CURLOPT_URL, url);
-    lib.curl_easy_setopt(h->curl, CURLOPT_PROTOCOLS_STR, "http,https");
-    lib.curl_easy_setopt(h->curl, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-    lib.curl_easy_setopt(h->curl, CURLOPT_FOLLOWLOCATION, 1L);
-    lib.curl_easy_setopt(h->curl, CURLOPT_MAXREDIRS, 5L);
-    lib.curl_easy_setopt(h->curl, CURLOPT_FAILONERROR, 1L);
-    lib.curl_easy_setopt(h->curl, CURLOPT_NOSIGNAL, 1L);
-    lib.curl_easy_setopt(h->curl, CURLOPT_CONNECTTIMEOUT, TIMEOUT);
-    lib.curl_easy_setopt(h->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    lib.curl_easy_setopt(h->curl, CURLOPT_LOW_SPEED_TIME, TIMEOUT);
-    lib.curl_easy_setopt(h->curl, CURLOPT_WRITEFUNCTION, receive);
-    lib.curl_easy_setopt(h->curl, CURLOPT_WRITEDATA, h);
+    w->busy = lib.curl_multi_add_handle(h->multi, w->curl) == CURLM_OK;
+    if (!w->busy)
+        w->want = w->have = 0;
+    return w->busy ? 0 : -ENOMEM;
 }
 
-static int measure(struct file *f, struct http *h, const char *what, struct error *err)
+static bool hung_up(CURLcode e)
+{
+    return e == CURLE_PARTIAL_FILE || e == CURLE_RECV_ERROR || e == CURLE_SEND_ERROR || e == CURLE_GOT_NOTHING;
+}
+
+/* ---- connecting ---- */
+
+static int measure(struct file *f, struct window *w, const char *what, struct error *err)
 {
     curl_off_t length = -1;
-    lib.curl_easy_setopt(h->curl, CURLOPT_NOBODY, 1L);
-    CURLcode e = lib.curl_easy_perform(h->curl);
+    lib.curl_easy_setopt(w->curl, CURLOPT_NOBODY, 1L);
+    CURLcode e = lib.curl_easy_perform(w->curl);
     if (e != CURLE_OK)
         return error_set(err, 0, "%s '%s': cannot be fetched: %s; check the address", what, f->path, lib.curl_easy_strerror(e));
-    lib.curl_easy_getinfo(h->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
-    lib.curl_easy_setopt(h->curl, CURLOPT_NOBODY, 0L);
-    lib.curl_easy_setopt(h->curl, CURLOPT_HTTPGET, 1L);
-    if (length <= 0 || fetch(h, 0, 1) < 0)
-        return error_set(err, 0, "%s '%s': its server does not tell the length or gives no ranges of it; download the image", what, f->path);
+    lib.curl_easy_getinfo(w->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+    lib.curl_easy_setopt(w->curl, CURLOPT_NOBODY, 0L);
+    lib.curl_easy_setopt(w->curl, CURLOPT_HTTPGET, 1L);
+    if (length > 0)
+        ask_for(w, 0, 1);
+    if (length <= 0 || outcome(w, lib.curl_easy_perform(w->curl)) < 0)
+        return error_set(err, 0, "%s '%s': its server does not tell the length or gives no ranges of it; download the image", what,
+                         f->path);
+    w->want = w->have = 0;
     f->size = (uint64_t)length;
     return 0;
+}
+
+static void http_release(struct http *h)
+{
+    for (unsigned i = 0; i < WINDOWS; i++)
+        window_close(&h->windows[i]);
+    if (h->multi)
+        lib.curl_multi_cleanup(h->multi);
+    free(h);
 }
 
 static int http_open(struct file *f, const char *what, struct error *err)
@@ -106,47 +210,144 @@ static int http_open(struct file *f, const char *what, struct error *err)
         return -1;
     struct http *h = calloc(1, sizeof *h);
     if (h)
-        h->curl = lib.curl_easy_init();
-    if (!h || !h->curl) {
-        free(h);
-        return error_set(err, ENOMEM, "%s '%s': out of memory; close other programs", what, f->path);
-    }
-    set_options(h, f->path);
-    if (measure(f, h, what, err) < 0) {
-        lib.curl_easy_cleanup(h->curl);
-        free(h);
+        h->multi = lib.curl_multi_init();
+    int ret = h && h->multi && window_open(&h->windows[0], f->path) == 0
+                  ? measure(f, &h->windows[0], what, err)
+                  : error_set(err, ENOMEM, "%s '%s': out of memory; close other programs", what, f->path);
+    if (ret < 0) {
+        if (h)
+            http_release(h);
         return -1;
     }
+    lib.curl_multi_setopt(h->multi, CURLMOPT_MAX_HOST_CONNECTIONS, CONNECTIONS_MAX);
+    h->url = f->path;
     f->readonly = true;
-    f->remote = h;
+    f->connection = h;
     return 0;
+}
+
+/* ---- commands ---- */
+
+static void give(struct window *w, struct remote_cmd *c, int ret)
+{
+    if (ret == 0)
+        memcpy(c->data, w->data + (c->offset - w->at), c->len);
+    remote_answer(c, ret);
+}
+
+/* The window that has or will have these bytes, or one that can be used for them; NULL: all are being fetched. */
+static struct window *window_for(struct http *h, uint64_t at)
+{
+    struct window *oldest = NULL;
+    for (struct window *w = h->windows; w < h->windows + WINDOWS; w++) {
+        if (w->want && w->at == at)
+            return w;
+        if (!w->busy && (!oldest || w->used < oldest->used))
+            oldest = w;
+    }
+    return oldest;
+}
+
+/* False: it has to wait for a window. */
+static bool serve(struct file *f, struct remote_cmd *c)
+{
+    struct http *h = f->connection;
+    uint64_t at = ALIGN_DOWN(c->offset, WINDOW);
+    struct window *w = window_for(h, at);
+    if (!w)
+        return false;
+    w->used = ++h->clock;
+    if (w->want && w->at == at) {
+        if (w->busy)
+            push(&w->waiting, c);
+        else
+            give(w, c, 0);
+        return true;
+    }
+    int ret = w->curl ? 0 : window_open(w, h->url);
+    w->tries = 0;
+    if (ret == 0) {
+        ask_for(w, at, MIN(WINDOW, f->size - at));
+        ret = fetch(h, w);
+    } else {
+        window_close(w);
+    }
+    if (ret == 0)
+        push(&w->waiting, c);
+    else
+        remote_answer(c, ret);
+    return true;
+}
+
+static void http_start(struct file *f, struct remote_cmd *c)
+{
+    struct http *h = f->connection;
+    if (c->op != REMOTE_READ)
+        remote_answer(c, c->op == REMOTE_SYNC ? 0 : -EROFS);
+    else if (h->waiting.first || !serve(f, c))
+        push(&h->waiting, c);
+}
+
+static void fetched(struct http *h, struct window *w, CURLcode e)
+{
+    int ret = outcome(w, e);
+    struct remote_cmd *c;
+    lib.curl_multi_remove_handle(h->multi, w->curl);
+    w->busy = false;
+    if (ret < 0 && hung_up(e) && ++w->tries < TRIES_MAX && fetch(h, w) == 0)
+        return; /* outcome() has set `have` to 0 */
+    if (ret < 0)
+        w->want = 0;
+    while ((c = pop(&w->waiting)))
+        give(w, c, ret);
+}
+
+static int http_turn(struct file *f, int wake, int ms)
+{
+    struct http *h = f->connection;
+    struct curl_waitfd extra = {.fd = wake, .events = CURL_WAIT_POLLIN};
+    int running, left, n;
+    if (lib.curl_multi_poll(h->multi, &extra, 1, ms, &n) != CURLM_OK || lib.curl_multi_perform(h->multi, &running) != CURLM_OK)
+        return -ENOMEM;
+    for (CURLMsg *m; (m = lib.curl_multi_info_read(h->multi, &left));) {
+        CURLcode e = m->data.result; /* the message goes with its handle */
+        struct window *w = NULL;
+        lib.curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &w);
+        if (m->msg == CURLMSG_DONE && w)
+            fetched(h, w, e);
+    }
+    for (bool room = true; room && h->waiting.first;) {
+        struct remote_cmd *c = pop(&h->waiting);
+        if (!(room = serve(f, c)))
+            push_front(&h->waiting, c);
+    }
+    return 0;
+}
+
+static void http_cut(struct file *f)
+{
+    struct http *h = f->connection;
+    for (struct window *w = h->windows; w < h->windows + WINDOWS; w++) {
+        if (w->busy)
+            lib.curl_multi_remove_handle(h->multi, w->curl);
+        w->busy = false;
+        w->want = 0;
+        w->waiting = (struct queue){0};
+    }
+    h->waiting = (struct queue){0};
 }
 
 static void http_end(struct file *f)
 {
-    struct http *h = f->remote;
-    lib.curl_easy_cleanup(h->curl);
-    free(h);
-}
-
-static ssize_t http_run(struct file *f, const struct io_step *s)
-{
-    struct http *h = f->remote;
-    if (s->kind != IO_READ)
-        return s->kind == IO_SYNC ? 0 : -EROFS;
-    uint64_t len = MIN(s->len, s->offset < f->size ? f->size - s->offset : 0);
-    for (uint64_t done = 0, part; done < len; done += part) {
-        uint64_t at = s->offset + done;
-        if (at < h->at || at >= h->at + h->have) {
-            int ret = fetch(h, at, MIN(WINDOW, f->size - at));
-            if (ret < 0)
-                return ret;
-        }
-        part = MIN(len - done, h->at + h->have - at);
-        iov_from(s->iov, s->niov, done, h->window + (at - h->at), part);
-    }
-    return (ssize_t)len;
+    http_release(f->connection);
 }
 
 static const char *const prefixes[] = {"http://", "https://", NULL};
-const struct file_protocol protocol_http = {prefixes, http_open, http_end, http_run, NULL};
+const struct file_protocol protocol_http = {.prefixes = prefixes,
+                                            .open = http_open,
+                                            .close = http_end,
+                                            .start = http_start,
+                                            .turn = http_turn,
+                                            .cut = http_cut,
+                                            .transfer_max = WINDOW,
+                                            .patient = true};

@@ -55,9 +55,9 @@ def listening(path):
 
 
 @contextlib.contextmanager
-def server(*cmd, ready=None):
+def server(*cmd, ready=None, env=None):
     """Runs a command until the block ends; `ready` is a socket or a function that says so."""
-    p = subprocess.Popen(cmd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    p = subprocess.Popen(cmd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
     try:
         end = time.monotonic() + 120
         while not (ready() if callable(ready) else listening(ready)):
