@@ -8,24 +8,38 @@
  * back later.
  *
  * Bulk: with DF clear, flat addresses and plain RAM behind both pages, as many elements as fit into the pages run as the host's own
- * repeated instruction on host addresses. The same element size makes overlapping moves come out the same. Stores to code are told to the
+ * repeated instruction on host addresses; MOVS with DF set, too, by which memory is moved up onto itself. The same element size makes overlapping moves come out the same. Stores to code are told to the
  * translator a page at a time.
  */
 #include "softkvm/x86/string_op.h"
 
-uint64_t string_host_run(struct vcpu *v, const struct insn *i, int seg, enum reg r, enum mem_access acc, uint64_t count, struct host_run *run)
+/* How many elements from `la`, offset `off`, on lie in one page, going in DF's direction, without the offset wrapping. */
+static uint64_t elements_here(const struct vcpu *v, const struct insn *i, uint64_t la, uint64_t off)
+{
+    unsigned size = i->ops[0].size;
+    uint64_t in_page = la & (PAGE_SIZE - 1), above = (size_mask(i->addrsize) - off) / size, n;
+    bool narrow = i->addrsize < 8;
+    if (!(v->rflags & FL_DF)) {
+        n = (PAGE_SIZE - in_page) / size;
+        return narrow ? MIN(n, above) : n;
+    }
+    if (in_page + size > PAGE_SIZE || (narrow && !above))
+        return 0;
+    n = in_page / size + 1;
+    return narrow ? MIN(n, off / size + 1) : n;
+}
+
+/* string_host_run(), in DF's direction: the first element is at run->host, and others are below it when DF is set. */
+static uint64_t host_run(struct vcpu *v, const struct insn *i, int seg, enum reg r, enum mem_access acc, uint64_t count, struct host_run *run)
 {
     unsigned size = i->ops[0].size;
     uint64_t off = reg_get(v, r, i->addrsize);
-    if ((v->rflags & FL_DF) || (v->code_mode != CODE64 && !v->seg[seg].flat))
+    if (v->code_mode != CODE64 && !v->seg[seg].flat)
         return 0;
     if (atomic_load_explicit(&v->requests, memory_order_relaxed) & REQ_STEP) /* each iteration traps */
         return 0;
     uint64_t la = v->code_mode == CODE64 && seg >= SEG_FS ? v->seg[seg].base + off : off;
-    uint64_t n = (PAGE_SIZE - (la & (PAGE_SIZE - 1))) / size;
-    /* Offsets wrap at the address size: stay below that. */
-    if (i->addrsize < 8)
-        n = MIN(n, (size_mask(i->addrsize) - off) / size);
+    uint64_t n = elements_here(v, i, la, off);
     if (!n)
         return 0;
     run->host = mmu_host_fast(v, la, size, acc, v->mmu_idx);
@@ -33,6 +47,11 @@ uint64_t string_host_run(struct vcpu *v, const struct insn *i, int seg, enum reg
     if (!run->host && !(run->host = mmu_host_run(v, la, acc, v->mmu_idx, seg, &run->code)))
         return 0;
     return MIN(n, count);
+}
+
+uint64_t string_host_run(struct vcpu *v, const struct insn *i, int seg, enum reg r, enum mem_access acc, uint64_t count, struct host_run *run)
+{
+    return v->rflags & FL_DF ? 0 : host_run(v, i, seg, r, acc, count, run);
 }
 
 /* One run of steps; true when it has to go on later, at the same rip. */
@@ -87,18 +106,25 @@ void string_repeat(struct vcpu *v, const struct insn *i, step_fn *step)
 }
 
 /* ---- MOVS ---- */
-#define ASM_REP_MOVS(sfx, m, unused) __asm__ volatile("rep movs" sfx : "+D"(d), "+S"(s), "+c"(n) : : "memory")
+#define ASM_REP_MOVS(sfx, m, unused)      __asm__ volatile("rep movs" sfx : "+D"(d), "+S"(s), "+c"(n) : : "memory")
+#define ASM_REP_MOVS_DOWN(sfx, m, unused) __asm__ volatile("std\n\trep movs" sfx "\n\tcld" : "+D"(d), "+S"(s), "+c"(n) : : "memory")
 #define ASM_REP_STOS(sfx, m, unused) __asm__ volatile("rep stos" sfx : "+D"(d), "+c"(n) : "a"(v->gpr[RAX]) : "memory")
 
 static struct step movs_step(struct vcpu *v, const struct insn *i, uint64_t count)
 {
     unsigned size = i->ops[0].size;
+    bool down = v->rflags & FL_DF;
     struct host_run from, to;
-    uint64_t n = string_host_run(v, i, i->seg, RSI, MEM_R, count, &from);
-    if (n && (n = string_host_run(v, i, SEG_ES, RDI, MEM_W, n, &to))) {
+    uint64_t n = host_run(v, i, i->seg, RSI, MEM_R, count, &from);
+    if (n && (n = host_run(v, i, SEG_ES, RDI, MEM_W, n, &to))) {
         uint64_t done = n;
         void *s = from.host, *d = to.host;
-        BY_SIZE(size, ASM_REP_MOVS, 0);
+        if (down)
+            BY_SIZE(size, ASM_REP_MOVS_DOWN, 0);
+        else
+            BY_SIZE(size, ASM_REP_MOVS, 0);
+        if (down && to.code != MMU_NO_CODE)
+            to.code -= (done - 1) * size;
         string_stored(v, &to, done * size);
         string_advance(v, i, RSI, done);
         string_advance(v, i, RDI, done);
