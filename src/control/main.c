@@ -164,7 +164,7 @@ static void tell_end(struct qmp *q, const struct machine *m, const struct verdic
 }
 
 /* Runs one machine from the domain. */
-static struct verdict run_once(const struct domain *d, enum domain_accel *accel, const struct options *o, bool paused,
+static struct verdict run_once(struct domain *d, enum domain_accel *accel, const struct options *o, bool paused,
                                struct qmp *q, struct terminal *terminal, struct charsock *sockets, int signal_fd, struct error *err)
 {
     struct verdict v = {.status = STATUS_ERROR};
@@ -190,7 +190,7 @@ static struct verdict run_once(const struct domain *d, enum domain_accel *accel,
 }
 
 /* Runs machines from the domain until one is the last. The process's exit status; with STATUS_ERROR, err is set. */
-static int run(const struct domain *d, const struct options *o, struct qmp *q, struct terminal *terminal, struct charsock *sockets,
+static int run(struct domain *d, const struct options *o, struct qmp *q, struct terminal *terminal, struct charsock *sockets,
                int signal_fd, struct error *err)
 {
     enum domain_accel accel = d->accel;

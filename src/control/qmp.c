@@ -340,9 +340,18 @@ static void dispatch(void *opaque, struct pollset *p)
         accept_client(q);
 }
 
+static void detached(void *opaque, const char *name, int disk)
+{
+    struct qmp *q = opaque;
+    if (disk >= 0)
+        memmove(&q->disk_errors[disk], &q->disk_errors[disk + 1], (DOMAIN_MAX_DISKS - 1 - (unsigned)disk) * sizeof q->disk_errors[0]);
+    q->disk_errors[DOMAIN_MAX_DISKS - 1] = 0;
+    qmp_event(q, "DEVICE_DELETED", "{\"device\": \"%s\"}", name);
+}
+
 void qmp_set_machine(struct qmp *q, struct machine *m)
 {
-    const struct machine_watch watch = {prepare, dispatch, q};
+    const struct machine_watch watch = {.prepare = prepare, .dispatch = dispatch, .detached = detached, .opaque = q};
     if (!q)
         return;
     q->machine = m;

@@ -291,6 +291,34 @@ static int x_query_interfaces(struct qmp *q, const json_t *args, FILE *answer, s
     return 0;
 }
 
+/* ---- hot plug ---- */
+
+/* The device stands alone: a domain around it makes it something that the model reads and checks. */
+static int x_device_add(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
+{
+    static const char head[] = "<domain type='qemu'><name>device</name><memory unit='MiB'>16</memory><os><type arch='x86_64' machine='q35'>hvm</type>"
+                               "<kernel>/</kernel></os><features><acpi/><apic/></features><devices>",
+                      tail[] = "</devices></domain>";
+    const char *xml = json_get_string(args, "xml");
+    AUTO_FREE char *whole = NULL;
+    struct domain from;
+    (void)answer;
+    if (!xml || asprintf(&whole, "%s%s%s", head, xml, tail) < 0)
+        return error_set(err, 0, "Parameter 'xml' expects a <disk> or an <interface>");
+    if (domain_parse(&from, whole, strlen(whole), err) < 0)
+        return -1;
+    int result = machine_attach(qmp_machine(q), &from, err);
+    domain_free(&from);
+    return result;
+}
+
+static int device_del(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
+{
+    const char *id = json_get_string(args, "id");
+    (void)answer;
+    return id ? machine_detach(qmp_machine(q), id, err) : error_set(err, 0, "Parameter 'id' expects a string");
+}
+
 const struct qmp_command qmp_commands[] = {
     {"qmp_capabilities", "enable", NULL},
     {"query-version", NULL, query_version},
@@ -310,6 +338,8 @@ const struct qmp_command qmp_commands[] = {
     {"balloon", "value!", balloon},
     {"x-query-balloon-stats", NULL, x_query_balloon_stats},
     {"query-memory-size-summary", NULL, query_memory_size},
+    {"x-device-add", "xml!", x_device_add},
+    {"device_del", "id!", device_del},
     {"query-block", NULL, query_block},
     {"query-blockstats", "query-nodes", query_blockstats},
     {"x-query-interfaces", NULL, x_query_interfaces},

@@ -66,6 +66,12 @@ struct block *emulated_devices_block(const struct emulated_devices *e, unsigned 
     return NULL;
 }
 
+void emulated_devices_renumber(struct emulated_devices *e, unsigned gone)
+{
+    for (unsigned port = 0; e && port < e->ports; port++)
+        e->disks[port] -= e->disks[port] > gone;
+}
+
 void emulated_devices_destroy(struct emulated_devices *e)
 {
     if (!e)

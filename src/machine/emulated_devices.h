@@ -15,6 +15,8 @@ int emulated_devices_create(const struct domain *d, struct pci_host *pci, struct
                             struct error *err);
 /* The block behind a disk of the domain's, by its number there; NULL when it is not here. */
 struct block *emulated_devices_block(const struct emulated_devices *e, unsigned disk);
+/* A disk of the domain's, which is not here, is gone: those behind it get the number before theirs. NULL is allowed. */
+void emulated_devices_renumber(struct emulated_devices *e, unsigned gone);
 void emulated_devices_destroy(struct emulated_devices *e); /* no vCPU runs; NULL is allowed */
 
 #endif

@@ -28,6 +28,7 @@
 #include "machine/emulated_devices.h"
 #include "machine/firmware.h"
 #include "machine/genid.h"
+#include "machine/hotplug.h"
 #include "machine/memmap.h"
 #include "machine/numa.h"
 #include "machine/pci_places.h"
@@ -45,14 +46,14 @@ struct char_file {
 };
 
 struct machine {
-    const struct domain *domain;
+    struct domain *domain;
     struct terminal *terminal;
     struct charsock *sockets;
     struct board board;
     bool has_board;
     enum machine_reset reset;
     struct machine_watch watch;
-    int disk_error_fd, disk_stop_fd; /* eventfds */
+    int disk_error_fd, disk_stop_fd, released_fd; /* eventfds */
     struct vmcpu *cpus;
     unsigned ncpus; /* that exist */
 
@@ -248,7 +249,7 @@ static int make_platform(struct machine *m, struct error *err)
     if (pm_create(&b->bus, firmware ? 0 : PORT_PM, GSI_SCI, &m->pm, err) < 0 || rtc_create(&b->bus, &rtc, &m->rtc, err) < 0 ||
         i8042_create(&b->bus, GSI_KEYBOARD, &m->i8042, err) < 0 || pci_host_create(&b->bus, &pci, &m->pci, err) < 0 ||
         lpc_create(m->pci, &lpc, &m->lpc, err) < 0 || smbus_create(m->pci, &m->smbus, err) < 0 ||
-        pci_places_create(m->domain, m->pci, &m->places, err) < 0)
+        pci_places_create(m->domain, m->pci, m->released_fd, &m->places, err) < 0)
         return -1;
     if (m->domain->pvpanic && pvpanic_create(&b->bus, PORT_PVPANIC, &m->pvpanic, err) < 0)
         return -1;
@@ -266,6 +267,14 @@ static struct block *disk_block(const struct machine *m, unsigned disk)
     return b ? b : emulated_devices_block(m->emulated, disk);
 }
 
+static void watch_disk(struct machine *m, unsigned i)
+{
+    if (!disk_block(m, i))
+        return;
+    block_watch_errors(disk_block(m, i), m->disk_error_fd);
+    block_watch_stops(disk_block(m, i), m->disk_stop_fd);
+}
+
 static int make_devices(struct machine *m, struct error *err)
 {
     const struct domain *d = m->domain;
@@ -278,10 +287,7 @@ static int make_devices(struct machine *m, struct error *err)
         emulated_devices_create(d, m->pci, &m->order, &m->emulated, err) < 0)
         return -1;
     for (unsigned i = 0; i < d->ndisks; i++)
-        if (disk_block(m, i)) {
-            block_watch_errors(disk_block(m, i), m->disk_error_fd);
-            block_watch_stops(disk_block(m, i), m->disk_stop_fd);
-        }
+        watch_disk(m, i);
     tell_size(m);
     return by_firmware(d) ? 0 : pci_host_assign(m->pci, err);
 }
@@ -383,7 +389,7 @@ static int load_kernel(struct machine *m, struct error *err)
     return vmcpu_set_entry(&m->cpus[0], &entry, err);
 }
 
-int machine_create(const struct domain *d, enum domain_accel accel, struct terminal *t, struct charsock *sockets, struct machine **out, struct error *err)
+int machine_create(struct domain *d, enum domain_accel accel, struct terminal *t, struct charsock *sockets, struct machine **out, struct error *err)
 {
     struct machine *m = calloc(1, sizeof *m);
     if (!m)
@@ -393,6 +399,7 @@ int machine_create(const struct domain *d, enum domain_accel accel, struct termi
     m->sockets = sockets;
     m->disk_error_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     m->disk_stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    m->released_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     for (unsigned i = 0; i < DOMAIN_MAX_CHARS; i++)
         m->files[i].fd = -1;
     if (d->avx512)
@@ -429,6 +436,8 @@ void machine_destroy(struct machine *m)
         close(m->disk_error_fd);
     if (m->disk_stop_fd >= 0)
         close(m->disk_stop_fd);
+    if (m->released_fd >= 0)
+        close(m->released_fd);
     free(m->cpus);
     free(m);
 }
@@ -502,6 +511,69 @@ void machine_resume(struct machine *m)
     board_pause(&m->board, false);
 }
 
+/* ---- hot plug ---- */
+
+/* Keeps the CPUs out of the guest for a moment, which is no pause that anybody is told of. False: they are out already. */
+static bool hold_cpus(struct machine *m)
+{
+    if (m->board.paused)
+        return false;
+    terminal_release(m->terminal, true);
+    board_pause(&m->board, true);
+    kick_cpus(m);
+    board_wait_cpus(&m->board, m->ncpus);
+    return true;
+}
+
+static void let_cpus(struct machine *m, bool held)
+{
+    if (!held)
+        return;
+    terminal_release(m->terminal, false);
+    board_pause(&m->board, false);
+}
+
+static struct hotplug hotplug_of(const struct machine *m)
+{
+    return (struct hotplug){m->domain, m->pci, m->places, m->virtio};
+}
+
+int machine_attach(struct machine *m, struct domain *from, struct error *err)
+{
+    const struct hotplug h = hotplug_of(m);
+    unsigned disks = m->domain->ndisks;
+    bool held = hold_cpus(m);
+    int result = hotplug_attach(&h, from, err);
+    if (m->domain->ndisks > disks)
+        watch_disk(m, disks);
+    let_cpus(m, held);
+    return result;
+}
+
+int machine_detach(struct machine *m, const char *name, struct error *err)
+{
+    const struct hotplug h = hotplug_of(m);
+    return hotplug_detach(&h, name, err);
+}
+
+/* The guest has given devices back. */
+static void take_released(struct machine *m)
+{
+    const struct hotplug h = hotplug_of(m);
+    char name[HOTPLUG_NAME_MAX];
+    eventfd_t count;
+    int disk;
+    eventfd_read(m->released_fd, &count);
+    bool held = hold_cpus(m);
+    while (hotplug_reap(&h, name, &disk)) {
+        if (disk >= 0)
+            emulated_devices_renumber(m->emulated, (unsigned)disk);
+        if (m->watch.detached)
+            m->watch.detached(m->watch.opaque, name, disk);
+    }
+    let_cpus(m, held);
+}
+
 void machine_start_paused(struct machine *m)
 {
     board_pause(&m->board, true);
@@ -556,7 +628,7 @@ static void loop(struct machine *m, int signal_fd)
         pollset_clear(&p);
         terminal_prepare(m->terminal, &p);
         charsock_prepare(m->sockets, &p);
-        int stops = pollset_add(&p, m->disk_stop_fd, POLLIN);
+        int stops = pollset_add(&p, m->disk_stop_fd, POLLIN), released = pollset_add(&p, m->released_fd, POLLIN);
         int signals = pollset_add(&p, signal_fd, POLLIN), timer = pollset_add(&p, pm_timer_fd(m->pm), POLLIN);
         pollset_add(&p, m->board.end_fd, POLLIN);
         if (m->watch.prepare)
@@ -567,6 +639,8 @@ static void loop(struct machine *m, int signal_fd)
         charsock_dispatch(m->sockets, &p);
         if (pollset_revents(&p, stops))
             take_stops(m);
+        if (pollset_revents(&p, released))
+            take_released(m);
         if (pollset_revents(&p, signals))
             take_signal(m, signal_fd);
         if (pollset_revents(&p, timer))

@@ -16,8 +16,8 @@ struct machine;
 struct vballoon;
 struct netdev;
 
-/* `d`, `t` and `sockets` outlive the machine; `t` has been given nobody. 0, or -1 with err; then nothing is left. */
-int machine_create(const struct domain *d, enum domain_accel accel, struct terminal *t, struct charsock *sockets, struct machine **out, struct error *err);
+/* `d`, `t` and `sockets` outlive the machine; `d` changes with what is attached and detached; `t` has been given nobody. 0, or -1 with err; then nothing is left. */
+int machine_create(struct domain *d, enum domain_accel accel, struct terminal *t, struct charsock *sockets, struct machine **out, struct error *err);
 /*
  * What else the machine's loop serves: called around each poll(), on the thread of machine_run(). Everything below may be called from
  * there.
@@ -25,12 +25,17 @@ int machine_create(const struct domain *d, enum domain_accel accel, struct termi
 struct machine_watch {
     void (*prepare)(void *opaque, struct pollset *p);
     void (*dispatch)(void *opaque, struct pollset *p);
+    /* A device that was asked for has gone; `disk` was its number, or it is -1. */
+    void (*detached)(void *opaque, const char *name, int disk);
     void *opaque;
 };
 void machine_set_watch(struct machine *m, const struct machine_watch *watch);
 /* Takes the CPUs out of the guest and keeps them there; devices finish what they have begun. */
 void machine_pause(struct machine *m);
 void machine_resume(struct machine *m);
+/* Hot plug (hotplug.h): attaches the one disk or interface of `from`; asks the guest to give one back. 0, or -1 with err. */
+int machine_attach(struct machine *m, struct domain *from, struct error *err);
+int machine_detach(struct machine *m, const char *name, struct error *err);
 /* Before machine_run(): the CPUs wait for machine_resume() before their first instruction. */
 void machine_start_paused(struct machine *m);
 bool machine_paused(const struct machine *m);

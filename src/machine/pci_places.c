@@ -2,11 +2,13 @@
 #include "machine/pci_places.h"
 
 #include <errno.h>
+#include <sys/eventfd.h>
 
 #include "base/util.h"
 
 struct pci_places {
-    struct rootport *ports[DOMAIN_MAX_CONTROLLERS];
+    int released_fd;
+    struct rootport *ports[DOMAIN_MAX_CONTROLLERS]; /* by the controller's place in the domain */
 };
 
 int pci_place(const struct domain_pci_address *a)
@@ -43,24 +45,41 @@ static void reserve_all(const struct domain *d, struct pci_host *pci)
     reserve(pci, &d->rng_address);
 }
 
+static void tell_released(void *opaque)
+{
+    eventfd_write(((struct pci_places *)opaque)->released_fd, 1);
+}
+
 static int make_port(struct pci_places *p, const struct domain_controller *c, unsigned i, struct pci_host *pci, struct error *err)
 {
     struct rootport_config cfg = {.slot = pci_place(&c->address),
                                   .bus = (unsigned)c->index,
-                                  .number = (unsigned)(c->target_chassis >= 0 ? c->target_chassis : c->index)};
+                                  .number = (unsigned)(c->target_chassis >= 0 ? c->target_chassis : c->index),
+                                  .hotplug = !c->no_hotplug,
+                                  .released = tell_released,
+                                  .opaque = p};
     return rootport_create(pci, &cfg, &p->ports[i], err);
 }
 
-int pci_places_create(const struct domain *d, struct pci_host *pci, struct pci_places **out, struct error *err)
+int pci_places_create(const struct domain *d, struct pci_host *pci, int released_fd, struct pci_places **out, struct error *err)
 {
     struct pci_places *p = *out = calloc(1, sizeof *p);
     if (!p)
         return error_set(err, ENOMEM, "machine: out of memory");
+    p->released_fd = released_fd;
     reserve_all(d, pci);
     for (unsigned i = 0; i < d->ncontrollers; i++)
         if (d->controllers[i].model == CONTROLLER_ROOT_PORT && make_port(p, &d->controllers[i], i, pci, err) < 0)
             return -1;
     return 0;
+}
+
+struct rootport *pci_places_port(const struct pci_places *p, const struct domain *d, unsigned bus)
+{
+    for (unsigned i = 0; i < d->ncontrollers; i++)
+        if (d->controllers[i].type == CONTROLLER_PCI && d->controllers[i].index == (int)bus)
+            return p->ports[i];
+    return NULL;
 }
 
 void pci_places_destroy(struct pci_places *p)

@@ -7,10 +7,13 @@
 #include "model/domain.h"
 
 struct pci_places;
-/* Makes the root ports, and keeps the slots of bus 0 that devices name for them. 0, or -1 with err; then what was made is in *out
- * all the same, for pci_places_destroy(). */
-int pci_places_create(const struct domain *d, struct pci_host *pci, struct pci_places **out, struct error *err);
+/* Makes the root ports, which write to the eventfd when a guest has given a device back, and keeps the slots of bus 0 that devices
+ * name for them. 0, or -1 with err; then what was made is in *out all the same, for pci_places_destroy(). */
+int pci_places_create(const struct domain *d, struct pci_host *pci, int released_fd, struct pci_places **out, struct error *err);
 void pci_places_destroy(struct pci_places *p); /* the devices behind the ports are gone; NULL is allowed */
+
+/* The port before that bus; NULL for none. */
+struct rootport *pci_places_port(const struct pci_places *p, const struct domain *d, unsigned bus);
 
 /* For a device's configuration. */
 int pci_place(const struct domain_pci_address *a);

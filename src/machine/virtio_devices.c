@@ -204,6 +204,69 @@ const struct netdev *virtio_devices_net(const struct virtio_devices *v, unsigned
     return v && iface < DOMAIN_MAX_IFACES ? v->nets[iface] : NULL;
 }
 
+/* ---- one at a time ---- */
+
+static void drop_disk(struct virtio_devices *v, unsigned i)
+{
+    vblk_destroy(v->vblks[i]);
+    block_close(v->blocks[i]);
+    v->vblks[i] = NULL;
+    v->blocks[i] = NULL;
+}
+
+static void drop_net(struct virtio_devices *v, unsigned i)
+{
+    vnet_destroy(v->vnets[i]);
+    e1000e_destroy(v->e1000es[i]);
+    netdev_destroy(v->nets[i]);
+    pcap_free(v->pcaps[i]);
+    v->vnets[i] = NULL;
+    v->e1000es[i] = NULL;
+    v->nets[i] = NULL;
+    v->pcaps[i] = NULL;
+}
+
+int virtio_devices_add_disk(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err)
+{
+    struct boot_order unused = {.count = 0};
+    if (make_disk(v, d, pci, &unused, i, err) == 0)
+        return 0;
+    drop_disk(v, i);
+    return -1;
+}
+
+int virtio_devices_add_net(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err)
+{
+    if (make_net(v, d, pci, i, err) == 0)
+        return 0;
+    drop_net(v, i);
+    return -1;
+}
+
+/* Takes element i out of an array of pointers; the last becomes NULL. */
+static void close_gap(void *array, unsigned count, unsigned i)
+{
+    void **p = array;
+    memmove(&p[i], &p[i + 1], (count - 1 - i) * sizeof *p);
+    p[count - 1] = NULL;
+}
+
+void virtio_devices_remove_disk(struct virtio_devices *v, unsigned count, unsigned i)
+{
+    drop_disk(v, i);
+    close_gap(v->vblks, count, i);
+    close_gap(v->blocks, count, i);
+}
+
+void virtio_devices_remove_net(struct virtio_devices *v, unsigned count, unsigned i)
+{
+    drop_net(v, i);
+    close_gap(v->vnets, count, i);
+    close_gap(v->e1000es, count, i);
+    close_gap(v->nets, count, i);
+    close_gap(v->pcaps, count, i);
+}
+
 void virtio_devices_destroy(struct virtio_devices *v)
 {
     if (!v)
@@ -216,16 +279,10 @@ void virtio_devices_destroy(struct virtio_devices *v)
         v9p_destroy(v->v9ps[i]);
         share_close(v->shares[i]);
     }
-    for (unsigned i = 0; i < DOMAIN_MAX_IFACES; i++) {
-        vnet_destroy(v->vnets[i]);
-        e1000e_destroy(v->e1000es[i]);
-        netdev_destroy(v->nets[i]);
-        pcap_free(v->pcaps[i]);
-    }
+    for (unsigned i = 0; i < DOMAIN_MAX_IFACES; i++)
+        drop_net(v, i);
     vscsi_destroy(v->scsi);
-    for (unsigned i = 0; i < DOMAIN_MAX_DISKS; i++) {
-        vblk_destroy(v->vblks[i]);
-        block_close(v->blocks[i]);
-    }
+    for (unsigned i = 0; i < DOMAIN_MAX_DISKS; i++)
+        drop_disk(v, i);
     free(v);
 }

@@ -19,6 +19,12 @@ int virtio_devices_create(const struct domain *d, struct pci_host *pci, struct b
 struct block *virtio_devices_block(const struct virtio_devices *v, unsigned disk);
 /* What is behind a network card of the domain's, by its number there; NULL when there is none. */
 const struct netdev *virtio_devices_net(const struct virtio_devices *v, unsigned iface);
+/* Of a running guest, whose CPUs are held: the domain's disk or interface `i`, its last. -1 with err: nothing is left. */
+int virtio_devices_add_disk(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err);
+int virtio_devices_add_net(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err);
+/* Number `i` of `count`; those behind it get the number before theirs. */
+void virtio_devices_remove_disk(struct virtio_devices *v, unsigned count, unsigned i);
+void virtio_devices_remove_net(struct virtio_devices *v, unsigned count, unsigned i);
 void virtio_devices_destroy(struct virtio_devices *v); /* no vCPU runs; NULL is allowed */
 
 /* For the monitor. NULL: the guest has none. */

@@ -148,10 +148,23 @@ static int begin_address(const struct xml_node *node, void *object, struct error
     return pci_take_address(node, &last(object)->address, err);
 }
 
+static void free_disk(struct domain_disk *disk)
+{
+    free(disk->file);
+    free(disk->serial);
+    free(disk->overlay);
+}
+
+void domain_remove_disk(struct domain *d, unsigned i)
+{
+    free_disk(&d->disks[i]);
+    memmove(&d->disks[i], &d->disks[i + 1], (--d->ndisks - i) * sizeof *d->disks);
+}
+
 static void disk_free(struct domain *d)
 {
     for (unsigned i = 0; i < d->ndisks; i++)
-        free(d->disks[i].file), free(d->disks[i].serial), free(d->disks[i].overlay);
+        free_disk(&d->disks[i]);
     free(d->disks);
 }
 

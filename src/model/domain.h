@@ -136,6 +136,8 @@ unsigned domain_boot_place(const struct domain *d, unsigned order, enum domain_b
 
 /* Appends a zeroed element and returns it, or NULL with err when the limit is reached. */
 struct domain_disk *domain_add_disk(struct domain *d, struct error *err);
+void domain_remove_disk(struct domain *d, unsigned i);
+void domain_remove_iface(struct domain *d, unsigned i);
 struct domain_iface *domain_add_iface(struct domain *d, struct error *err);
 /* In iface.c: another forwarded port, as above. */
 struct iface_forward *iface_add_forward(struct domain_iface *f, struct error *err);

@@ -176,15 +176,24 @@ static int begin_address(const struct xml_node *node, void *object, struct error
     return pci_take_address(node, &last(object)->address, err);
 }
 
+static void free_iface(struct domain_iface *f)
+{
+    char *const owned[] = {f->source, f->target, f->tftp, f->bootfile, f->pcap};
+    for (unsigned k = 0; k < ARRAY_SIZE(owned); k++)
+        free(owned[k]);
+    free(f->forwards);
+}
+
+void domain_remove_iface(struct domain *d, unsigned i)
+{
+    free_iface(&d->ifaces[i]);
+    memmove(&d->ifaces[i], &d->ifaces[i + 1], (--d->nifaces - i) * sizeof *d->ifaces);
+}
+
 static void iface_free(struct domain *d)
 {
-    for (unsigned i = 0; i < d->nifaces; i++) {
-        struct domain_iface *f = &d->ifaces[i];
-        char *const owned[] = {f->source, f->target, f->tftp, f->bootfile, f->pcap};
-        for (unsigned k = 0; k < ARRAY_SIZE(owned); k++)
-            free(owned[k]);
-        free(f->forwards);
-    }
+    for (unsigned i = 0; i < d->nifaces; i++)
+        free_iface(&d->ifaces[i]);
     free(d->ifaces);
 }
 

@@ -102,9 +102,22 @@ struct rootport_config {
     int slot;        /* its own place, on bus 0 */
     unsigned bus;    /* 1 to PCI_BUS_MAX */
     unsigned number; /* the slot's, on the chassis: 13 bits, and no other port has it */
+    bool hotplug;    /* devices may come and go while the guest runs */
+    void (*released)(void *opaque); /* under the lock: the guest has given a device back, see rootport_released() */
+    void *opaque;
 };
 int rootport_create(struct pci_host *h, const struct rootport_config *cfg, struct rootport **out, struct error *err);
 void rootport_destroy(struct rootport *p); /* its bus is empty */
+/*
+ * Hot plug: after pci_dev_add() or pci_dev_remove(), rootport_changed() tells the guest. A device that is to go is asked for with
+ * rootport_press(), which fails while it is asked for already, or where there is no hot plug; the guest may ignore that. When it has
+ * let go, rootport_released() is true once.
+ */
+bool rootport_hotplug(const struct rootport *p);
+bool rootport_vacant(const struct rootport *p); /* takes a device */
+void rootport_changed(struct rootport *p);
+int rootport_press(struct rootport *p);
+bool rootport_released(struct rootport *p);
 
 /* ---- a device ---- */
 

@@ -5,6 +5,10 @@
  * The bridge's header says which bus number and which addresses lead to the link (PCI-to-PCI bridge 1.2, chapter 3); config.c and
  * host.c read it there. What is behind the port reaches memory whatever the port's own bus master bit says, because SeaBIOS drives
  * disks behind ports without setting it. There is no error reporting: nothing can go wrong on a link that does not exist.
+ *
+ * Hot plug (6.7) is native: an attention button, a power indicator, and no power controller. A device that comes brings the link
+ * up, which the guest is told of; one that is to go is asked for by the button, and has gone for the guest when that switches the
+ * indicator off.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -23,17 +27,37 @@
 #define LINK_UP         0x2000  /* link status */
 #define LINK_CONTROL    0x00c8  /* common clock, extended synch, completion boundary */
 #define SLOT_NUMBER_AT  19
-#define SLOT_NO_COMMAND BIT(18) /* slot capabilities: no command needs waiting for */
-#define SLOT_PRESENT    0x0040  /* slot status */
+#define SLOT_NO_COMMAND BIT(18)                    /* slot capabilities: no command needs waiting for */
+#define SLOT_HOTPLUG    (BIT(0) | BIT(4) | BIT(6)) /* slot capabilities: attention button, power indicator, hot plug */
+#define SLOT_BUTTON     0x0001                     /* slot control: interrupts; slot status: what has happened */
+#define SLOT_PRESENCE   0x0008
+#define SLOT_LINK       0x0100 /* in slot status */
+#define SLOT_LINK_ON    0x1000 /* its enable in slot control */
+#define SLOT_INTERRUPTS 0x0020
+#define SLOT_INDICATOR  0x0300
+#define INDICATOR_ON    0x0100
+#define INDICATOR_BLINK 0x0200
+#define INDICATOR_OFF   0x0300
+#define SLOT_PRESENT    0x0040 /* slot status */
 #define ROOT_CONTROL    0x000f
 
 struct rootport {
     struct pci_dev pci; /* first */
     struct pci_bus bus;
     uint16_t control; /* bridge control, as it was before the last write */
+    bool asked;       /* the button was pressed */
+    bool released;    /* and the guest has let go */
+    bool interrupt;   /* an event is told now */
+    void (*on_release)(void *opaque);
+    void *opaque;
 };
 
-static const struct field rootport_fields[] = {FIELD_ARRAY(FIELD_BYTES, struct rootport, pci.config), {0}};
+static const struct field rootport_fields[] = {
+    FIELD_ARRAY(FIELD_BYTES, struct rootport, pci.config),
+    FIELD(FIELD_BOOL, struct rootport, asked),
+    FIELD(FIELD_BOOL, struct rootport, interrupt),
+    {0},
+};
 static const struct device_desc rootport_desc = {.name = "pcie-root-port", .fields = rootport_fields};
 
 /* ---- windows ---- */
@@ -78,6 +102,76 @@ static void reset_bus(struct rootport *p)
     }
 }
 
+/* ---- hot plug ---- */
+
+bool rootport_hotplug(const struct rootport *p)
+{
+    return pci_get32(p->pci.config + p->pci.express + PCI_EXP_SLTCAP) & BIT(6);
+}
+
+bool rootport_vacant(const struct rootport *p)
+{
+    return rootport_hotplug(p) && !p->bus.devs[0];
+}
+
+static uint16_t slot_control(const struct rootport *p)
+{
+    return pci_get16(p->pci.config + p->pci.express + PCI_EXP_SLTCTL);
+}
+
+/* The interrupt of an event that is enabled: the pin while it stands, a message when it begins. */
+static void update_interrupt(struct rootport *p)
+{
+    uint16_t status = pci_get16(p->pci.config + p->pci.express + PCI_EXP_SLTSTA), control = slot_control(p);
+    uint16_t events = status & ((control & (SLOT_BUTTON | SLOT_PRESENCE)) | (control & SLOT_LINK_ON ? SLOT_LINK : 0));
+    bool now = events && (control & SLOT_INTERRUPTS);
+    if (now && !p->interrupt)
+        pci_msi_notify(&p->pci);
+    p->interrupt = now;
+    pci_intx_set(&p->pci, now);
+}
+
+static void raise_events(struct rootport *p, uint16_t events)
+{
+    uint8_t *status = p->pci.config + p->pci.express + PCI_EXP_SLTSTA;
+    pci_set16(status, pci_get16(status) | events);
+    p->interrupt = false; /* each is a message of its own */
+    update_interrupt(p);
+}
+
+void rootport_changed(struct rootport *p)
+{
+    if (rootport_hotplug(p))
+        raise_events(p, SLOT_PRESENCE | SLOT_LINK);
+}
+
+int rootport_press(struct rootport *p)
+{
+    if (!rootport_hotplug(p) || !p->bus.devs[0] || (p->asked && (slot_control(p) & SLOT_INDICATOR) != INDICATOR_ON))
+        return -1;
+    p->asked = true;
+    raise_events(p, SLOT_BUTTON);
+    return 0;
+}
+
+bool rootport_released(struct rootport *p)
+{
+    bool released = p->released;
+    p->released = false;
+    return released;
+}
+
+static void take_slot_control(struct rootport *p)
+{
+    if (p->asked && p->bus.devs[0] && (slot_control(p) & SLOT_INDICATOR) == INDICATOR_OFF) {
+        p->asked = false;
+        p->released = true;
+        if (p->on_release)
+            p->on_release(p->opaque);
+    }
+    update_interrupt(p);
+}
+
 static void rootport_written(struct pci_dev *d, unsigned off, unsigned size)
 {
     struct rootport *p = container_of(d, struct rootport, pci);
@@ -87,11 +181,15 @@ static void rootport_written(struct pci_dev *d, unsigned off, unsigned size)
         pci_update_bars(d->host);
     if ((control & PCI_BRIDGE_RESET) && !(before & PCI_BRIDGE_RESET))
         reset_bus(p);
+    if (off < d->express + PCI_EXP_RTCTL && off + size > d->express + PCI_EXP_SLTCTL)
+        take_slot_control(p);
 }
 
 static void rootport_reset(struct pci_dev *d)
 {
-    container_of(d, struct rootport, pci)->control = 0;
+    struct rootport *p = container_of(d, struct rootport, pci);
+    p->control = 0;
+    p->asked = p->released = p->interrupt = false;
 }
 
 static const struct pci_ops rootport_ops = {.desc = &rootport_desc, .config_written = rootport_written, .reset = rootport_reset};
@@ -104,8 +202,9 @@ static void slot_changed(struct pci_bus *b)
     for (unsigned i = 0; i < 2; i++) {
         uint8_t *c = (i ? d->reset_config : d->config) + d->express;
         pci_set16(c + PCI_EXP_LNKSTA, PCI_EXP_LINK | (present ? LINK_UP : 0));
-        pci_set16(c + PCI_EXP_SLTSTA, present ? SLOT_PRESENT : 0);
+        pci_set16(c + PCI_EXP_SLTSTA, (pci_get16(c + PCI_EXP_SLTSTA) & ~SLOT_PRESENT) | (present ? SLOT_PRESENT : 0));
     }
+    pci_set16(d->reset_config + d->express + PCI_EXP_SLTCTL, present ? INDICATOR_ON : INDICATOR_OFF);
 }
 
 /* ---- life ---- */
@@ -131,7 +230,7 @@ static void init_header(struct pci_dev *d)
     pci_set16(d->w1cmask + PCI_SECONDARY_STATUS, ERRORS_SECONDARY);
 }
 
-static void init_express(struct pci_dev *d, unsigned number)
+static void init_express(struct pci_dev *d, unsigned number, bool hotplug)
 {
     pci_dev_express(d);
     uint8_t *c = d->config + d->express, *w = d->wmask + d->express;
@@ -139,7 +238,12 @@ static void init_express(struct pci_dev *d, unsigned number)
     pci_set16(d->w1cmask + d->express + PCI_EXP_DEVSTA, ERRORS_DEVICE);
     pci_set32(c + PCI_EXP_LNKCAP, PCI_EXP_LINK | LINK_REPORTS | (number & 0xff) << 24);
     pci_set16(w + PCI_EXP_LNKCTL, LINK_CONTROL);
-    pci_set32(c + PCI_EXP_SLTCAP, SLOT_NO_COMMAND | number << SLOT_NUMBER_AT);
+    pci_set32(c + PCI_EXP_SLTCAP, (hotplug ? SLOT_HOTPLUG : 0) | SLOT_NO_COMMAND | number << SLOT_NUMBER_AT);
+    pci_set16(c + PCI_EXP_SLTCTL, INDICATOR_OFF);
+    if (hotplug) {
+        pci_set16(w + PCI_EXP_SLTCTL, SLOT_BUTTON | SLOT_PRESENCE | SLOT_INTERRUPTS | SLOT_INDICATOR | SLOT_LINK_ON);
+        pci_set16(d->w1cmask + d->express + PCI_EXP_SLTSTA, SLOT_BUTTON | SLOT_PRESENCE | SLOT_LINK);
+    }
     pci_set16(w + PCI_EXP_RTCTL, ROOT_CONTROL);
 }
 
@@ -157,7 +261,9 @@ int rootport_create(struct pci_host *h, const struct rootport_config *cfg, struc
     memset(d->config + PCI_SUBVENDOR, 0, 4); /* a bridge's header has other registers there */
     init_header(d);
     pci_dev_pin(d);
-    init_express(d, cfg->number & 0x1fff);
+    init_express(d, cfg->number & 0x1fff, cfg->hotplug);
+    p->on_release = cfg->released;
+    p->opaque = cfg->opaque;
     pci_dev_msi(d);
     p->bus = (struct pci_bus){.bridge = d, .number = cfg->bus, .changed = slot_changed};
     if (cfg->slot >= PCI_SLOTS * 8)

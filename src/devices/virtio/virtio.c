@@ -333,7 +333,12 @@ int virtio_create(struct virtio_dev *v, const struct virtio_class *cls, unsigned
     v->offered = features | VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_RING_PACKED;
     if (config)
         memcpy(v->config_reset, config, cls->config_len);
-    if (open_fds(v, err) < 0 || virtio_pci_init(v, err) < 0 || pci_dev_add(h, &v->pci, slot, err) < 0)
+    if (open_fds(v, err) < 0 || virtio_pci_init(v, err) < 0)
+        goto fail;
+    pthread_mutex_lock(&v->bus->lock);
+    int added = pci_dev_add(h, &v->pci, slot, err);
+    pthread_mutex_unlock(&v->bus->lock);
+    if (added < 0)
         goto fail;
     reset_registers(v);
     int e = pthread_create(&v->thread, NULL, virtio_thread, v);
@@ -359,7 +364,9 @@ void virtio_destroy(struct virtio_dev *v)
         virtio_wake(v);
         pthread_join(v->thread, NULL);
     }
+    pthread_mutex_lock(&v->bus->lock);
     pci_dev_remove(&v->pci);
+    pthread_mutex_unlock(&v->bus->lock);
     if (v->control_fd >= 0)
         close(v->control_fd);
     for (unsigned q = 0; q < v->nqueues; q++) {

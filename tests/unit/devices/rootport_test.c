@@ -263,6 +263,108 @@ static void refusals(struct rig *r)
     CHECK(rootport_create(r->pci, &(struct rootport_config){.slot = PCI_PLACE(2, 0, 0), .bus = 3}, &p, &err) < 0);
 }
 
+/* Hot plug: what the guest is told, and when a device counts as given back. */
+static unsigned releases;
+
+static void count_release(void *opaque)
+{
+    (void)opaque;
+    releases++;
+}
+
+#define STATUS(e) ((e) + 0x1a)
+#define SLOT(e)   ((e) + 0x18)
+#define BUTTON    0x001
+#define CHANGED   0x108 /* presence, link */
+#define SLOT_BITS 0x1329
+
+static void coming(struct rig *r, struct rootport *p, struct toy *t, unsigned port, unsigned e)
+{
+    ERROR_SCOPED(err);
+    CHECK(rootport_hotplug(p) && rootport_vacant(p));
+    CHECK(rootport_press(p) < 0); /* there is nothing to ask for */
+    CHECK(pci_dev_add(r->pci, &t->pci, PCI_PLACE(4, 0, 0), &err) == 0);
+    unsigned seen = rig_msis(r, 11);
+    rootport_changed(p);
+    CHECK_EQ(rig_msis(r, 11), seen + 1);
+    CHECK_EQ(get(r, port, STATUS(e), 2), CHANGED | 0x40);
+    set(r, port, STATUS(e), 2, 0x100);
+    CHECK_EQ(get(r, port, STATUS(e), 2), 0x48);
+    set(r, port, STATUS(e), 2, 0xffff);
+    CHECK_EQ(get(r, port, STATUS(e), 2), 0x40);
+    CHECK_EQ(get(r, port, e + 0x12, 2), 0x2011);
+    CHECK_EQ(get(r, 0x400, 0, 4), 0x56781234);
+    CHECK(!rootport_vacant(p));
+}
+
+static void going(struct rig *r, struct rootport *p, struct toy *t, unsigned port, unsigned e)
+{
+    set(r, port, SLOT(e), 2, SLOT_BITS & ~0x200u); /* power indicator on, all interrupts */
+    set(r, port, SLOT(e), 2, SLOT_BITS);           /* off, without being asked: the device stays */
+    CHECK(releases == 0 && !rootport_released(p));
+    set(r, port, SLOT(e), 2, SLOT_BITS & ~0x200u);
+    unsigned seen = rig_msis(r, 11);
+    CHECK(rootport_press(p) == 0);
+    CHECK_EQ(rig_msis(r, 11), seen + 1);
+    CHECK_EQ(get(r, port, STATUS(e), 2), BUTTON | 0x40);
+    set(r, port, STATUS(e), 2, BUTTON);
+    CHECK(rootport_press(p) == 0);                 /* nobody has begun: it may be pressed again */
+    set(r, port, SLOT(e), 2, SLOT_BITS & ~0x100u); /* blinks */
+    CHECK(rootport_press(p) < 0);
+    CHECK(releases == 0 && !rootport_released(p));
+    set(r, port, SLOT(e), 2, SLOT_BITS);
+    CHECK(releases == 1 && rootport_released(p) && !rootport_released(p));
+    pci_dev_remove(&t->pci);
+    rootport_changed(p);
+    CHECK_EQ(get(r, port, STATUS(e), 2) & 0x148, CHANGED);
+    CHECK_EQ(get(r, port, e + 0x12, 2), 0x0011);
+    CHECK_EQ(get(r, 0x400, 0, 4), 0xffffffff);
+    set(r, port, STATUS(e), 2, 0xffff);
+}
+
+static void hotplug(struct rig *r)
+{
+    unsigned port = PCI_DEVFN(5, 0);
+    struct rootport *p;
+    struct toy t;
+    ERROR_SCOPED(err);
+    releases = 0;
+    CHECK(rootport_create(r->pci, &(struct rootport_config){.slot = 5, .bus = 4, .hotplug = true, .released = count_release}, &p,
+                          &err) == 0);
+    unsigned e = rig_cap(r, port, 0x10, 0), msi = rig_cap(r, port, 0x05, 0);
+    CHECK_EQ(get(r, port, e + 0x14, 4) & 0x7f, 0x51); /* button, indicator, hot plug; no power controller, no surprise */
+    set(r, port, SLOT(e), 2, 0xffff);
+    CHECK_EQ(get(r, port, SLOT(e), 2), SLOT_BITS);
+    set(r, port, NUMBERS, 4, 0x00040400);
+    set(r, port, msi + 4, 4, 0xfee00000);
+    set(r, port, msi + 12, 2, 11);
+    set(r, port, msi + 2, 2, 1);
+    set(r, port, COMMAND, 2, 6);
+    for (unsigned round = 0; round < 2; round++) {
+        releases = 0;
+        toy_init(&t);
+        coming(r, p, &t, port, e);
+        going(r, p, &t, port, e);
+    }
+    /* By the pin, until the event is cleared; and a reset forgets what was asked. */
+    set(r, port, msi + 2, 2, 0);
+    toy_init(&t);
+    CHECK(pci_dev_add(r->pci, &t.pci, PCI_PLACE(4, 0, 0), &err) == 0);
+    rootport_changed(p);
+    CHECK(rig_gsi(r, pci_intx_gsi(5, 1)));
+    set(r, port, STATUS(e), 2, CHANGED);
+    CHECK(!rig_gsi(r, pci_intx_gsi(5, 1)));
+    CHECK(rootport_press(p) == 0);
+    pci_host_reset(r->pci);
+    CHECK(!rig_gsi(r, pci_intx_gsi(5, 1)));
+    CHECK_EQ(get(r, port, STATUS(e), 2), 0x40);
+    CHECK_EQ(get(r, port, SLOT(e), 2), 0x100);
+    set(r, port, SLOT(e), 2, SLOT_BITS);
+    CHECK(!rootport_released(p));
+    pci_dev_remove(&t.pci);
+    rootport_destroy(p);
+}
+
 /* A virtio device behind a port: used, reset by the bus while a request is under way, and used again. */
 static void virtio(struct rig *r)
 {
@@ -327,6 +429,7 @@ int main(void)
     CHECK(pci_dev_add(r.pci, &b.pci, PCI_PLACE(1, 0, 1), &err) == 0);
     assigning(&r, &a, &b);
     refusals(&r);
+    hotplug(&r);
     virtio(&r);
     any_register(&r, 20000);
     assigning(&r, &a, &b);
