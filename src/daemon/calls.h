@@ -28,6 +28,15 @@ struct params;
 /* The rows of domstats. */
 void interface_stats(struct params *p, struct dom *dom);
 
+/* A domain's XML with one device more, less or changed, to be freed; `key` gets what tells the device from others of its kind, or NULL.
+ * NULL with c->err. */
+enum call_change { CALL_ATTACH, CALL_DETACH, CALL_UPDATE };
+char *call_edited_xml(struct call *c, const struct dom *dom, const struct domain *d, enum call_change change, const char *device_xml,
+                      char **key);
+/* The same with the guest that runs (calls_hotplug.c). */
+int call_attach_live(struct call *c, struct dom *dom, const char *device_xml);
+int call_detach_live(struct call *c, struct dom *dom, const char *device_xml);
+
 /* ---- process statistics (stats.c) ---- */
 uint64_t process_cpu_ns(int pid);
 

@@ -7,8 +7,6 @@
 #include "daemon/calls.h"
 #include "model/xml.h"
 
-enum change { ATTACH, DETACH, UPDATE };
-
 /* What tells one device of a kind from another: an attribute of its child, or nothing where there is one at most. */
 static const struct device_kind {
     const char *name, *child, *attr;
@@ -144,36 +142,53 @@ static int take_xml(struct call *c, struct dom *dom, const char *xml)
     return call_replace_config(c, dom, d);
 }
 
-static int change_devices(struct call *c, struct dom *dom, enum change change, const char *device_xml)
+char *call_edited_xml(struct call *c, const struct dom *dom, const struct domain *d, enum call_change change, const char *device_xml,
+                      char **key)
 {
-    AUTO_FREE char *xml = dom_xml(dom->config, -1, &c->err), *whole = NULL;
+    AUTO_FREE char *xml = dom_xml(d, -1, &c->err);
+    char *whole = NULL;
     struct xml_doc *doc = xml ? xml_doc_parse(xml, strlen(xml), &c->err) : NULL;
     struct xml_doc *device = doc ? xml_doc_parse(device_xml, strlen(device_xml), &c->err) : NULL;
     const struct xml_node *devices = device ? child_named(doc, "devices") : NULL, *old = NULL;
     if (doc && !device)
         error_code(&c->err, VIR_ERR_XML_ERROR);
-    if (devices && change != ATTACH)
+    if (devices && change != CALL_ATTACH)
         old = find_device(c, dom, devices, xml_doc_root(device));
-    if (devices && (old || change == ATTACH))
-        whole = changed_xml(xml, devices, old, change == DETACH ? NULL : xml_doc_root(device));
-    int result = whole ? take_xml(c, dom, whole) : -1;
+    if (devices && (old || change == CALL_ATTACH))
+        whole = changed_xml(xml, devices, old, change == CALL_DETACH ? NULL : xml_doc_root(device));
+    if (old && key) {
+        const char *own = key_of(kind_of(old), old);
+        *key = own ? strdup(own) : NULL;
+    }
     xml_doc_free(device);
     xml_doc_free(doc);
-    return result;
+    return whole;
 }
 
-static int change_device(struct call *c, const struct remote_nonnull_domain *ref, enum change change, const char *xml,
+static int edit_config(struct call *c, struct dom *dom, enum call_change change, const char *device_xml)
+{
+    AUTO_FREE char *whole = call_edited_xml(c, dom, dom->config, change, device_xml, NULL);
+    return whole ? take_xml(c, dom, whole) : -1;
+}
+
+static int edit_live(struct call *c, struct dom *dom, enum call_change change, const char *device_xml)
+{
+    if (change == CALL_UPDATE)
+        return call_fail(c, VIR_ERR_OPERATION_UNSUPPORTED, "domain '%s' is running: devices cannot be changed in it; use --config",
+                         dom->name);
+    return change == CALL_ATTACH ? call_attach_live(c, dom, device_xml) : call_detach_live(c, dom, device_xml);
+}
+
+static int change_device(struct call *c, const struct remote_nonnull_domain *ref, enum call_change change, const char *xml,
                          unsigned flags)
 {
-    static const char *const words[] = {"added to it", "taken from it", "changed in it"};
     struct dom *dom = call_dom_locked(c, ref);
     bool live, config;
     int result = dom ? call_affects(c, dom, flags, &live, &config) : -1;
     if (result == 0 && live)
-        result = call_fail(c, VIR_ERR_OPERATION_UNSUPPORTED, "domain '%s' is running: devices cannot be %s; use --config",
-                           dom->name, words[change]);
-    if (result == 0)
-        result = change_devices(c, dom, change, xml);
+        result = edit_live(c, dom, change, xml);
+    if (result == 0 && config)
+        result = edit_config(c, dom, change, xml);
     call_dom_done(dom);
     return result;
 }
@@ -182,35 +197,35 @@ static int attach(struct call *c, const void *args, void *ret)
 {
     const struct remote_domain_attach_device_args *a = args;
     (void)ret;
-    return change_device(c, &a->dom, ATTACH, a->xml, VIR_DOMAIN_AFFECT_LIVE);
+    return change_device(c, &a->dom, CALL_ATTACH, a->xml, VIR_DOMAIN_AFFECT_LIVE);
 }
 
 static int attach_flags(struct call *c, const void *args, void *ret)
 {
     const struct remote_domain_attach_device_flags_args *a = args;
     (void)ret;
-    return change_device(c, &a->dom, ATTACH, a->xml, a->flags);
+    return change_device(c, &a->dom, CALL_ATTACH, a->xml, a->flags);
 }
 
 static int detach(struct call *c, const void *args, void *ret)
 {
     const struct remote_domain_detach_device_args *a = args;
     (void)ret;
-    return change_device(c, &a->dom, DETACH, a->xml, VIR_DOMAIN_AFFECT_LIVE);
+    return change_device(c, &a->dom, CALL_DETACH, a->xml, VIR_DOMAIN_AFFECT_LIVE);
 }
 
 static int detach_flags(struct call *c, const void *args, void *ret)
 {
     const struct remote_domain_detach_device_flags_args *a = args;
     (void)ret;
-    return change_device(c, &a->dom, DETACH, a->xml, a->flags);
+    return change_device(c, &a->dom, CALL_DETACH, a->xml, a->flags);
 }
 
 static int update_flags(struct call *c, const void *args, void *ret)
 {
     const struct remote_domain_update_device_flags_args *a = args;
     (void)ret;
-    return change_device(c, &a->dom, UPDATE, a->xml, a->flags & ~(unsigned)VIR_DOMAIN_DEVICE_MODIFY_FORCE);
+    return change_device(c, &a->dom, CALL_UPDATE, a->xml, a->flags & ~(unsigned)VIR_DOMAIN_DEVICE_MODIFY_FORCE);
 }
 
 /* ---- title, description and metadata elements ---- */

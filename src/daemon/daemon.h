@@ -53,6 +53,10 @@ struct domain_driver {
     int (*save)(struct dom *dom, struct error *err);
     int (*save_autostart)(struct dom *dom, bool on, struct error *err);
     int (*forget)(struct dom *dom, struct error *err);
+    /* Hot plug, or NULL: a device by its XML, and by its name. What runs is saved with daemon.lock held. */
+    int (*attach)(struct dom *dom, const char *device_xml, struct error *err);
+    int (*detach)(struct dom *dom, const char *name, struct error *err);
+    int (*save_live)(struct dom *dom, struct error *err);
 };
 extern const struct domain_driver lodge_driver, test_driver;
 
@@ -104,6 +108,8 @@ int dom_start(struct dom *dom, bool paused, struct error *err);
 void dom_set_running(struct dom *dom, bool paused, int detail);
 void dom_set_state(struct dom *dom, int state, int reason, int event, int detail);
 void dom_set_gone(struct dom *dom, int reason, int detail);
+/* The guest has given a device back (calls_hotplug.c). */
+void dom_device_gone(struct dom *dom, const char *name);
 /* For drivers, when they load what is on disk. */
 struct dom *dom_insert(struct hypervisor *hv, const uint8_t uuid[16], const char *name);
 void dom_remove(struct dom *dom);

@@ -50,7 +50,7 @@ static void send_to(struct client *c, const struct dom *dom, const struct messag
         client_send(c, &h, remote_procs[m->proc].args, m->numbered, NULL, 0);
     }
     h.proc = m->legacy_proc;
-    if (legacy)
+    if (legacy && m->legacy)
         client_send(c, &h, remote_procs[m->legacy_proc].args, m->legacy, NULL, 0);
 }
 
@@ -80,6 +80,17 @@ void event_reboot(struct dom *dom)
     set_ref(&msg.msg.dom, dom);
     send_all(dom, &(struct message){VIR_DOMAIN_EVENT_ID_REBOOT, REMOTE_PROC_DOMAIN_EVENT_CALLBACK_REBOOT,
                                     REMOTE_PROC_DOMAIN_EVENT_REBOOT, &msg.msg, &msg});
+}
+
+void event_device(struct dom *dom, const char *name, bool added)
+{
+    struct remote_domain_event_callback_device_added_msg in = {.devAlias = (char *)name};
+    struct remote_domain_event_callback_device_removed_msg out = {.msg = {.devAlias = (char *)name}};
+    set_ref(&in.dom, dom);
+    set_ref(&out.msg.dom, dom);
+    send_all(dom, added ? &(struct message){VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, REMOTE_PROC_DOMAIN_EVENT_CALLBACK_DEVICE_ADDED, 0, NULL, &in}
+                        : &(struct message){VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, REMOTE_PROC_DOMAIN_EVENT_CALLBACK_DEVICE_REMOVED,
+                                            REMOTE_PROC_DOMAIN_EVENT_DEVICE_REMOVED, &out.msg, &out});
 }
 
 /* ---- registering ---- */

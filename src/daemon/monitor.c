@@ -90,6 +90,9 @@ static void take_event(struct monitor *m, const char *name, const json_t *data)
         if (strcmp(reason, "guest-shutdown") == 0)
             event_lifecycle(m->dom, VIR_DOMAIN_EVENT_SHUTDOWN, VIR_DOMAIN_EVENT_SHUTDOWN_GUEST);
     }
+    const char *device = json_get_string(data, "device");
+    if (strcmp(name, "DEVICE_DELETED") == 0 && device)
+        dom_device_gone(m->dom, device);
     if (strcmp(name, "GUEST_PANICKED") == 0)
         event_lifecycle(m->dom, VIR_DOMAIN_EVENT_CRASHED, VIR_DOMAIN_EVENT_CRASHED_PANICKED);
 }

@@ -272,20 +272,32 @@ static int start_process(struct dom *dom, bool paused, const char *log_path, str
                      line ? line : "no reason given", log_path);
 }
 
+/* What runs is for a daemon that starts while the guest runs: no power cut concerns it. */
+static int write_live(struct dom *dom, int id, struct error *err)
+{
+    AUTO_FREE char *live = live_path(dom, id);
+    AUTO_FREE char *xml = dom_xml(dom->live, -1, err);
+    if (!live || !xml)
+        return out_of_memory(dom, err);
+    return store_prepare(live, xml, strlen(xml), err) < 0 ? -1 : store_replace(live, err);
+}
+
+static int lodge_save_live(struct dom *dom, struct error *err)
+{
+    return write_live(dom, dom->id, err);
+}
+
 static int lodge_start(struct dom *dom, bool paused, struct error *err)
 {
     struct daemon *d = dom->hv->daemon;
-    AUTO_FREE char *log_path = NULL, *live = NULL, *xml = NULL;
+    AUTO_FREE char *log_path = NULL;
     pthread_mutex_lock(&d->lock);
     int id = ++dom->hv->next_id;
     dom->expect_end = false;
     pthread_mutex_unlock(&d->lock);
-    live = live_path(dom, id);
-    xml = dom_xml(dom->live, -1, err);
-    if (!live || !xml || asprintf(&log_path, "%s/%s.log", d->log_dir, dom->name) < 0)
+    if (asprintf(&log_path, "%s/%s.log", d->log_dir, dom->name) < 0)
         return out_of_memory(dom, err);
-    /* It is for a daemon that starts while the guest runs: no power cut concerns it. */
-    if (store_prepare(live, xml, strlen(xml), err) < 0 || store_replace(live, err) < 0)
+    if (write_live(dom, id, err) < 0)
         return -1;
     pthread_mutex_lock(&d->lock);
     dom->id = id;
@@ -331,6 +343,27 @@ static int lodge_set_memory(struct dom *dom, uint64_t bytes, struct error *err)
     return answer ? 0 : -1;
 }
 
+static int lodge_attach(struct dom *dom, const char *device_xml, struct error *err)
+{
+    json_t *arguments = json_pack("{s:s}", "xml", device_xml);
+    char *text = arguments ? json_dumps(arguments, JSON_COMPACT) : NULL;
+    json_t *answer = text ? process_ask(dom, "x-device-add", text, err) : NULL;
+    int result = answer ? 0 : text ? -1 : out_of_memory(dom, err);
+    json_decref(arguments);
+    json_decref(answer);
+    free(text);
+    return result;
+}
+
+static int lodge_detach(struct dom *dom, const char *name, struct error *err)
+{
+    char arguments[64];
+    snprintf(arguments, sizeof arguments, "{\"id\": \"%s\"}", name);
+    json_t *answer = process_ask(dom, "device_del", arguments, err);
+    json_decref(answer);
+    return answer ? 0 : -1;
+}
+
 /* By request first, so that disks are closed; a process that does not answer is killed. */
 static int lodge_destroy(struct dom *dom, bool graceful, struct error *err)
 {
@@ -354,6 +387,9 @@ const struct domain_driver lodge_driver = {
     .save = lodge_save,
     .save_autostart = lodge_save_autostart,
     .forget = lodge_forget,
+    .attach = lodge_attach,
+    .detach = lodge_detach,
+    .save_live = lodge_save_live,
 };
 
 /* ---- finding what is there ---- */

@@ -109,5 +109,6 @@ void stream_flush(struct client *c); /* the client has read */
 
 void event_lifecycle(struct dom *dom, int event, int detail);
 void event_reboot(struct dom *dom);
+void event_device(struct dom *dom, const char *name, bool added);
 
 #endif

@@ -57,6 +57,39 @@ class Terminal:
         os.waitpid(self.pid, 0)
 
 
+def test_hotplug(d):
+    """virsh attaches a disk and a card to a running guest, whose system finds and uses them, and takes them away again."""
+    v = d.virsh
+    install(d, "plug")
+    t = Terminal("virsh", "-c", d.uri(), "console", "plug")
+    t.until(rb"~ # ")
+    disk = d.root + "/more.img"
+    with open(disk, "wb") as f:
+        f.truncate(8 << 20)
+    events = subprocess.Popen(["virsh", "-c", d.uri(), "event", "plug", "--event", "device-removed", "--timeout", "300"], stdout=subprocess.PIPE, text=True)
+    v("attach-disk", "plug", disk, "vdb", "--live", "--driver", "qemu", "--subdriver", "raw", "--targetbus", "virtio")
+    card = d.file("card.xml", "<interface type='user'><mac address='52:54:00:00:00:77'/><model type='virtio'/></interface>")
+    v("attach-device", "plug", card, "--live")
+    t.type(b"i=0; while [ ! -b /dev/vdb ] && [ $i -lt 300 ]; do sleep 0.2; i=$((i + 1)); done; echo data-$((40 + 2)) | dd of=/dev/vdb conv=sync 2>/dev/null; sync; echo is $(head -c 7 /dev/vdb)\n")
+    t.until(rb"is data-42")
+    place = re.search(r"<target dev='vdb' bus='virtio'/>\s*<address type='pci' domain='0x0000' bus='0x(..)' slot='0x00'", v("dumpxml", "plug")).group(1)
+    t.type(b"ls /sys/bus/pci/devices/0000:%s:00.0/virtio*/block\n" % place.encode())
+    t.until(rb"\nvdb")
+    v("detach-disk", "plug", "vdb", "--live")
+    assert "vdb" not in v("domblklist", "plug")
+    t.type(b"[ ! -b /dev/vdb ] && echo disk is go''ne\n")
+    t.until(rb"disk is gone")
+    assert "vdb" in events.communicate(timeout=300)[0]
+    t.type(b"grep -l 00:77 /sys/class/net/*/address\n")
+    t.until(rb"/sys/class/net/eth1/address")
+    v("detach-device", "plug", card, "--live")
+    assert "00:77" not in v("domiflist", "plug")
+    assert open(disk, "rb").read(7) == b"data-42"
+    t.end()
+    v("destroy", "plug")
+    v("undefine", "plug")
+
+
 def test_virsh(d):
     """The tour, with one guest from installation to its end."""
     v = d.virsh

@@ -44,10 +44,11 @@
 struct rootport {
     struct pci_dev pci; /* first */
     struct pci_bus bus;
-    uint16_t control; /* bridge control, as it was before the last write */
-    bool asked;       /* the button was pressed */
-    bool released;    /* and the guest has let go */
-    bool interrupt;   /* an event is told now */
+    uint16_t control;   /* bridge control, as it was before the last write */
+    uint16_t indicator; /* as the guest set it last */
+    bool asked;         /* the button was pressed */
+    bool released;      /* and the guest has let go */
+    bool interrupt;     /* an event is told now */
     void (*on_release)(void *opaque);
     void *opaque;
 };
@@ -56,6 +57,7 @@ static const struct field rootport_fields[] = {
     FIELD_ARRAY(FIELD_BYTES, struct rootport, pci.config),
     FIELD(FIELD_BOOL, struct rootport, asked),
     FIELD(FIELD_BOOL, struct rootport, interrupt),
+    FIELD(FIELD_U16, struct rootport, indicator),
     {0},
 };
 static const struct device_desc rootport_desc = {.name = "pcie-root-port", .fields = rootport_fields};
@@ -161,9 +163,12 @@ bool rootport_released(struct rootport *p)
     return released;
 }
 
+/* Switching the indicator off is what counts: one that was off when the button was pressed says nothing. */
 static void take_slot_control(struct rootport *p)
 {
-    if (p->asked && p->bus.devs[0] && (slot_control(p) & SLOT_INDICATOR) == INDICATOR_OFF) {
+    uint16_t before = p->indicator, now = slot_control(p) & SLOT_INDICATOR;
+    p->indicator = now;
+    if (p->asked && p->bus.devs[0] && now == INDICATOR_OFF && before != INDICATOR_OFF) {
         p->asked = false;
         p->released = true;
         if (p->on_release)
@@ -190,11 +195,12 @@ static void rootport_reset(struct pci_dev *d)
     struct rootport *p = container_of(d, struct rootport, pci);
     p->control = 0;
     p->asked = p->released = p->interrupt = false;
+    p->indicator = pci_get16(d->reset_config + d->express + PCI_EXP_SLTCTL) & SLOT_INDICATOR;
 }
 
 static const struct pci_ops rootport_ops = {.desc = &rootport_desc, .config_written = rootport_written, .reset = rootport_reset};
 
-/* The slot is taken or empty: a fact, after a reset too. */
+/* The slot is taken or empty: a fact, after a reset too. The indicator is the guest's, once it has asked for interrupts. */
 static void slot_changed(struct pci_bus *b)
 {
     struct pci_dev *d = b->bridge;
@@ -204,7 +210,12 @@ static void slot_changed(struct pci_bus *b)
         pci_set16(c + PCI_EXP_LNKSTA, PCI_EXP_LINK | (present ? LINK_UP : 0));
         pci_set16(c + PCI_EXP_SLTSTA, (pci_get16(c + PCI_EXP_SLTSTA) & ~SLOT_PRESENT) | (present ? SLOT_PRESENT : 0));
     }
+    struct rootport *p = container_of(d, struct rootport, pci);
     pci_set16(d->reset_config + d->express + PCI_EXP_SLTCTL, present ? INDICATOR_ON : INDICATOR_OFF);
+    if (slot_control(p) & SLOT_INTERRUPTS)
+        return;
+    p->indicator = present ? INDICATOR_ON : INDICATOR_OFF;
+    pci_set16(d->config + d->express + PCI_EXP_SLTCTL, (slot_control(p) & ~SLOT_INDICATOR) | p->indicator);
 }
 
 /* ---- life ---- */

@@ -1,6 +1,6 @@
 # A disk and a network card come into a running guest and go again, by its own driver for PCIe hot plug; a reboot finds what is attached.
 sh "seq 1 2000000 | head -c 8M > $TMP/disk.raw; truncate -s 4M $TMP/first.raw"
-sh "$LODGE run --print-xml --accel softkvm --kernel $KERNEL --initrd $INITRD --append 'console=ttyS0 quiet' --memory 256M --disk $TMP/first.raw,pci=2:0 --net user,pci=1:0,mac=52:54:00:00:00:01 | sed \"s#<devices>#&<controller type='pci' index='3' model='pcie-root-port'/><controller type='pci' index='4' model='pcie-root-port'/>#\" > $TMP/vm.xml"
+sh "$LODGE run --print-xml --accel softkvm --kernel $KERNEL --initrd $INITRD --append 'console=ttyS0 quiet' --memory 256M --disk $TMP/first.raw,pci=2:0 --net user,pci=1:0,mac=52:54:00:00:00:01 | sed \"s#</devices>#<controller type='pci' index='3' model='pcie-root-port'/><controller type='pci' index='4' model='pcie-root-port'/>&#\" > $TMP/vm.xml"
 prog "exec $BUILD/src/control/lodge-vm --qmp unix:$TMP/qmp $TMP/vm.xml"
 expect 200 "~ # "
 send "wait_for() { i=0; while ! $1; do sleep 0.2; i=$((i + 1)); [ $i -lt 600 ] || return 1; done; }; grep -c pciehp /proc/interrupts\n"

@@ -346,6 +346,21 @@ static void hotplug(struct rig *r)
         coming(r, p, &t, port, e);
         going(r, p, &t, port, e);
     }
+    /* A guest that does not drive the slot lets go of nothing, whatever the indicator is. */
+    set(r, port, SLOT(e), 2, 0x0300);
+    toy_init(&t);
+    CHECK(pci_dev_add(r->pci, &t.pci, PCI_PLACE(4, 0, 0), &err) == 0);
+    CHECK_EQ(get(r, port, SLOT(e), 2) & 0x300, 0x100); /* on: so it is after power-up */
+    set(r, port, SLOT(e), 2, 0x0300);
+    CHECK(rootport_press(p) == 0);
+    set(r, port, STATUS(e), 2, 0xffff);
+    set(r, port, SLOT(e), 2, 0x0300);
+    CHECK(!rootport_released(p));
+    pci_dev_remove(&t.pci);
+    pci_host_reset(r->pci);
+    set(r, port, NUMBERS, 4, 0x00040400);
+    set(r, port, COMMAND, 2, 6);
+    set(r, port, SLOT(e), 2, SLOT_BITS);
     /* By the pin, until the event is cleared; and a reset forgets what was asked. */
     set(r, port, msi + 2, 2, 0);
     toy_init(&t);
