@@ -48,7 +48,7 @@ enum { QCOW2_EXT_END = 0, QCOW2_EXT_BACKING_FORMAT = (int)0xe2792aca, QCOW2_EXT_
 /* The header in host byte order, spec. "Header". */
 struct qcow2_header {
     uint32_t version;
-    uint64_t backing_offset;
+    uint64_t backing_offset; /* of the name in the file; 0: none */
     uint32_t backing_len;
     uint32_t cluster_bits;
     uint64_t size;
@@ -205,8 +205,6 @@ static inline unsigned qcow2_granule(const struct qcow2 *q) /* bytes */
 /* ---- qcow2_header.c: 0, or -1 with err ---- */
 int qcow2_read_header(struct qcow2 *q, struct error *err);
 int qcow2_read_snapshots(struct qcow2 *q, struct error *err);
-/* Lays out header, extensions and backing file name in `buf` (a cluster). Bytes used, or -ENOSPC. */
-int qcow2_format_header(const struct qcow2 *q, uint8_t *buf);
 /* Rewrites the header: its first sector, after what does not fit into that. 0 or -errno. */
 int qcow2_write_header(struct qcow2 *q);
 void qcow2_free_snapshots(struct qcow2_snapshot *s, unsigned n);

@@ -346,46 +346,79 @@ static void put_features(struct writer *w, uint64_t more)
         put_extension(w, QCOW2_EXT_FEATURES, table, sizeof table);
 }
 
-int qcow2_format_header(const struct qcow2 *q, uint8_t *buf)
+/* Header and extensions in `buf`, a cluster; *end is where they end. 0 or -errno. */
+static int lay_out(const struct qcow2 *q, uint64_t name_len, uint8_t *buf, uint64_t *end)
 {
-    struct qcow2_header h = q->h;
-    const char *backing = q->im->backing_name, *format = q->im->backing_format;
+    const char *format = q->im->backing_format;
+    struct writer w = {buf, q->h.version < 3 ? V2_LENGTH : V3_FULL, q->cluster_size, false};
     memset(buf, 0, q->cluster_size);
-    h.length = h.version < 3 ? V2_LENGTH : V3_FULL;
-    struct writer w = {buf, h.length, q->cluster_size, false};
-    if (backing && format)
+    if (name_len && format)
         put_extension(&w, (uint32_t)QCOW2_EXT_BACKING_FORMAT, format, (uint32_t)strlen(format));
     if (q->data_name)
         put_extension(&w, QCOW2_EXT_DATA_FILE, q->data_name, (uint32_t)strlen(q->data_name));
-    if (h.version >= 3)
-        put_features(&w, q->extensions_len + EXT_HEADER + (backing ? strlen(backing) : 0));
+    if (q->h.version >= 3)
+        put_features(&w, q->extensions_len + EXT_HEADER + name_len);
     if (q->extensions_len > w.end - w.at)
         return -ENOSPC;
     if (q->extensions_len)
         memcpy(buf + w.at, q->extensions, q->extensions_len);
     w.at += q->extensions_len;
     put_extension(&w, QCOW2_EXT_END, NULL, 0);
-    h.backing_offset = h.backing_len = 0;
-    if (backing) {
-        h.backing_len = (uint32_t)strlen(backing);
-        h.backing_offset = w.at;
-        if (w.full || h.backing_len > BACKING_MAX || h.backing_len > w.end - w.at)
-            return -ENOSPC;
-        memcpy(buf + w.at, backing, h.backing_len);
+    *end = w.at;
+    return w.full ? -ENOSPC : 0;
+}
+
+/*
+ * Where the backing file's name goes, the extensions ending at `end`: into the first sector, or where it stands now, or beside what stands there now. So
+ * the old header has its name until the first sector is the new one.
+ */
+static int place_name(const struct qcow2 *q, const char *name, uint64_t end, uint64_t *at)
+{
+    uint64_t len = strlen(name), old = q->h.backing_offset, old_len = q->h.backing_len;
+    AUTO_FREE char *stored = calloc(1, old_len + 1);
+    int ret = !stored ? -ENOMEM : old && old_len ? file_read(q->file, old, stored, old_len) : 0;
+    *at = end;
+    if (ret < 0 || len > BACKING_MAX)
+        return ret < 0 ? ret : -ENOSPC;
+    if (end + len <= BLOCK_SECTOR)
+        return 0;
+    if (old >= end && old_len == len && memcmp(stored, name, len) == 0) {
+        *at = old;
+        return 0;
     }
-    put_fields(&h, buf);
-    return w.full ? -ENOSPC : (int)(w.at + h.backing_len);
+    *at = MAX(end, BLOCK_SECTOR);
+    if (old_len && *at < old + old_len && old < *at + len)
+        *at = ALIGN_UP(old + old_len, 8u);
+    if (*at > q->cluster_size || len > q->cluster_size - *at) /* no room for both: a power cut can mix them */
+        *at = end;
+    return *at > q->cluster_size || len > q->cluster_size - *at ? -ENOSPC : 0;
+}
+
+static int write_behind_first(struct qcow2 *q, const uint8_t *buf, uint64_t from, uint64_t to)
+{
+    from = MAX(from, BLOCK_SECTOR);
+    return to > from ? file_write(q->file, from, buf + from, to - from) : 0;
 }
 
 int qcow2_write_header(struct qcow2 *q)
 {
     AUTO_FREE uint8_t *buf = malloc(q->cluster_size);
-    int ret = buf ? qcow2_format_header(q, buf) : -ENOMEM;
-    if (ret < 0)
+    const char *name = q->im->backing_name;
+    struct qcow2_header h = q->h;
+    uint64_t end = 0;
+    h.length = h.version < 3 ? V2_LENGTH : V3_FULL;
+    h.backing_offset = 0;
+    h.backing_len = name ? (uint32_t)strlen(name) : 0;
+    int ret = buf ? lay_out(q, h.backing_len, buf, &end) : -ENOMEM;
+    if (ret == 0 && name && (ret = place_name(q, name, end, &h.backing_offset)) == 0)
+        memcpy(buf + h.backing_offset, name, h.backing_len);
+    if (ret == 0)
+        put_fields(&h, buf);
+    if (ret < 0 || (ret = write_behind_first(q, buf, BLOCK_SECTOR, end)) < 0 ||
+        (ret = write_behind_first(q, buf, h.backing_offset, h.backing_offset + h.backing_len)) < 0 || (ret = file_sync(q->file)) < 0 ||
+        (ret = file_write(q->file, 0, buf, BLOCK_SECTOR)) < 0)
         return ret;
-    if (ret > (int)BLOCK_SECTOR) /* else the rest may belong to the old first sector, and is nothing to the new one */
-        ret = file_write(q->file, BLOCK_SECTOR, buf + BLOCK_SECTOR, q->cluster_size - BLOCK_SECTOR);
-    if (ret < 0 || (ret = file_sync(q->file)) < 0 || (ret = file_write(q->file, 0, buf, BLOCK_SECTOR)) < 0)
-        return ret;
+    q->h.backing_offset = h.backing_offset;
+    q->h.backing_len = h.backing_len;
     return file_sync(q->file);
 }

@@ -404,6 +404,75 @@ static void workload(const struct qcow2_create *kind)
     sync_ended();
 }
 
+/* ---- long names of backing files ---- */
+
+static struct {
+    char before[1024], after[1024]; /* either is right */
+    uint64_t cuts;
+} names;
+
+static void check_name(void)
+{
+    ERROR_SCOPED(err);
+    struct image *im;
+    struct image_options o = {.path = t.name, .format = "qcow2", .readonly = true, .no_backing = true, .what = "image"};
+    make_cut();
+    if (image_open(t.loop, &o, &im, &err) < 0)
+        fail(error_text(&err));
+    if (!im->backing_name || (strcmp(im->backing_name, names.before) != 0 && strcmp(im->backing_name, names.after) != 0))
+        fail("the backing file's name is neither the old nor the new one");
+    check_extension(qcow2_of(im));
+    image_close(im);
+    names.cuts++;
+}
+
+static void observe_name(void *opaque, const struct io_step *s, bool ended)
+{
+    (void)opaque;
+    if (s->kind == IO_SYNC) {
+        ended ? sync_ended() : sync_begins();
+    } else if (!ended) {
+        begin(s);
+    } else {
+        t.pending[t.npending - 1].step = NULL; /* one after another, outside of fibers */
+    }
+    for (unsigned i = 0; i < 8; i++)
+        check_name();
+}
+
+/* Names of 1 to 900 bytes take each other's places, and bitmaps come and go, which moves what is in front of the name. */
+static void rename_backing(unsigned cluster_bits, unsigned rounds)
+{
+    ERROR_SCOPED(err);
+    struct image *im;
+    struct qcow2_create o = {.path = t.image, .size = DISK, .version = 3, .cluster_bits = cluster_bits, .refcount_order = 4, .replace = true};
+    CHECK(qcow2_create(t.loop, &o, &err) == 0);
+    CHECK(image_open(t.loop, &(struct image_options){.path = t.image, .format = "qcow2", .no_backing = true, .what = "image"}, &im, &err) == 0);
+    CHECK(qcow2_set_backing(im, "first", "raw", &err) == 0);
+    t.end = 0;
+    memset(t.stable, 0, sizeof t.stable);
+    AUTO_CLOSE int fd = open(t.image, O_RDONLY);
+    grow((uint64_t)lseek(fd, 0, SEEK_END));
+    CHECK(pread(fd, t.stable, FILE_MAX, 0) == (ssize_t)t.end);
+    strcpy(names.before, "first");
+    im->file->observe = observe_name;
+    for (unsigned i = 0; i < rounds; i++) {
+        unsigned len = 1 + (unsigned)rnd_below(&t.rnd, rnd_below(&t.rnd, 2) ? 900 : 200);
+        memset(names.after, 'a' + (int)(i % 26), len);
+        names.after[len] = 0;
+        CHECK(qcow2_set_backing(im, names.after, "raw", &err) == 0);
+        strcpy(names.before, names.after);
+        if (rnd_below(&t.rnd, 2) == 0) {
+            struct qcow2 *q = qcow2_of(im);
+            CHECK((q->nbitmaps ? qcow2_bitmap_remove(im, "map", &err) : qcow2_bitmap_add(im, "map", 9, true, &err)) == 0);
+            CHECK(qcow2_bitmaps_store(q) == 0);
+        }
+    }
+    CHECK(image_close(im) == 0);
+    sync_begins();
+    sync_ended();
+}
+
 int main(int argc, char **argv)
 {
     static const struct qcow2_create kinds[] = {
@@ -422,6 +491,9 @@ int main(int argc, char **argv)
     snprintf(t.name, sizeof t.name, "/proc/self/fd/%d", t.fd);
     snprintf(t.image, sizeof t.image, "/tmp/lodge-power-%d", (int)getpid());
     CHECK(io_loop_create(BLOCK_ENGINE_THREADS, &t.loop, &err) == 0);
+    rename_backing(12, 40);
+    rename_backing(16, 40);
+    printf("%llu cuts of headers with long names\n", (unsigned long long)names.cuts);
     t.per_moment = 3;
     for (unsigned round = 0; cuts == 0 || t.cuts < cuts; round++) {
         t.want = cuts == 0 ? UINT64_MAX : MIN(cuts, t.cuts + 3000);
