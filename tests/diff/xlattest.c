@@ -255,7 +255,9 @@ static bool run_all(uint64_t count, unsigned max_reports)
         printf("xlattest: no block was cut short for want of exits\n");
         return false;
     }
-    return !total.different && total.flags <= 1 + total.programs / 50000 && total.stale <= 1 + total.programs / 50000 && total.endless < total.programs / 8 && total.unsteady <= total.programs / 1000;
+    uint64_t excused = 10 + total.programs / 10000; /* several times what random seeds come to: about one program in 50,000 each */
+    return !total.different && total.flags <= excused && total.stale <= excused && total.endless < total.programs / 8 &&
+           total.unsteady <= 10 + total.programs / 1000;
 }
 
 static void say_where(void)

@@ -323,9 +323,9 @@ void e1000e_receive(void *card, const void *frame, size_t len)
     size_t size = buffer_size(*e_reg(e, RCTL));
     if ((*e_reg(e, RCTL) & RCTL_EN) && pci_dev_dma(&e->pci) && wanted(e, frame)) {
         if ((len + CRC_BYTES + size - 1) / size <= free_descriptors(&r)) {
+            net_count_rx(e->net, len); /* before the guest can tell anybody of it */
             deliver(e, &r, frame, len, size);
             count(e, GPRC, GORC, len);
-            net_count_rx(e->net, len);
             e1000e_cause(e, INT_RXT0 | (free_descriptors(&r) < r.count / 2 ? INT_RXDMT0 : 0));
         } else {
             *e_reg(e, MPC) += 1;

@@ -69,8 +69,8 @@ static enum delivery deliver(struct vnet *n, unsigned q, const struct net_header
         room += elems[count++]->in_len;
     bool header_fits = count && elems[0]->in_len >= sizeof *h;
     if (room >= need && header_fits) {
+        net_count_rx(n->net, len); /* before the guest can tell anybody of it */
         scatter(n, q, elems, count, h, c);
-        net_count_rx(n->net, len);
         return DELIVERED;
     }
     /* Either more buffers will come, or those that are there can never hold it. */
