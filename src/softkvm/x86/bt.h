@@ -8,7 +8,8 @@
  *   to struct vcpu: `gs:[offset]` reaches everything else. The host's DF, TF and AC are clear; the guest's are in v->rflags.
  * - v->gpr[] are the registers' homes. Inside a block a register may be displaced: its value is in its home, the host register is scratch.
  *   At block boundaries BT_SPARE (the two that compilers use least) are displaced and no others, so code between boundaries has two scratch
- *   registers for nothing; one of them may hold a distance from linear to host addresses that several instructions use (bt_share.c). Exits go through a stub that restores this, so the state that an exit shows is exact, but for arithmetic flags that no
+ *   registers for nothing; one of them may hold a distance from linear to host addresses that several instructions use (bt_share.c). Each exit
+ *   has a note of where what is there (struct bt_way), so the state that it shows is exact, but for arithmetic flags that no
  *   instruction can read any more.
  * - Whatever the translator does not do itself (faults, MMIO, TLB misses, rare system instructions) is one instruction of the interpreter:
  *   the code calls bt_step() with the instruction's number, and goes on where that says, behind the instruction or in another block.
@@ -28,8 +29,8 @@
  * - Blocks are dropped with all other vCPUs held (vm_exclusive_begin); their memory is reused when their piece of the cache is emptied.
  *
  * Interrupting: each jump back reads where v->bt.poll points to, which needs no flags; bt_poke() makes it point to where nothing can be, and the fault
- * leads out. Branches by lookup take the mask of their index from v->bt.jump_mask, which bt_poke() clears: then they find nothing and look at
- * v->requests. In each case the interpreter executes the branch.
+ * leads out. Branches by lookup take the mask of their index from v->bt.jump_probe, which bt_poke() clears: then they find nothing. In each case the
+ * interpreter executes the branch.
  */
 #ifndef LODGE_SOFTKVM_X86_BT_H
 #define LODGE_SOFTKVM_X86_BT_H
@@ -66,7 +67,8 @@ struct bt_jumps {
 };
 /*
  * The first of the entries for a linear address. Translated code counts in words; functions begin at multiples of 16, so upper bits are mixed in. The
- * second is its neighbour, the third is the second of the other pair in the same cache line. The first of all is never used: a cleared mask leads there.
+ * second is its neighbour, the third is the second of the other pair in the same cache line. The first of either pair of the first line is never used: a
+ * cleared bt_cpu.jump_probe leads there.
  */
 #define BT_JUMP_MASK (2u * BT_JUMP_SIZE - 4)
 #define BT_JUMP_MIX  9
@@ -77,6 +79,11 @@ static inline unsigned bt_jump_slot(uint64_t rip)
 static inline unsigned bt_jump_third(unsigned slot)
 {
     return (slot ^ 2) + 1;
+}
+static inline unsigned bt_jump_first(uint64_t rip) /* that is used */
+{
+    unsigned slot = bt_jump_slot(rip);
+    return slot == 0 || slot == 2 ? slot + 1 : slot;
 }
 
 struct bt_xpage { /* a page that code is fetched from */
@@ -124,7 +131,7 @@ struct bt_space {
 struct bt_cpu {
     uint64_t page;          /* linear address of the page that the running block lies in: at exits and outside translated code */
     _Atomic uint64_t poll;  /* &self, or BT_POKED */
-    _Atomic uint64_t jump_mask; /* BT_JUMP_MASK, or 0 */
+    _Atomic uint64_t jump_probe; /* BT_JUMP_MASK | from there to the second entry, in words << 32; or 0 */
     uint64_t jump_to;       /* host address to enter at */
     uint64_t host_rsp;
     uint64_t self;          /* this vcpu's address */
@@ -135,7 +142,9 @@ struct bt_cpu {
     uint64_t revoked;       /* counts what has taken write entries away */
     uint32_t flags;         /* arithmetic flags as AX has them (op.h), while they are not in the host's */
     uint32_t exit_kind;     /* enum bt_exit */
-    uint32_t exit_insn;     /* bt_step(): block number << 8 | instruction */
+    uint32_t live_flags;    /* at a way out the host's, as `flags` */
+    uint64_t live[16];      /* and the host's registers but R11, which is at home */
+    uint32_t exit_insn;     /* bt_step(): block number << 8 | way out; then instruction */
     int32_t exit_off;       /* BT_EXIT_GOTO: target's offset from `page` */
     uint32_t exit_link;     /* BT_EXIT_LINK: block number << 8 | link */
     uint32_t key;           /* enum bt_key of the running code */
@@ -202,8 +211,9 @@ void bt_poke(struct vcpu *v);
 /* Around bt_loop(): GS is the host program's outside. */
 void bt_begin(struct vcpu *v);
 void bt_end(struct vcpu *v);
-/* A trap in this thread at `pc`, with the fault's address: where to go on if it was in translated code, else 0. For signal handlers. */
-uint64_t bt_trap(uint64_t pc, uint64_t addr);
+/* A trap in this thread at `pc`, with the fault's address: where to go on, and with what in r11, if it was in translated code, else 0. For signal
+ * handlers. */
+uint64_t bt_trap(uint64_t pc, uint64_t addr, uint64_t *r11);
 
 /* ---- for the MMU ---- */
 struct bt_fill {

@@ -265,8 +265,7 @@ static void show_bt(struct vcpu *v)
     struct bt *bt = v->vm->bt;
     uint64_t target = c->interp.rip;
     struct bt_jumps *jumps = &v->bt.jump[c->interp.cpl == 3 ? BT_USER : BT_KERNEL];
-    unsigned slot = bt_jump_slot(target);
-    uint64_t *entry = &jumps->e[slot ? slot : 1].rip, old = entry[0], old_host = entry[1];
+    uint64_t *entry = &jumps->e[bt_jump_first(target)].rip, old = entry[0], old_host = entry[1];
     restore_fpu(v, &c->fpu_before);
     entry[0] = target;
     entry[1] = (uint64_t)(uintptr_t)bt->rx + bt->thunk.exit_check;

@@ -223,6 +223,16 @@ static inline void e_jump_to(struct emit *e, const uint8_t *target)
 {
     e_patch(e_jump(e, -1), target);
 }
+/* The same by the shorter form where that reaches; `target` lies before. */
+static inline void e_jump_back(struct emit *e, const uint8_t *target)
+{
+    if (e->p + 2 - target > 128) {
+        e_jump_to(e, target);
+        return;
+    }
+    e8(e, 0xeb);
+    e8(e, (unsigned)(target - (e->p + 1)));
+}
 /* jmp gs:[off] */
 static inline void e_jump_gs(struct emit *e, size_t off)
 {
@@ -252,7 +262,8 @@ enum { ALU_ADD, ALU_OR, ALU_AND = 4, ALU_SUB, ALU_CMP = 7, ALU_TEST };
 /* op r, imm: 32 bits wide, or 64 with the immediate sign-extended */
 static inline void e_alu_imm(struct emit *e, bool wide, unsigned op, unsigned r, uint32_t imm)
 {
-    e8(e, 0x40 | (wide ? 8 : 0) | r >> 3);
+    if (wide || r >= 8)
+        e8(e, 0x40 | (wide ? 8 : 0) | r >> 3);
     e8(e, op == ALU_TEST ? 0xf7 : 0x81);
     e8(e, 0xc0 | (op & 7) << 3 | (r & 7));
     e32(e, imm);

@@ -61,24 +61,20 @@ static void test_requests(struct xlat *x, struct aside *a)
     xlat_from(a, e_jump(e, CC_NZ));
 }
 
-/* The other entries for the target, or away. */
+/* The other entries for the target, or away; away with a cleared probe, which leads to none of them. */
 void xlat_aside_second(struct xlat *x, const struct aside *a)
 {
     struct emit *e = &x->e;
-    size_t second = jump_off(a->size, offsetof(struct bt_jumps, e[1].rip));
-    test_requests(x, &x->asides[a->slow]);
-    e_indexed(e, 0x3b, a->s, second);
-    uint8_t *found = e_jump(e, CC_Z);
+    size_t entries = jump_off(a->size, offsetof(struct bt_jumps, e[0].rip));
+    e_gs32(e, 0x03, RAX, BT_OFF(jump_probe) + 4); /* add */
+    e_indexed(e, 0x3b, a->s, entries);
+    e_patch(e_jump(e, CC_Z), a->back);
     e8(e, 0x83); /* xor eax, 4: bt_jump_third() */
     e8(e, 0xf0);
-    e8(e, 4);
-    e_indexed(e, 0x3b, a->s, second);
-    xlat_from(&x->asides[a->slow], e_jump(e, CC_NZ));
-    e_patch(found, e->p);
-    e8(e, 0x83); /* add eax, 2 */
-    e8(e, 0xc0);
-    e8(e, sizeof(((struct bt_jumps *)0)->e[0]) / 8);
-    e_jump_to(e, a->back);
+    e8(e, 2 * BT_JUMP_STEP);
+    e_indexed(e, 0x3b, a->s, entries);
+    e_patch(e_jump(e, CC_Z), a->back);
+    xlat_from(&x->asides[a->slow], e_jump(e, -1));
 }
 
 /* Finds the linear address in `t`, or leaves by `miss`; rax = index of its entry. */
@@ -87,7 +83,7 @@ void xlat_branch_probe(struct xlat *x, unsigned t, struct aside *miss, unsigned 
     struct emit *e = &x->e;
     e_rorx(e, RAX, t, BT_JUMP_MIX);
     e_rr(e, 0x31, RAX, t); /* xor rax, t */
-    e_gs(e, 0x23, RAX, BT_OFF(jump_mask)); /* and */
+    e_gs32(e, 0x23, RAX, BT_OFF(jump_probe)); /* and */
     e_indexed(e, 0x3b, t, jump_off(ring, offsetof(struct bt_jumps, e[0].rip))); /* cmp t, ... */
     struct aside *second = xlat_aside(x, ASIDE_SECOND, 0);
     second->s = (uint8_t)t;
@@ -177,8 +173,9 @@ void xlat_aside_link(struct xlat *x, const struct aside *a)
 {
     struct bt_link *l = &x->links[a->insn];
     l->stub = (int16_t)(emit_off(&x->e) - l->at);
-    e_mov_imm32(&x->e, R11, x->b->number << 8 | a->insn);
-    e_jump_to(&x->e, x->bt->rw + (l->entry ? x->bt->thunk.exit_link_entry : x->bt->thunk.exit_link));
+    x->displaced = BT_SPARE | (l->entry ? BIT_OF(RAX) : 0);
+    x->x87 = 0;
+    xlat_way_out(x, a->insn, BT_WAY_LINK | (l->entry ? BT_WAY_SAVED : 0));
 }
 
 static bool in_page(int32_t off)

@@ -5,7 +5,7 @@
  * linear address leads to, at the cost of what was filled.
  *
  * An empty entry is zero, so a table is only resident where it is used. Where linear address 0 is looked for, it has an address
- * instead that is looked for elsewhere. So has the entry that a cleared mask leads to, and it leads out to just that address.
+ * instead that is looked for elsewhere. So have the entries that a cleared probe leads to, and the first leads out to just that address.
  */
 #include "softkvm/x86/bt_priv.h"
 
@@ -22,7 +22,8 @@ void bt_jumps_clear(struct vcpu *v, unsigned ring)
     j->count = 0;
     j->halves = 0;
     unsigned zero = bt_jump_slot(0);
-    j->e[zero].rip = j->e[zero + 1].rip = j->e[bt_jump_third(zero)].rip = BT_ELSEWHERE;
+    for (unsigned n = zero; n < zero + 4; n++)
+        j->e[n].rip = BT_ELSEWHERE;
     j->e[zero].host = (uint64_t)(uintptr_t)v->vm->bt->rx + v->vm->bt->thunk.exit_elsewhere;
 }
 
@@ -66,11 +67,9 @@ static bool is_free(const struct bt_jumps *j, unsigned n, uint64_t rip)
 void bt_jumps_add(struct vcpu *v, unsigned ring, uint64_t rip, const uint8_t *host)
 {
     struct bt_jumps *j = &v->bt.jump[ring];
-    unsigned n = bt_jump_slot(rip), third = bt_jump_third(n);
+    unsigned n = bt_jump_first(rip), third = bt_jump_third(bt_jump_slot(rip));
     bt_known_code(v, rip);
     j->halves |= (uint8_t)BIT(rip >> 63);
-    if (n == bt_jump_slot(0)) /* the place of a cleared mask */
-        n++;
     if (n % 2 == 0 && !is_free(j, n, rip)) {
         if (!is_free(j, n + 1, rip))
             put(j, third, j->e[n + 1].rip, j->e[n + 1].host);

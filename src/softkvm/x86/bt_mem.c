@@ -68,26 +68,31 @@ void xlat_linear(struct xlat *x, const struct ea *ea, unsigned s)
     add_hidden(x, ea, s);
 }
 
-/* The operand begins in the page of its last byte after all: it goes on. */
-void xlat_aside_cross(struct xlat *x, const struct aside *a)
-{
-    struct emit *e = &x->e;
-    if (!a->last)
-        e_lea(e, a->s, a->bare ? a->ea.base : a->s, REG_NONE, 0, a->size - 1);
-    e_alu_imm(e, false, ALU_AND, a->s, PAGE_SIZE - 1);
-    e_alu_imm(e, false, ALU_CMP, a->s, a->size - 1u);
-    xlat_from(&x->asides[a->slow], e_jump(e, CC_B));
-    if (!a->bare)
-        xlat_linear(x, &a->ea, a->s);
-    e_jump_to(e, a->back);
-}
-
 static unsigned power_of_two(unsigned size)
 {
     unsigned p = 1;
     while (p < size)
         p *= 2;
     return p;
+}
+
+/*
+ * The operand goes on if it does not cross after all. Where its last byte is among the page's first, a sum tells that stays in the page; where it is
+ * not aligned, its last byte does. In either case what is left in s serves as the operand's address as far as its page goes.
+ */
+void xlat_aside_cross(struct xlat *x, const struct aside *a)
+{
+    struct emit *e = &x->e;
+    unsigned power = power_of_two(a->size);
+    if (a->last) {
+        e_lea(e, a->s, a->s, REG_NONE, 0, (int32_t)(power - a->size + 1));
+        e_test8(e, a->s, power);
+    } else {
+        e_lea(e, a->s, a->bare ? a->ea.base : a->s, REG_NONE, 0, a->size - 1);
+        e_alu_imm(e, false, ALU_TEST, a->s, (uint32_t)PAGE_SIZE - power);
+    }
+    xlat_from(&x->asides[a->slow], e_jump(e, CC_Z));
+    e_jump_to(e, a->back);
 }
 
 /* Alignment is the cheaper question where the address is a register as it stands; `last`: s has the address of the last byte. */
@@ -268,13 +273,11 @@ void xlat_linear_access(struct xlat *x, struct access *a, const struct ea *ea)
         now.disp += (int32_t)a->size - 1;
     }
     unsigned slow = x->nasides;
-    struct ea window = *ea;
-    window.disp = now.disp;
     struct aside *trap = xlat_aside(x, ASIDE_SLOW, a->k);
     trap->flags_saved |= a->flags_saved;
-    trap->leads = share->leads && !by_slot;
-    trap->leads_slot = by_slot;
-    trap->ea = window;
+    trap->leads = share->leads;
+    if (share->leads)
+        x->leads[x->nleads++] = (struct bt_lead){(uint8_t)a->k, ea->base, ea->index, ea->scale, now.disp};
     if (a->flags_live) { /* the check leaves with the flags in RAX, a trap in the access itself with them in their place */
         struct aside *out = xlat_aside(x, ASIDE_SLOW, a->k);
         slow++;
@@ -282,9 +285,7 @@ void xlat_linear_access(struct xlat *x, struct access *a, const struct ea *ea)
         out->rax_in = (uint8_t)a->rax_in;
         flags_away(x, a, &now);
     }
-    x->asides[slow].leads = trap->leads;
-    x->asides[slow].leads_slot = by_slot;
-    x->asides[slow].ea = now;
+    x->asides[slow].leads = share->leads;
     if (!bare)
         xlat_linear(x, &now, a->s);
     if (share->leads)

@@ -13,6 +13,7 @@
 #define BT_MAX_INSNS  32
 #define BT_MAX_LINKS  (BT_MAX_INSNS + 2)
 #define BT_MAX_ASIDES (5 * BT_MAX_INSNS)
+#define BT_MAX_WAYS   255
 #define BT_MAX_CODE   16384 /* bytes of host code that one block can take at most */
 #define BT_REGIONS    64   /* at most */
 #define BT_MIN_BLOCK  64   /* bytes of host code that one takes at least, on the average */
@@ -45,14 +46,32 @@ struct bt_insn {
     uint16_t host : 14;   /* code offset from the block's, where the instruction begins; 0 for one that is never resumed at */
     uint16_t interp : 1;  /* always left to the interpreter */
     uint16_t slots : 1;   /* finds words of bt.slot[] in use */
-    uint16_t slow : 14;   /* as `host`, of the exit that interprets it; 0 none */
+    uint16_t slow : 14;   /* what a trap in it leads to: 1 + number of the way out that interprets it, 0 none */
+    uint16_t coded : 1;   /* `slow` is as `host` instead, since there is something to do before */
     uint16_t leads : 1;   /* `share` sets such a word instead of SHARE_REG: number BT_SHARE_BASE(share), to the distance of a page */
     uint8_t at;           /* guest bytes from the block's start */
     uint8_t share;        /* enum bt_share */
 };
 _Static_assert(BT_MAX_CODE <= 1 << 14, "struct bt_insn has 14 bits for an offset");
 
-/* Behind a block lie its links, what is known of its instructions, and the guest's bytes as they were translated. */
+/*
+ * A way out of a block says where the guest's state is there, so that the code of an exit is nothing but the way's number (bt_step()). RAX may be in
+ * another register while it has the flags.
+ */
+struct bt_way {
+    uint16_t at_home; /* a bit for each register that is in v->gpr[]; all others are in the host's */
+    uint8_t insn;     /* the instruction to interpret, or the link */
+    uint8_t how;      /* enum bt_way_how, and in the upper half the register that RAX is in with BT_WAY_RAX, unless it is at home */
+};
+enum bt_way_how { BT_WAY_SAVED = 1 /* the flags are in bt.flags */, BT_WAY_RAX = 2 /* in RAX */, BT_WAY_LINK = 4, BT_WAY_LEADS = 8 /* there is a bt_lead */ };
+
+/* An address in the window of a run that instruction `insn` leads (bt_share.c). */
+struct bt_lead {
+    uint8_t insn, base, index, scale;
+    int32_t disp;
+};
+
+/* Behind a block lie its links, leads, ways out, what is known of its instructions, and the guest's bytes as they were translated. */
 struct bt_block {
     uint64_t gpa;
     struct bt_block *hash_next, *page_next;
@@ -65,7 +84,7 @@ struct bt_block {
     uint16_t slot;      /* number of its page */
     uint8_t entry;      /* bytes before `code` where a lookup enters: RAX is displaced, the flags are in bt.flags, and R10 has the page's address */
     uint8_t entry_link; /* the same for links from its own page, without R10 */
-    uint8_t ninsns, nlinks;
+    uint8_t ninsns, nlinks, nleads, nways;
     bool dead;
 };
 
@@ -73,9 +92,17 @@ static inline struct bt_link *bt_links(const struct bt_block *b)
 {
     return (struct bt_link *)(uintptr_t)(b + 1);
 }
+static inline const struct bt_lead *bt_leads(const struct bt_block *b)
+{
+    return (const struct bt_lead *)(const void *)(bt_links(b) + b->nlinks);
+}
+static inline const struct bt_way *bt_ways(const struct bt_block *b)
+{
+    return (const struct bt_way *)(const void *)(bt_leads(b) + b->nleads);
+}
 static inline const struct bt_insn *bt_insns(const struct bt_block *b)
 {
-    return (const struct bt_insn *)(const void *)(bt_links(b) + b->nlinks);
+    return (const struct bt_insn *)(const void *)(bt_ways(b) + b->nways);
 }
 static inline const uint8_t *bt_bytes(const struct bt_block *b)
 {
@@ -139,7 +166,7 @@ struct bt {
     uint64_t evicted[1 << 14]; /* Bloom filter of the blocks that were emptied away */
     struct {
         uint32_t page_bits, other_bits; /* constants: the bits of an address that index a table, rotated by TABLE_ROTATE, and all others */
-        uint32_t enter, exit_insn, exit_insn_flags, exit_link, exit_link_entry, exit_goto, exit_check, exit_stale, exit_elsewhere;
+        uint32_t enter, exit_way, exit_goto, exit_check, exit_stale, exit_elsewhere;
     } thunk; /* code offsets */
 };
 #define BT_GPA_MAX BIT64(46)
@@ -209,7 +236,7 @@ bool bt_is_cold(struct bt *bt, uint64_t gpa, uint32_t key);
 uint8_t *bt_warmth(struct bt *bt, uint64_t gpa, uint32_t key); /* where that is counted */
 
 /* ---- bt_run.c ---- */
-/* Called from translated code, the guest's state being in *v: interprets the instruction bt.exit_insn. Returns where to go on, NULL for bt_loop(). */
+/* Called from translated code that leaves by the way bt.exit_insn: interprets the instruction. Returns where to go on, NULL for bt_loop(). */
 const uint8_t *bt_step(struct vcpu *v);
 
 /* The linear page of the block that `exit` says, as bt.exit_insn and bt.exit_link have it. */
@@ -220,6 +247,8 @@ static inline uint64_t bt_where(const struct vcpu *v, uint32_t exit)
 
 /* ---- bt_jumps.c ---- */
 #define BT_ELSEWHERE 16u /* a linear address, not in the place of 0 */
+#define BT_JUMP_STEP (sizeof(((struct bt_jumps *)0)->e[0]) / 8)
+#define BT_JUMP_PROBE ((uint64_t)BT_JUMP_STEP << 32 | BT_JUMP_MASK)
 void bt_jumps_clear(struct vcpu *v, unsigned ring);
 void bt_jumps_drop(struct vcpu *v, unsigned ring, uint64_t lo, uint64_t hi); /* those that lead to host addresses in [lo, hi) */
 void bt_jumps_forget(struct vcpu *v, uint64_t la); /* at least those of a region that does not leave its half of the address space */

@@ -302,16 +302,60 @@ static const uint8_t *interpret_one(struct vcpu *v, uint32_t at)
 /* Branches by lookup are to find their targets again. Who calls this looks at the requests next. */
 static void hear(struct vcpu *v)
 {
-    if (unlikely(!atomic_load_explicit(&v->bt.jump_mask, memory_order_relaxed)))
-        atomic_store(&v->bt.jump_mask, BT_JUMP_MASK);
+    if (unlikely(!atomic_load_explicit(&v->bt.jump_probe, memory_order_relaxed)))
+        atomic_store(&v->bt.jump_probe, BT_JUMP_PROBE);
+}
+
+static uint64_t lead_address(const struct vcpu *v, const struct bt_lead *l)
+{
+    uint64_t base = l->base == REG_RIP ? v->bt.page : v->gpr[l->base % 16];
+    return base + (l->index < 16 ? v->gpr[l->index] << l->scale : 0) + (uint64_t)(int64_t)l->disp;
+}
+
+/* Brings the registers home that the translated code has left in the host's by way `w`, and the flags to bt.flags. */
+static void come_home(struct vcpu *v, const struct bt_way *w)
+{
+    struct bt_cpu *c = &v->bt;
+    for (unsigned live = (uint16_t)~(w->at_home | BIT(R11)); live; live &= live - 1) {
+        unsigned r = (unsigned)__builtin_ctz(live);
+        v->gpr[r] = c->live[r];
+    }
+    if ((w->how & BT_WAY_RAX) && !(w->at_home & BIT(RAX)))
+        v->gpr[RAX] = c->live[w->how >> 4];
+    if (!(w->how & BT_WAY_SAVED))
+        c->flags = w->how & BT_WAY_RAX ? (uint32_t)c->live[RAX] : c->live_flags;
+}
+
+/* What the code has left for: sets bt.exit_kind and what belongs to it. */
+static void note_exit(struct vcpu *v)
+{
+    struct bt_cpu *c = &v->bt;
+    const struct bt_block *b = v->vm->bt->blocks[c->exit_insn >> 8];
+    const struct bt_way *w = &bt_ways(b)[c->exit_insn & 0xff];
+    uint32_t at = (c->exit_insn & ~0xffu) | w->insn;
+    come_home(v, w);
+    if (w->how & BT_WAY_LINK) {
+        c->exit_kind = BT_EXIT_LINK;
+        c->exit_link = at;
+        return;
+    }
+    c->exit_kind = BT_EXIT_STEP;
+    c->exit_insn = at;
+    c->page = bt_where(v, at);
+    c->share = c->live[SHARE_REG];
+    for (const struct bt_lead *l = bt_leads(b); w->how & BT_WAY_LEADS; l++)
+        if (l->insn == w->insn) {
+            *(bt_insns(b)[w->insn].leads ? &c->slot_address : &c->share) = lead_address(v, l);
+            break;
+        }
 }
 
 const uint8_t *bt_step(struct vcpu *v)
 {
     hear(v);
-    if (unlikely(bt_check_showing(v)))
+    note_exit(v);
+    if (unlikely(bt_check_showing(v)) || v->bt.exit_kind == BT_EXIT_LINK)
         return NULL;
-    v->bt.page = bt_where(v, v->bt.exit_insn);
     flags_put(v, v->bt.flags);
     const uint8_t *host = interpret_one(v, v->bt.exit_insn);
     if (unlikely(cpu_interrupted(v))) /* again: the store to v->bt.page may have eaten the poke */
@@ -433,7 +477,7 @@ void bt_begin(struct vcpu *v)
     v->bt.saved_gs = read_gs();
     write_gs((uint64_t)(uintptr_t)v);
     atomic_store_explicit(&v->bt.running, true, memory_order_relaxed);
-    atomic_store(&v->bt.jump_mask, BT_JUMP_MASK);
+    atomic_store(&v->bt.jump_probe, BT_JUMP_PROBE);
     atomic_store(&v->bt.poll, (uint64_t)(uintptr_t)&v->bt.self); /* before bt_loop() looks at the requests */
 }
 
@@ -447,24 +491,21 @@ void bt_end(struct vcpu *v)
 void bt_poke(struct vcpu *v)
 {
     atomic_store(&v->bt.poll, BT_POKED);
-    atomic_store(&v->bt.jump_mask, 0);
+    atomic_store(&v->bt.jump_probe, 0);
 }
 
 /* ---- traps in translated code ---- */
 
-/* The exit that interprets the instruction at code offset `off`. */
-static uint32_t slow_exit(struct bt *bt, uint32_t off)
+/* The instruction of the block at code offset `off`. */
+static const struct bt_insn *insn_at(const struct bt_block *b, uint32_t off)
 {
-    struct bt_block *b = bt_block_at(bt, off);
     unsigned k = 0;
-    if (!b)
-        return 0;
     while (k + 1u < b->ninsns && bt_insns(b)[k + 1].host <= off - b->code)
         k++;
-    return bt_insns(b)[k].slow ? b->code + bt_insns(b)[k].slow : 0;
+    return &bt_insns(b)[k];
 }
 
-uint64_t bt_trap(uint64_t pc, uint64_t addr)
+uint64_t bt_trap(uint64_t pc, uint64_t addr, uint64_t *r11)
 {
     struct vcpu *v = current;
     if (!v)
@@ -477,6 +518,15 @@ uint64_t bt_trap(uint64_t pc, uint64_t addr)
         atomic_store(&v->bt.poll, (uint64_t)(uintptr_t)&v->bt.self);
         v->bt.stats.polls++;
     }
-    uint32_t to = slow_exit(bt, (uint32_t)off);
-    return to ? (uint64_t)(uintptr_t)bt->rx + to : 0;
+    const struct bt_block *b = bt_block_at(bt, (uint32_t)off);
+    const struct bt_insn *i = b ? insn_at(b, (uint32_t)off) : NULL;
+    if (!i || !i->slow)
+        return 0;
+    if (i->coded)
+        return (uint64_t)(uintptr_t)bt->rx + b->code + i->slow;
+    unsigned way = i->slow - 1u;
+    if (!(bt_ways(b)[way].at_home & BIT(R11)))
+        v->gpr[R11] = *r11;
+    *r11 = b->number << 8 | way;
+    return (uint64_t)(uintptr_t)bt->rx + bt->thunk.exit_way;
 }

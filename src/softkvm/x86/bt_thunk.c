@@ -77,12 +77,16 @@ static void emit_leave(struct emit *e, enum bt_exit kind, bool flags)
     emit_return(e);
 }
 
-/* Calls bt_step() for the instruction that r11d says, and goes on where that says; returns from enter() when it does not. */
-static void emit_step(struct emit *e, bool flags)
+/* Calls bt_step() for the way out that r11d says, and goes on where that says; returns from enter() when it does not. */
+static void emit_step(struct emit *e)
 {
     e_store32(e, R11, BT_OFF(exit_insn));
-    e_store(e, SHARE_REG, BT_OFF(share));
-    emit_save(e, flags);
+    for (unsigned r = 0; r < 16; r++)
+        if (r != R11)
+            e_store(e, r, BT_OFF(live) + 8 * r);
+    e_flags_to_ax(e);
+    e_store32(e, RAX, BT_OFF(live_flags));
+    e_load(e, RSP, BT_OFF(host_rsp));
     e_load(e, RDI, BT_OFF(self));
     e8(e, 0x48); /* mov rax, bt_step */
     e8(e, 0xb8);
@@ -94,7 +98,6 @@ static void emit_step(struct emit *e, bool flags)
     uint8_t *none = e_jump(e, CC_Z);
     emit_resume(e);
     e_patch(none, e->p);
-    e_store_imm32(e, BT_OFF(exit_kind), BT_EXIT_STEP);
     emit_return(e);
 }
 
@@ -103,17 +106,8 @@ void bt_emit_thunks(struct bt *bt)
     struct emit e = {bt->rw + 64, bt->rw, bt->rw + bt->size};
     bt_emit_page_bits(bt, &e);
     emit_enter(bt, &e);
-    mark(bt, &e, &bt->thunk.exit_insn);
-    emit_step(&e, true);
-    mark(bt, &e, &bt->thunk.exit_insn_flags);
-    emit_step(&e, false);
-    mark(bt, &e, &bt->thunk.exit_link);
-    e_store32(&e, R11, BT_OFF(exit_link));
-    emit_leave(&e, BT_EXIT_LINK, true);
-    mark(bt, &e, &bt->thunk.exit_link_entry);
-    e_store32(&e, R11, BT_OFF(exit_link));
-    e_load(&e, RAX, GPR_OFF(RAX));
-    emit_leave(&e, BT_EXIT_LINK, false);
+    mark(bt, &e, &bt->thunk.exit_way);
+    emit_step(&e);
     mark(bt, &e, &bt->thunk.exit_goto);
     emit_leave(&e, BT_EXIT_GOTO, true);
     mark(bt, &e, &bt->thunk.exit_check); /* entered as a block is by a lookup */

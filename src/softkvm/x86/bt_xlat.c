@@ -374,32 +374,70 @@ struct aside *xlat_aside(struct xlat *x, unsigned kind, unsigned k)
     return a;
 }
 
-/* Everything is as at a boundary. */
-static void emit_exit_insn(struct xlat *x, unsigned k, bool flags_saved)
+/* The number of a way out, the registers being as they are now. */
+static unsigned way_here(struct xlat *x, unsigned insn, unsigned how)
 {
+    struct bt_way w = {.at_home = x->displaced, .insn = (uint8_t)insn, .how = (uint8_t)how}, *last = &x->ways[x->nways - 1];
+    if (x->nways && last->at_home == w.at_home && last->insn == w.insn && last->how == w.how)
+        return x->nways - 1;
+    x->ways[x->nways] = w;
+    if (x->nways == BT_MAX_WAYS) {
+        x->full = true;
+        return 0;
+    }
+    return x->nways++;
+}
+
+/* R11 is needed on the way out. */
+static void free_r11(struct xlat *x)
+{
+    if (!(x->displaced & BIT_OF(R11)))
+        e_store(&x->e, R11, GPR_OFF(R11));
+}
+
+void xlat_way_out(struct xlat *x, unsigned insn, unsigned how)
+{
+    struct emit *e = &x->e;
+    unsigned way = way_here(x, insn, how);
     xlat_x87_note(x);
-    e_mov_imm32(&x->e, R11, x->b->number << 8 | k);
-    e_jump_to(&x->e, x->bt->rw + (flags_saved ? x->bt->thunk.exit_insn_flags : x->bt->thunk.exit_insn));
+    free_r11(x);
+    e8(e, 0x41); /* mov r11b, way */
+    e8(e, 0xb3);
+    e8(e, way);
+    e_jump_back(e, x->way_tail);
+}
+
+static void emit_tail(struct xlat *x)
+{
+    struct emit *e = &x->e;
+    x->way_tail = e->p;
+    e8(e, 0x45); /* movzx r11d, r11b */
+    e8(e, 0x0f);
+    e8(e, 0xb6);
+    e8(e, 0xdb);
+    e8(e, 0x45); /* lea r11d, [r11 + number << 8] */
+    e8(e, 0x8d);
+    e8(e, 0x9b);
+    e32(e, x->b->number << 8);
+    e_jump_to(e, x->bt->rw + x->bt->thunk.exit_way);
 }
 
 static void emit_aside_slow(struct xlat *x, const struct aside *a)
 {
-    if (a->flags_in_rax) { /* not where a trap leads to */
-        e_store32(&x->e, RAX, BT_OFF(flags));
-        if (a->rax_in != REG_NONE)
-            e_mov(&x->e, RAX, a->rax_in);
-    } else {
-        x->map[a->insn].slow = (uint16_t)(emit_off(&x->e) - x->b->code);
+    unsigned how = (a->leads ? BT_WAY_LEADS : 0) | (a->flags_saved ? BT_WAY_SAVED : 0);
+    struct bt_insn *i = &x->map[a->insn];
+    if (a->flags_in_rax && a->rax_in == R11) { /* which the way out takes */
+        e_store(&x->e, R11, GPR_OFF(RAX));
+        x->displaced |= BIT_OF(RAX);
     }
-    if (a->leads)
-        xlat_linear(x, &a->ea, SHARE_REG);
-    if (a->leads_slot) {
-        xlat_displace(x, R11);
-        xlat_linear(x, &a->ea, R11);
-        e_store(&x->e, R11, BT_OFF(slot_address));
-    }
-    xlat_settle(x);
-    emit_exit_insn(x, a->insn, a->flags_in_rax || a->flags_saved);
+    if (a->flags_in_rax) /* not where a trap leads to */
+        how |= BT_WAY_RAX | (x->displaced & BIT_OF(RAX) ? 0 : (unsigned)a->rax_in << 4);
+    else if ((i->coded = x->x87 != 0))
+        i->slow = (emit_off(&x->e) - x->b->code) & 0x3fff;
+    else
+        i->slow = (way_here(x, a->insn, how) + 1) & 0x3fff;
+    if (a->nfrom || x->x87)
+        xlat_way_out(x, a->insn, how);
 }
 
 /* The block at the next page's start is not known. */
@@ -416,10 +454,12 @@ static void emit_aside_leave(struct xlat *x, const struct aside *a)
 static void emit_asides(struct xlat *x)
 {
     /* Crossings and second entries jump to those that leave, so these come last. */
-    for (unsigned pass = 0; pass < 2; pass++)
+    for (unsigned pass = 0; pass < 2; pass++) {
+        if (pass == 1)
+            emit_tail(x);
         for (unsigned n = 0; n < x->nasides; n++) {
             struct aside *a = &x->asides[n];
-            if ((a->kind == ASIDE_SLOW || a->kind == ASIDE_LEAVE) != (pass == 1))
+            if ((a->kind == ASIDE_SLOW || a->kind == ASIDE_LEAVE || a->kind == ASIDE_LINK) != (pass == 1))
                 continue;
             for (unsigned f = 0; f < a->nfrom; f++)
                 e_patch(a->from[f], x->e.p);
@@ -445,6 +485,7 @@ static void emit_asides(struct xlat *x)
                 xlat_goto(x, a->target, a->insn);
             }
         }
+    }
 }
 
 /* ---- instructions without memory operands ---- */
@@ -487,8 +528,13 @@ static void xlat_lea(struct xlat *x, const struct insn *i, unsigned k)
 
 void xlat_interp(struct xlat *x, unsigned k)
 {
-    xlat_settle(x);
-    emit_exit_insn(x, k, false);
+    struct emit *e = &x->e;
+    unsigned way = way_here(x, k, 0);
+    xlat_x87_note(x);
+    free_r11(x);
+    e_mov_imm32(e, R11, x->b->number << 8 | way);
+    e_jump_to(e, x->bt->rw + x->bt->thunk.exit_way);
+    x->displaced = BT_SPARE;
     x->home = 0xffff; /* entered again, behind it, from the homes */
     x->x87 = 0;
     x->x87_page = false;
@@ -543,14 +589,17 @@ static void xlat_insns(struct xlat *x)
 static struct bt_block *keep(struct xlat *x, const uint8_t *src)
 {
     unsigned nlinks = x->nlinks * sizeof(struct bt_link), ninsns = x->n * sizeof(struct bt_insn);
-    uint8_t *p = bt_alloc(x->bt, sizeof x->head + nlinks + ninsns + x->head.nbytes);
+    unsigned nleads = x->nleads * sizeof(struct bt_lead), nways = x->nways * sizeof(struct bt_way);
+    uint8_t *p = bt_alloc(x->bt, sizeof x->head + nlinks + nleads + nways + ninsns + x->head.nbytes);
     if (!p)
         return NULL;
     struct bt_block *b = (void *)p;
     *b = x->head;
     p += sizeof *b;
     bytes_copy(p, x->links, nlinks);
-    bytes_copy(p += nlinks, x->map, ninsns);
+    bytes_copy(p += nlinks, x->leads, nleads);
+    bytes_copy(p += nleads, x->ways, nways);
+    bytes_copy(p += nways, x->map, ninsns);
     bytes_copy(p += ninsns, src, b->nbytes);
     return b;
 }
@@ -604,6 +653,8 @@ static struct bt_block *translate(struct xlat *x, uint64_t gpa, const uint8_t *b
     b->code_len = (uint16_t)(emit_off(&x->e) - b->code);
     b->ninsns = (uint8_t)x->n;
     b->nlinks = (uint8_t)x->nlinks;
+    b->nleads = (uint8_t)x->nleads;
+    b->nways = (uint8_t)x->nways;
     return x->full ? NULL : keep(x, bytes);
 }
 
@@ -619,7 +670,7 @@ struct bt_block *bt_translate(struct bt *bt, uint64_t gpa, const uint8_t *src, u
     unsigned max = BT_MAX_INSNS;
     do { /* a block that needs too many exits ends early */
         bytes_fill(x, 0, offsetof(struct xlat, insns));
-        x->nlinks = x->nasides = 0;
+        x->nlinks = x->nleads = x->nways = x->nasides = 0;
         x->bt = bt;
         x->key = key;
         x->page_off = gpa & (PAGE_SIZE - 1);

@@ -45,8 +45,7 @@ struct aside {
     bool last;          /* ASIDE_CROSS: ea is the address of the last byte */
     uint8_t s, size;    /* ASIDE_CROSS; ASIDE_SECOND: the target's register, the ring */
     struct ea ea;
-    bool leads;         /* ASIDE_SLOW: SHARE_REG is to be an address of the window, which ea is */
-    bool leads_slot;    /* the same of bt.slot_address */
+    bool leads;         /* ASIDE_SLOW: the instruction has a bt_lead */
     uint8_t *back;      /* ASIDE_CROSS, ASIDE_SECOND, ASIDE_WHERE: where it goes on */
     unsigned slow;      /* the same: index of the aside that leaves */
     uint16_t displaced, home;
@@ -79,7 +78,10 @@ struct xlat {
     uint16_t reads[BT_MAX_INSNS], writes[BT_MAX_INSNS]; /* general registers; reads include those of addresses */
     struct bt_insn map[BT_MAX_INSNS];
     struct bt_link links[BT_MAX_LINKS];
-    unsigned nlinks, nasides;
+    struct bt_lead leads[BT_MAX_INSNS];
+    struct bt_way ways[BT_MAX_WAYS + 1]; /* the last one is for what is thrown away */
+    unsigned nlinks, nleads, nways, nasides;
+    const uint8_t *way_tail; /* where exits go on that have said their number */
     struct aside asides[BT_MAX_ASIDES + 2]; /* the last two are for what is thrown away */
 };
 
@@ -116,6 +118,7 @@ void xlat_displace(struct xlat *x, unsigned r);
 unsigned xlat_scratch(struct xlat *x, unsigned k, unsigned avoid);
 struct aside *xlat_aside(struct xlat *x, unsigned kind, unsigned k);
 void xlat_interp(struct xlat *x, unsigned k); /* leaves instruction k to bt_step() */
+void xlat_way_out(struct xlat *x, unsigned insn, unsigned how); /* as the registers are now */
 static inline void xlat_from(struct aside *a, uint8_t *jump)
 {
     if (a->nfrom < sizeof a->from / sizeof a->from[0]) /* there are fewer but where the block is thrown away */

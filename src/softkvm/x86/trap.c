@@ -68,8 +68,10 @@ static void on_signal(int sig, siginfo_t *info, void *ctx)
 {
     ucontext_t *uc = ctx;
     greg_t *r = uc->uc_mcontext.gregs;
-    uint64_t next = was_sent(info) ? 0 : bt_trap((uint64_t)r[REG_RIP], (uint64_t)(uintptr_t)info->si_addr);
+    uint64_t r11 = (uint64_t)r[REG_R11];
+    uint64_t next = was_sent(info) ? 0 : bt_trap((uint64_t)r[REG_RIP], (uint64_t)(uintptr_t)info->si_addr, &r11);
     if (next) {
+        r[REG_R11] = (greg_t)r11;
         r[REG_RIP] = (greg_t)next;
         return;
     }
