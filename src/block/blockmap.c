@@ -141,6 +141,16 @@ static int transfer(struct image *im, bool write, uint64_t host, uint64_t at, ui
     return ret < 0 ? (int)ret : 0;
 }
 
+int blockmap_read_absent(struct image *im, uint64_t host, uint64_t offset, uint64_t at, uint64_t n, const struct iovec *iov, int niov)
+{
+    if (host == BLOCKMAP_ZERO || !im->backing_name) {
+        iov_zero(iov, niov, at, n);
+        return 0;
+    }
+    AUTO_FREE struct iovec *part = malloc((size_t)niov * sizeof *part);
+    return part ? image_read_backing(im, offset, n, part, iov_slice(part, iov, niov, at, n)) : -ENOMEM;
+}
+
 int blockmap_read(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov)
 {
     struct blockmap *m = im->state;
@@ -148,8 +158,8 @@ int blockmap_read(struct image *im, uint64_t offset, uint64_t len, const struct 
         uint64_t within = (offset + done) % m->block;
         n = MIN(m->block - within, len - done);
         int ret = blockmap_lookup(m, (offset + done) / m->block, &host);
-        if (ret == 0 && host == BLOCKMAP_NONE)
-            iov_zero(iov, niov, done, n);
+        if (ret == 0 && !blockmap_has_place(host))
+            ret = blockmap_read_absent(im, host, offset + done, done, n, iov, niov);
         else if (ret == 0)
             ret = transfer(im, false, host + within, done, n, iov, niov);
         if (ret < 0)
@@ -278,10 +288,12 @@ int blockmap_extent(struct image *im, uint64_t offset, uint64_t len, struct exte
     int ret = blockmap_lookup(m, offset / m->block, &host);
     if (ret < 0)
         return ret;
-    bool none = host == BLOCKMAP_NONE;
-    *out = (struct extent){.kind = none ? EXTENT_ZERO : EXTENT_DATA, .len = MIN(m->block - within, len), .host = none ? 0 : host + within, .has_host = !none};
+    bool there = blockmap_has_place(host);
+    enum extent_kind absent = host == BLOCKMAP_NONE && im->backing_name ? EXTENT_NONE : EXTENT_ZERO;
+    *out = (struct extent){.kind = there ? EXTENT_DATA : absent, .len = MIN(m->block - within, len), .host = there ? host + within : 0, .has_host = there};
     while (out->len < len && out->len < 64 * m->block) {
-        if ((ret = blockmap_lookup(m, (offset + out->len) / m->block, &next)) < 0 || (next == BLOCKMAP_NONE) != none || (!none && next != out->host + out->len))
+        ret = blockmap_lookup(m, (offset + out->len) / m->block, &next);
+        if (ret < 0 || (there ? next != out->host + out->len : next != host))
             break;
         out->len = MIN(out->len + m->block, len);
     }

@@ -14,7 +14,8 @@
 #include "block/image.h"
 
 #define BLOCKMAP_LEAF   512u /* entries */
-#define BLOCKMAP_NONE   0ull /* the block is not in the file */
+#define BLOCKMAP_NONE   0ull /* the block is not in the file: the backing image's, or zeroes */
+#define BLOCKMAP_ZERO   1ull /* the block is zeroes, and has no place; only where there is a backing image */
 #define BLOCKMAP_BLOCKS (1ull << 31) /* of an image at most */
 
 struct blockmap;
@@ -49,7 +50,14 @@ void blockmap_free(struct blockmap *m);
 int blockmap_lookup(struct blockmap *m, uint64_t block, uint64_t *host);
 int blockmap_set(struct blockmap *m, uint64_t block, uint64_t host); /* `lock` is held */
 
-/* A driver's functions, im->state beginning with a struct blockmap. */
+static inline bool blockmap_has_place(uint64_t host)
+{
+    return host > BLOCKMAP_ZERO;
+}
+/* What a block at `host` without a place reads as: the part of the vector [at, at + n), which is the disk's from `offset` on. */
+int blockmap_read_absent(struct image *im, uint64_t host, uint64_t offset, uint64_t at, uint64_t n, const struct iovec *iov, int niov);
+
+/* A driver's functions, for images without a backing image where they write; im->state beginning with a struct blockmap. */
 int blockmap_read(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov);
 int blockmap_write(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov);
 int blockmap_zero(struct image *im, uint64_t offset, uint64_t len, bool may_unmap);

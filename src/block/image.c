@@ -93,7 +93,7 @@ static int open_backing(struct image *im, unsigned depth, struct error *err)
         return error_set(err, 0, "image '%s': out of memory; close other programs", path);
     struct image_options o = {.path = name, .format = im->backing_format, .readonly = true, .what = "backing file", .secret_file = im->secret_file};
     if (open_chain(im->loop, &o, depth + 1, &im->backing, err) == 0)
-        return 0;
+        return im->driver->check_backing ? im->driver->check_backing(im, err) : 0;
     return error_prefix(err, "image '%s': ", path);
 }
 

@@ -44,6 +44,8 @@ struct image_driver {
     bool noise; /* what was never written reads as noise, not as zeroes */
     /* Sets im->size and what it needs. im->file is open. 0, or -1 with err. */
     int (*open)(struct image *im, struct error *err);
+    /* Does the backing image, which is open now, belong to this one? 0, or -1 with err. NULL: any does. */
+    int (*check_backing)(struct image *im, struct error *err);
     /* Writes back what is left to write, and frees. 0 or -errno. */
     int (*close)(struct image *im);
     int (*read)(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov);

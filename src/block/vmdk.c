@@ -2,6 +2,7 @@
 #include "block/vmdk.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <zlib.h>
 
@@ -27,7 +28,7 @@ static int vmdk_load(struct blockmap *m, uint64_t first, unsigned n, uint64_t *h
     for (unsigned i = 0; ret == 0 && i < n; i++) {
         uint64_t sector = le_get(raw + 4 * i, 4);
         bool there = sector > 1 || (sector == 1 && !v->zero_grains);
-        host[i] = there ? sector * BLOCK_SECTOR : BLOCKMAP_NONE;
+        host[i] = there ? sector * BLOCK_SECTOR : sector && m->im->backing_name ? BLOCKMAP_ZERO : BLOCKMAP_NONE;
         if (there && host[i] >= m->end)
             ret = -EIO;
     }
@@ -102,8 +103,8 @@ static int read_grains(struct image *im, uint64_t offset, uint64_t len, const st
         uint64_t within = (offset + done) % v->map.block;
         n = MIN(v->map.block - within, len - done);
         int ret = blockmap_lookup(&v->map, (offset + done) / v->map.block, &host);
-        if (ret == 0 && host == BLOCKMAP_NONE)
-            iov_zero(iov, niov, done, n);
+        if (ret == 0 && !blockmap_has_place(host))
+            ret = blockmap_read_absent(im, host, offset + done, done, n, iov, niov);
         else if (ret == 0)
             ret = read_packed(im, host, within, done, n, iov, niov);
         if (ret < 0)
@@ -174,49 +175,40 @@ static int write_grains(struct image *im, uint64_t offset, uint64_t len, const s
     return ret;
 }
 
-/* ---- flat files ---- */
-
-static int flat_transfer(struct image *im, bool write, uint64_t offset, uint64_t len, const struct iovec *iov, int niov)
-{
-    struct vmdk *v = im->state;
-    struct iovec *part = malloc(((size_t)niov + 1) * sizeof *part);
-    int ret = part ? 0 : -ENOMEM;
-    for (unsigned i = 0; ret == 0 && i < v->nflats; i++) {
-        const struct vmdk_flat *f = &v->flats[i];
-        uint64_t from = MAX(offset, f->start), to = MIN(offset + len, f->start + f->len);
-        if (from >= to)
-            continue;
-        int n = iov_slice(part, iov, niov, from - offset, to - from);
-        if (!f->file && write)
-            ret = -EIO;
-        else if (!f->file)
-            iov_zero(iov, niov, from - offset, to - from);
-        else if (write)
-            ret = file_writev(f->file, f->host + from - f->start, to - from, part, n);
-        else {
-            ssize_t got = file_readv(f->file, f->host + from - f->start, to - from, part, n);
-            ret = got < 0 ? (int)got : (uint64_t)got < to - from ? -EIO : 0;
-        }
-    }
-    free(part);
-    return ret;
-}
-
 /* ---- the driver ---- */
 
 static int vmdk_read(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov)
 {
     const struct vmdk *v = im->state;
-    if (v->nflats)
-        return flat_transfer(im, false, offset, len, iov, niov);
+    if (v->nparts)
+        return vmdk_parts_transfer(im, false, offset, len, iov, niov);
     return v->packed ? read_grains(im, offset, len, iov, niov) : blockmap_read(im, offset, len, iov, niov);
+}
+
+/* Children of this image see by its number that it is not their parent any more. */
+static int change_cid(struct image *im)
+{
+    struct vmdk *v = im->state;
+    uint64_t at = v->cid_at;
+    uint8_t random[16];
+    char digits[9];
+    if (!at || !v->cid_digits)
+        return 0;
+    v->cid_at = 0;
+    format_uuid(random);
+    v->cid = (uint32_t)(le_get(random, 4) & ((1ull << 4 * v->cid_digits) - 2)); /* an even number: never VMDK_NO_PARENT */
+    snprintf(digits, sizeof digits, "%0*x", (int)v->cid_digits, v->cid);
+    return file_write(im->file, at, digits, v->cid_digits);
 }
 
 static int vmdk_write(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov)
 {
     const struct vmdk *v = im->state;
-    if (v->nflats)
-        return flat_transfer(im, true, offset, len, iov, niov);
+    int ret = change_cid(im);
+    if (ret < 0)
+        return ret;
+    if (v->nparts)
+        return vmdk_parts_transfer(im, true, offset, len, iov, niov);
     return v->packed ? write_grains(im, offset, len, iov, niov) : blockmap_write(im, offset, len, iov, niov);
 }
 
@@ -224,12 +216,16 @@ static int vmdk_zero(struct image *im, uint64_t offset, uint64_t len, bool may_u
 {
     struct vmdk *v = im->state;
     static uint8_t zeroes[64 * KIB];
-    if (!v->nflats && !v->packed)
+    int ret = change_cid(im);
+    if (ret < 0)
+        return ret;
+    if (v->nparts)
+        return vmdk_parts_zero(im, offset, len, may_unmap);
+    if (!v->packed)
         return blockmap_zero(im, offset, len, may_unmap);
     for (uint64_t done = 0, n; done < len; done += n) {
         n = MIN(sizeof zeroes, len - done);
-        int ret = vmdk_write(im, offset + done, n, &(struct iovec){zeroes, n}, 1);
-        if (ret < 0)
+        if ((ret = write_grains(im, offset + done, n, &(struct iovec){zeroes, n}, 1)) < 0)
             return ret;
     }
     return 0;
@@ -238,46 +234,39 @@ static int vmdk_zero(struct image *im, uint64_t offset, uint64_t len, bool may_u
 static int vmdk_discard(struct image *im, uint64_t offset, uint64_t len)
 {
     const struct vmdk *v = im->state;
-    return v->nflats || v->packed ? 0 : blockmap_zero(im, offset, len, true);
+    return v->nparts || v->packed ? 0 : vmdk_zero(im, offset, len, true);
 }
 
 static int vmdk_flush(struct image *im)
 {
-    struct vmdk *v = im->state;
-    int ret = v->nflats ? 0 : blockmap_flush(im);
-    for (unsigned i = 0; ret == 0 && i < v->nflats; i++)
-        ret = v->flats[i].file ? file_sync(v->flats[i].file) : 0;
-    return ret;
+    const struct vmdk *v = im->state;
+    return v->nparts ? vmdk_parts_flush(im) : blockmap_flush(im);
 }
 
 static int vmdk_extent(struct image *im, uint64_t offset, uint64_t len, struct extent *out)
 {
     struct vmdk *v = im->state;
-    if (!v->nflats) {
-        int ret = blockmap_extent(im, offset, len, out);
-        if (v->packed && out->kind == EXTENT_DATA)
-            *out = (struct extent){.kind = EXTENT_COMPRESSED, .len = MIN(len, v->map.block - offset % v->map.block)};
-        return ret;
-    }
-    for (unsigned i = 0; i < v->nflats; i++) {
-        const struct vmdk_flat *f = &v->flats[i];
-        if (offset < f->start || offset >= f->start + f->len)
-            continue;
-        *out = (struct extent){.kind = f->file ? EXTENT_DATA : EXTENT_ZERO, .len = MIN(len, f->start + f->len - offset)};
-        bool hole = false;
-        int ret = f->file ? file_is_hole(f->file, f->host + offset - f->start, &out->len, &hole) : 0;
-        out->zero = hole;
-        return ret;
-    }
-    return -EIO;
+    if (v->nparts)
+        return vmdk_parts_extent(im, offset, len, out);
+    int ret = blockmap_extent(im, offset, len, out);
+    if (v->packed && out->kind == EXTENT_DATA)
+        *out = (struct extent){.kind = EXTENT_COMPRESSED, .len = MIN(len, v->map.block - offset % v->map.block)};
+    return ret;
+}
+
+static int vmdk_check_backing(struct image *im, struct error *err)
+{
+    const struct vmdk *v = im->state, *parent = im->backing->state;
+    if (im->backing->driver == &vmdk_driver && parent->cid == v->parent_cid)
+        return 0;
+    return error_set(err, 0, "image '%s': its parent '%s' has changed since; restore the parent as it was", im->file->path, im->backing_name);
 }
 
 /* ---- opening ---- */
 
 static void release(struct vmdk *v)
 {
-    for (unsigned i = 0; i < v->nflats; i++)
-        file_close(v->flats[i].file);
+    vmdk_parts_close(v);
     blockmap_free(&v->map);
     free(v->directory);
     free(v->backup);
@@ -303,7 +292,6 @@ static int read_directory(struct image *im, struct vmdk *v, uint64_t sector, uin
     return 0;
 }
 
-/* The embedded descriptor says whether the disk has a parent. */
 static int check_text(struct image *im, struct vmdk *v, const uint8_t *h, struct error *err)
 {
     uint64_t at = le_get(h + VMDK_TEXT_AT, 8), n = le_get(h + VMDK_TEXT_SIZE, 8);
@@ -313,7 +301,7 @@ static int check_text(struct image *im, struct vmdk *v, const uint8_t *h, struct
         return format_bad(im, "its descriptor is not where it can be", err);
     AUTO_FREE char *text = calloc(1, n * BLOCK_SECTOR + 1);
     int ret = text ? file_read(im->file, at * BLOCK_SECTOR, text, n * BLOCK_SECTOR) : -ENOMEM;
-    return ret < 0 ? format_io(im, ret, err) : vmdk_parse_text(im, v, text, true, err);
+    return ret < 0 ? format_io(im, ret, err) : vmdk_parse_text(im, v, text, at * BLOCK_SECTOR, true, err);
 }
 
 static int open_sparse(struct image *im, struct vmdk *v, uint8_t *h, struct error *err)
@@ -363,15 +351,61 @@ static int open_text(struct image *im, struct vmdk *v, struct error *err)
         return format_io(im, ret, err);
     if (!strstr(text, "# Disk DescriptorFile"))
         return format_bad(im, "it has no VMDK signature", err);
-    return vmdk_parse_text(im, v, text, false, err);
+    return vmdk_parse_text(im, v, text, 0, false, err);
+}
+
+static struct vmdk *vmdk_new(struct image *im, struct error *err)
+{
+    struct vmdk *v = calloc(1, sizeof *v);
+    if (!v)
+        error_set(err, ENOMEM, "image '%s': out of memory; close other programs", im->file->path);
+    else
+        v->parent_cid = VMDK_NO_PARENT;
+    return v;
+}
+
+/* It must be a sparse file: a descriptor could name itself as its part. */
+static int open_part_file(struct image *im, struct error *err)
+{
+    uint8_t h[VMDK_HEADER];
+    int ret = file_read(im->file, 0, h, sizeof h);
+    if (ret < 0)
+        return format_io(im, ret, err);
+    if (memcmp(h, MAGIC, 4) != 0)
+        return format_bad(im, "it is no sparse part of an image", err);
+    struct vmdk *v = vmdk_new(im, err);
+    if (!v)
+        return -1;
+    if (open_sparse(im, v, h, err) == 0) {
+        im->state = v;
+        im->driver = &vmdk_driver;
+        return 0;
+    }
+    release(v);
+    return -1;
+}
+
+int vmdk_open_part(struct image *im, const char *path, struct image **out, struct error *err)
+{
+    struct image *part = calloc(1, sizeof *part);
+    if (!part)
+        return error_set(err, ENOMEM, "image '%s': out of memory; close other programs", im->file->path);
+    part->loop = im->loop;
+    part->readonly = im->readonly;
+    if (file_open(im->loop, "part of an image", path, im->readonly, &part->file, err) == 0 && open_part_file(part, err) == 0) {
+        *out = part;
+        return 0;
+    }
+    image_close(part);
+    return -1;
 }
 
 static int vmdk_open(struct image *im, struct error *err)
 {
     uint8_t h[VMDK_HEADER];
-    struct vmdk *v = calloc(1, sizeof *v);
+    struct vmdk *v = vmdk_new(im, err);
     if (!v)
-        return error_set(err, ENOMEM, "image '%s': out of memory; close other programs", im->file->path);
+        return -1;
     int ret = file_read(im->file, 0, h, sizeof h);
     ret = ret < 0 ? format_io(im, ret, err) : memcmp(h, MAGIC, 4) == 0 ? open_sparse(im, v, h, err) : open_text(im, v, err);
     im->state = v;
@@ -391,6 +425,7 @@ static int vmdk_close(struct image *im)
 
 const struct image_driver vmdk_driver = {.name = "vmdk",
                                          .open = vmdk_open,
+                                         .check_backing = vmdk_check_backing,
                                          .close = vmdk_close,
                                          .read = vmdk_read,
                                          .write = vmdk_write,

@@ -12,35 +12,56 @@
 #define GRAIN   128u /* sectors */
 #define TEXT_AT 1u   /* sector of the descriptor */
 #define TEXT_SECTORS 20u
+#define VMDK_LINE 1024u
 
 /* ---- reading ---- */
 
-/* A flat file lies beside its descriptor: a name that leads elsewhere is not followed. */
-static int open_flat(struct image *im, struct vmdk_flat *f, const char *name, struct error *err)
+/* A part lies beside its descriptor: a name that leads elsewhere is not followed. */
+static int open_part(struct image *im, struct vmdk_part *p, bool sparse, const char *name, struct error *err)
 {
     if (!*name || strchr(name, '/') || name[0] == '.')
         return error_set(err, 0, "image '%s': names '%s' as a part of it, which does not lie beside it; move it there and change the descriptor", im->file->path, name);
     AUTO_FREE char *path = image_backing_path(im->file->path, name);
-    return path ? file_open(im->loop, "part of an image", path, im->readonly, &f->file, err) : error_set(err, ENOMEM, "out of memory; close other programs");
+    if (!path)
+        return error_set(err, ENOMEM, "image '%s': out of memory; close other programs", im->file->path);
+    if (!sparse)
+        return file_open(im->loop, "part of an image", path, im->readonly, &p->file, err);
+    if (vmdk_open_part(im, path, &p->sparse, err) < 0)
+        return -1;
+    return p->sparse->size >= p->len ? 0 : format_bad(im, "a part of it is shorter than its descriptor says", err);
 }
 
 /* RW 20480 FLAT "disk-flat.vmdk" 0 */
-static int parse_extent(struct image *im, struct vmdk *v, const char *line, struct error *err)
+static int parse_part(struct image *im, struct vmdk *v, const char *line, struct error *err)
 {
     char access[16], kind[16], name[512] = "";
     uint64_t sectors, offset = 0;
     int n = sscanf(line, "%15s %" SCNu64 " %15s \"%511[^\n\"]\" %" SCNu64, access, &sectors, kind, name, &offset);
-    if (n < 3 || sectors == 0 || sectors > INT64_MAX / BLOCK_SECTOR / VMDK_FLATS || offset > INT64_MAX / BLOCK_SECTOR)
+    if (n < 3 || sectors == 0 || sectors > INT64_MAX / BLOCK_SECTOR / VMDK_PARTS || offset > INT64_MAX / BLOCK_SECTOR)
         return format_bad(im, "its descriptor has a line about a part that cannot be read", err);
-    bool flat = strcmp(kind, "FLAT") == 0, zero = strcmp(kind, "ZERO") == 0;
-    if ((!flat || n < 4) && !zero)
+    bool flat = strcmp(kind, "FLAT") == 0, sparse = strcmp(kind, "SPARSE") == 0, zero = strcmp(kind, "ZERO") == 0;
+    if (((!flat && !sparse) || n < 4) && !zero)
         return error_set(err, 0, "image '%s': has a part of kind %s, which is not supported; convert it to monolithicSparse", im->file->path, kind);
-    if (v->nflats == VMDK_FLATS)
+    if (v->nparts == VMDK_PARTS)
         return format_bad(im, "its descriptor has too many parts", err);
-    struct vmdk_flat *f = &v->flats[v->nflats++];
-    *f = (struct vmdk_flat){.start = im->size, .len = sectors * BLOCK_SECTOR, .host = offset * BLOCK_SECTOR};
-    im->size += f->len;
-    return zero ? 0 : open_flat(im, f, name, err);
+    if (!v->parts && !(v->parts = calloc(VMDK_PARTS, sizeof *v->parts)))
+        return error_set(err, ENOMEM, "image '%s': out of memory; close other programs", im->file->path);
+    struct vmdk_part *p = &v->parts[v->nparts++];
+    *p = (struct vmdk_part){.start = im->size, .len = sectors * BLOCK_SECTOR, .host = offset * BLOCK_SECTOR};
+    im->size += p->len;
+    return zero ? 0 : open_part(im, p, sparse, name, err);
+}
+
+/* parentFileNameHint="base.vmdk" */
+static int set_parent(struct image *im, const char *hint, struct error *err)
+{
+    if (!*hint)
+        return format_bad(im, "its descriptor says that it has a parent, and does not name it", err);
+    if (!im->readonly)
+        return error_set(err, EROFS, "image '%s': is the difference to another VMDK image, which is only read; convert it", im->file->path);
+    im->backing_name = strdup(hint);
+    im->backing_format = strdup("vmdk");
+    return im->backing_name && im->backing_format ? 0 : error_set(err, ENOMEM, "image '%s': out of memory; close other programs", im->file->path);
 }
 
 static bool begins(const char *line, const char *word)
@@ -48,31 +69,47 @@ static bool begins(const char *line, const char *word)
     return strncasecmp(line, word, strlen(word)) == 0;
 }
 
-int vmdk_parse_text(struct image *im, struct vmdk *v, char *text, bool embedded, struct error *err)
+int vmdk_parse_text(struct image *im, struct vmdk *v, char *text, uint64_t at, bool embedded, struct error *err)
 {
+    char hint[1024] = "";
     for (char *save = NULL, *line = strtok_r(text, "\r\n", &save); line; line = strtok_r(NULL, "\r\n", &save)) {
         while (isspace((unsigned char)*line))
             line++;
-        if (begins(line, "parentCID=") && strtoul(line + 10, NULL, 16) != 0xffffffff)
-            return error_set(err, 0, "image '%s': is the difference to another VMDK image, which is not supported; merge the two first", im->file->path);
-        if (!embedded && (begins(line, "RW ") || begins(line, "RDONLY ")) && parse_extent(im, v, line, err) < 0)
+        if (begins(line, "CID=")) {
+            v->cid = (uint32_t)strtoul(line + 4, NULL, 16);
+            v->cid_at = at + (uint64_t)(line - text) + 4;
+            v->cid_digits = (unsigned)MIN(strspn(line + 4, "0123456789abcdefABCDEF"), 8u);
+        } else if (begins(line, "parentCID="))
+            v->parent_cid = (uint32_t)strtoul(line + 10, NULL, 16);
+        else if (begins(line, "parentFileNameHint="))
+            sscanf(line + 19, "\"%1023[^\"]\"", hint);
+        else if (!embedded && (begins(line, "RW ") || begins(line, "RDONLY ")) && parse_part(im, v, line, err) < 0)
             return -1;
     }
-    return embedded || v->nflats ? 0 : format_bad(im, "its descriptor names no parts", err);
+    if (!embedded && !v->nparts)
+        return format_bad(im, "its descriptor names no parts", err);
+    if (v->parent_cid == VMDK_NO_PARENT)
+        return 0;
+    for (unsigned i = 0; i < v->nparts; i++) { /* so that it tells what it has not from what is zero */
+        struct image *part = v->parts[i].sparse;
+        if (part && !part->backing_name && !(part->backing_name = strdup(hint)))
+            return error_set(err, ENOMEM, "image '%s': out of memory; close other programs", im->file->path);
+    }
+    return set_parent(im, hint, err);
 }
 
 /* ---- writing ---- */
 
-size_t vmdk_write_text(char *out, size_t n, const char *kind, const char *extent_kind, const char *extent_name, uint64_t sectors)
+/* A descriptor in `out`; `parts` are its lines about them. Its length; 0: there is no room. */
+static size_t write_text(char *out, size_t n, const char *kind, const char *parts, uint64_t sectors)
 {
     uint8_t cid[16];
     format_uuid(cid);
     int len = snprintf(out, n,
-                       "# Disk DescriptorFile\nversion=1\nCID=%08x\nparentCID=ffffffff\ncreateType=\"%s\"\n\n# Extent description\nRW %" PRIu64
-                       " %s \"%s\"%s\n\n# The Disk Data Base\n#DDB\n\nddb.virtualHWVersion = \"4\"\nddb.geometry.cylinders = \"%" PRIu64
+                       "# Disk DescriptorFile\nversion=1\nCID=%08x\nparentCID=ffffffff\ncreateType=\"%s\"\n\n# Extent description\n%s\n"
+                       "# The Disk Data Base\n#DDB\n\nddb.virtualHWVersion = \"4\"\nddb.geometry.cylinders = \"%" PRIu64
                        "\"\nddb.geometry.heads = \"16\"\nddb.geometry.sectors = \"63\"\nddb.adapterType = \"ide\"\n",
-                       (unsigned)le_get(cid, 4) & 0xfffffffe, kind, sectors, extent_kind, extent_name, strcmp(extent_kind, "FLAT") == 0 ? " 0" : "",
-                       sectors / 63 / 16);
+                       (unsigned)le_get(cid, 4) & 0xfffffffe, kind, parts, sectors / 63 / 16);
     return len < 0 || (size_t)len >= n ? 0 : (size_t)len;
 }
 
@@ -103,13 +140,19 @@ static int write_directory(struct file *f, const struct layout *l, uint64_t at)
     return file_write(f, at * BLOCK_SECTOR, d, l->directory_sectors * BLOCK_SECTOR);
 }
 
-static int write_sparse(struct file *f, const char *name, uint64_t sectors, bool stream)
+/* `kind` NULL: a part, which has no descriptor of its own. */
+static int write_sparse(struct file *f, const char *name, uint64_t sectors, const char *kind)
 {
     struct layout l = lay_out(sectors);
     uint8_t h[VMDK_HEADER] = {0};
+    char line[VMDK_LINE];
+    bool stream = kind && strcmp(kind, "streamOptimized") == 0;
     AUTO_FREE char *text = calloc(1, TEXT_SECTORS * BLOCK_SECTOR);
-    if (!text || !vmdk_write_text(text, TEXT_SECTORS * BLOCK_SECTOR, stream ? "streamOptimized" : "monolithicSparse", "SPARSE", name, sectors))
-        return text ? -ENAMETOOLONG : -ENOMEM;
+    if (!text)
+        return -ENOMEM;
+    int len = snprintf(line, sizeof line, "RW %" PRIu64 " SPARSE \"%s\"\n", sectors, name);
+    if (kind && (len >= (int)sizeof line || !write_text(text, TEXT_SECTORS * BLOCK_SECTOR, kind, line, sectors)))
+        return -ENAMETOOLONG;
     memcpy(h, "KDMV", 4);
     le_put(h + VMDK_VERSION, stream ? 3 : 1, 4);
     le_put(h + VMDK_FLAGS, VMDK_HAS_NEWLINES | VMDK_HAS_BACKUP | (stream ? VMDK_COMPRESSED | VMDK_MARKERS : 0), 4);
@@ -133,25 +176,58 @@ static int write_sparse(struct file *f, const char *name, uint64_t sectors, bool
     return ret < 0 ? ret : file_truncate(f, l.data * BLOCK_SECTOR);
 }
 
-static int create_flat(struct io_loop *l, const struct image_new *n, struct file *f, const char *name, struct error *err)
+/* The part `name` of a disk: beside its descriptor. */
+static int create_part(struct io_loop *l, const struct image_new *n, const char *name, bool flat, uint64_t bytes, struct error *err)
 {
-    char text[2048];
-    size_t stem = strlen(name);
-    stem -= stem > 5 && strcmp(name + stem - 5, ".vmdk") == 0 ? 5 : 0;
-    AUTO_FREE char *flat = NULL;
-    struct file *data;
-    if (asprintf(&flat, "%.*s-flat.vmdk", (int)stem, name) < 0)
+    AUTO_FREE char *path = image_backing_path(n->path, name);
+    struct file *f;
+    if (!path)
         return error_set(err, ENOMEM, "image '%s': out of memory; close other programs", n->path);
-    AUTO_FREE char *path = image_backing_path(n->path, flat);
-    size_t len = vmdk_write_text(text, sizeof text, "monolithicFlat", "FLAT", flat, n->size / BLOCK_SECTOR);
-    if (!path || !len)
-        return error_set(err, 0, "image '%s': its name is too long; use a shorter one", n->path);
-    if (file_create(l, "part of an image", path, n->replace, &data, err) < 0)
+    if (file_create(l, "part of an image", path, n->replace, &f, err) < 0)
         return -1;
-    int ret = file_truncate(data, n->size);
-    file_close(data);
-    return ret < 0 ? ret : file_write(f, 0, text, len);
+    int ret = flat ? file_truncate(f, bytes) : write_sparse(f, name, bytes / BLOCK_SECTOR, NULL);
+    file_close(f);
+    return ret;
 }
+
+/* A descriptor and parts of `most` bytes: disk-flat.vmdk, or disk-f001.vmdk, disk-s001.vmdk and so on. */
+static int create_parts(struct io_loop *l, const struct image_new *n, struct file *f, const char *name, const char *kind, uint64_t most, struct error *err)
+{
+    size_t stem = strlen(name), at = 0;
+    bool flat = strstr(kind, "Flat");
+    AUTO_FREE char *lines = calloc(1, VMDK_DESCRIPTOR), *text = calloc(1, VMDK_DESCRIPTOR);
+    if (!lines || !text)
+        return -ENOMEM;
+    stem -= stem > 5 && strcmp(name + stem - 5, ".vmdk") == 0 ? 5 : 0;
+    for (uint64_t done = 0, bytes, i = 1; done < n->size; done += bytes, i++) {
+        char number[8] = "flat";
+        AUTO_FREE char *part = NULL;
+        bytes = MIN(n->size - done, most);
+        if (most < UINT64_MAX)
+            snprintf(number, sizeof number, "%c%03u", flat ? 'f' : 's', (unsigned)i);
+        if (asprintf(&part, "%.*s-%s.vmdk", (int)stem, name, number) < 0)
+            return -ENOMEM;
+        int ret = create_part(l, n, part, flat, bytes, err);
+        if (ret < 0)
+            return ret;
+        at += (size_t)snprintf(lines + at, VMDK_DESCRIPTOR - at, "RW %" PRIu64 " %s \"%s\"%s\n", bytes / BLOCK_SECTOR, flat ? "FLAT" : "SPARSE", part, flat ? " 0" : "");
+        if (at >= VMDK_DESCRIPTOR)
+            return -ENAMETOOLONG;
+    }
+    size_t len = write_text(text, VMDK_DESCRIPTOR, kind, lines, n->size / BLOCK_SECTOR);
+    return len ? file_write(f, 0, text, len) : -ENAMETOOLONG;
+}
+
+static const struct kind {
+    const char *name;
+    uint64_t part, size_max; /* bytes; part: of a part at most; 0: the disk is in the image's own file */
+} kinds[] = {
+    {"monolithicSparse", 0, 2048 * GIB},
+    {"streamOptimized", 0, 2048 * GIB},
+    {"monolithicFlat", UINT64_MAX, 2048 * 1024 * GIB},
+    {"twoGbMaxExtentSparse", 2 * GIB, VMDK_PARTS * 2 * GIB},
+    {"twoGbMaxExtentFlat", 2 * GIB, VMDK_PARTS * 2 * GIB},
+};
 
 int vmdk_create(struct io_loop *l, const struct image_new *n, struct error *err)
 {
@@ -162,14 +238,17 @@ int vmdk_create(struct io_loop *l, const struct image_new *n, struct error *err)
             return image_bad_option(&n->options[i], "subformat", err);
         kind = n->options[i].value;
     }
-    bool sparse = strcmp(kind, "monolithicSparse") == 0, stream = strcmp(kind, "streamOptimized") == 0, flat = strcmp(kind, "monolithicFlat") == 0;
-    if (!sparse && !stream && !flat)
-        return error_set(err, 0, "option 'subformat': '%s' is none; give monolithicSparse, monolithicFlat or streamOptimized", kind);
-    if (n->backing || !n->size || n->size > 2048 * GIB * (flat ? 1024 : 1) || strchr(name, '"'))
-        return error_set(err, 0, "image '%s': a VMDK image has no backing file here, 2048G at most, and no quotes in its name; use qcow2", n->path);
+    const struct kind *k = kinds;
+    while (k < kinds + ARRAY_SIZE(kinds) && strcmp(k->name, kind) != 0)
+        k++;
+    if (k == kinds + ARRAY_SIZE(kinds))
+        return error_set(err, 0, "option 'subformat': '%s' is none; give monolithicSparse, monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat or streamOptimized", kind);
+    if (n->backing || !n->size || n->size > k->size_max || strchr(name, '"'))
+        return error_set(err, 0, "image '%s': a VMDK image has no backing file here, %lluG at most, and no quotes in its name; use qcow2", n->path,
+                         (unsigned long long)(k->size_max / GIB));
     if (file_create(l, "image", n->path, n->replace, &f, err) < 0)
         return -1;
-    int ret = flat ? create_flat(l, n, f, name, err) : write_sparse(f, name, n->size / BLOCK_SECTOR, stream);
+    int ret = k->part ? create_parts(l, n, f, name, kind, k->part, err) : write_sparse(f, name, n->size / BLOCK_SECTOR, kind);
     file_close(f);
     if (ret < 0 && !error_is_set(err))
         return error_set(err, -ret, "image '%s': cannot be made: %s; check the disk that is to hold it", n->path, strerror(-ret));

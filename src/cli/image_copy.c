@@ -137,19 +137,28 @@ static int write_compressed(struct image *to, uint64_t offset, uint64_t len, uin
     return ret;
 }
 
-static int convert_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t *buf)
+/* Does the range read as zeroes, as far as tables and holes tell? */
+static int reads_as_zero(struct image *im, uint64_t offset, uint64_t len, bool *zero)
 {
-    bool data = false, zero;
-    for (uint64_t at = 0, n; at < len && !data; at += n) {
+    *zero = true;
+    for (uint64_t at = 0, n; at < len && *zero; at += n) {
         n = len - at;
-        int ret = image_is_zero(w->from, w->skip + offset + at, &n, &zero);
+        int ret = image_is_zero(im, offset + at, &n, zero);
         if (ret < 0)
             return ret;
-        data = !zero;
     }
-    if (!data)
+    return 0;
+}
+
+static int convert_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t *buf)
+{
+    bool zero;
+    int ret = reads_as_zero(w->from, w->skip + offset, len, &zero);
+    if (ret < 0)
+        return ret;
+    if (zero)
         return image_is_blank(w->to) ? 0 : image_zero(w->to, offset, len, true);
-    int ret = read_into(w->from, w->skip + offset, len, buf);
+    ret = read_into(w->from, w->skip + offset, len, buf);
     if (ret < 0)
         return ret;
     return w->compress ? write_compressed(w->to, offset, len, buf) : write_sparse(w->to, offset, len, buf);
@@ -412,8 +421,14 @@ int image_rebase(struct image_args *a, struct error *err)
 
 static int compare_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t *buf)
 {
+    bool zero = false;
+    int ret = reads_as_zero(w->from, offset, len, &zero);
+    if (ret == 0 && zero)
+        ret = reads_as_zero(w->to, offset, len, &zero);
+    if (ret < 0 || zero)
+        return ret;
     AUTO_FREE uint8_t *other = malloc(CHUNK);
-    int ret = other ? read_into(w->from, offset, len, buf) : -ENOMEM;
+    ret = other ? read_into(w->from, offset, len, buf) : -ENOMEM;
     if (ret == 0)
         ret = read_into(w->to, offset, len, other);
     if (ret < 0 || memcmp(buf, other, len) == 0)

@@ -15,7 +15,7 @@ import zlib
 from image_common import fill, image, lodge, main, refused, run, same, server
 
 KINDS = [("vdi", ""), ("vdi", "static=on"), ("vpc", ""), ("vpc", "subformat=fixed"), ("vhdx", ""), ("vmdk", ""), ("vmdk", "subformat=monolithicFlat"),
-         ("vmdk", "subformat=streamOptimized")]
+         ("vmdk", "subformat=streamOptimized"), ("vmdk", "subformat=twoGbMaxExtentSparse"), ("vmdk", "subformat=twoGbMaxExtentFlat")]
 SIZE = (20 << 20) + 512 * 37
 
 
@@ -74,6 +74,65 @@ def written_by_either():
                 else:
                     run("qemu-io", "-f", fmt, *args, "i")
                 same("i", fmt, "long")
+
+
+def vmdk_parts():
+    """Disks of three files: data on both sides of the seams, requests across them; made, written and read by either tool."""
+    edge = 2 << 30
+    for kind in ("twoGbMaxExtentSparse", "twoGbMaxExtentFlat"):
+        for make in ("lodge", "qemu"):
+            if make == "lodge":
+                image("create", "-f", "vmdk", "-o", f"subformat={kind}", "p.vmdk", "4100M")
+            else:
+                run("qemu-img", "create", "-q", "-f", "vmdk", "-o", f"subformat={kind}", "p.vmdk", "4100M")
+            args = ["-c", f"write -P 3 {edge - 70000} 200000", "-c", f"write -P 4 {2 * edge - 512} 1024", "-c", "write -P 5 0 512", "-c", f"write -z {edge - 512} 65536",
+                    "-c", "write -P 6 4299161088 512"]
+            with server(*lodge, "serve", "-q", "-f", "vmdk", "--socket", "s", "p.vmdk", ready="s"):
+                run("qemu-io", "-f", "raw", *args[:6], f"nbd:unix:{os.getcwd()}/s")
+            run("qemu-io", "-f", "vmdk", *args[6:], "p.vmdk")
+            run("qemu-img", "create", "-q", "-f", "raw", "raw", "4100M")
+            run("qemu-io", "-f", "raw", *args, "raw")
+            same("p.vmdk", "vmdk")
+            image("convert", "-f", "vmdk", "-O", "vmdk", "-o", f"subformat={kind}", "p.vmdk", "copy.vmdk")
+            run("qemu-img", "compare", "-q", "-f", "vmdk", "-F", "raw", "copy.vmdk", "raw")
+            os.unlink("raw")
+    image("create", "-f", "vmdk", "-o", "subformat=twoGbMaxExtentSparse", "p.vmdk", "4100M")
+    text = open("p.vmdk").read()
+    for words, change in (("no sparse part", ("p-s002.vmdk", "bad")), ("beside", ("p-s002.vmdk", "../p-s002.vmdk")), ("existing image", ("p-s002.vmdk", "nbd:localhost:1")),
+                          ("shorter", ("RW 4194304 SPARSE \"p-s002", "RW 4194305 SPARSE \"p-s002")), ("kind VMFS", ("SPARSE \"p-s002", "VMFS \"p-s002"))):
+        with open("bad", "w") as f:
+            f.write(text.replace(*change))
+        assert text.replace(*change) != text
+        refused(words, "map", "-f", "vmdk", "bad")
+
+
+def vmdk_parents():
+    """What QEMU reads through parents, Lodge does: chains, zeroed grains, overlays that are longer. Their content is guarded by the parent's number."""
+    fill("raw", 6 << 20)
+    for base, over in (("", ""), ("", "zeroed_grain=on"), ("subformat=streamOptimized", ""), ("subformat=twoGbMaxExtentSparse", "subformat=twoGbMaxExtentSparse"),
+                       ("", "subformat=twoGbMaxExtentSparse"), ("subformat=monolithicFlat", "")):
+        run("qemu-img", "convert", "-f", "raw", "-O", "vmdk", *options(base), "raw", "base.vmdk")
+        run("qemu-img", "create", "-q", "-f", "vmdk", *options(over), "-b", "base.vmdk", "-F", "vmdk", "middle.vmdk")
+        run("qemu-io", "-f", "vmdk", "-c", "write -P 1 100k 300k", "-c", "write -z 1M 128k", "-c", "write -P 2 5M 1M", "middle.vmdk")
+        run("qemu-img", "create", "-q", "-f", "vmdk", *options(over), "-b", "middle.vmdk", "-F", "vmdk", "over.vmdk", "9M")
+        run("qemu-io", "-f", "vmdk", "-c", "write -P 3 300k 200k", "-c", "write -P 4 5900k 500k", "-c", "write -z 2M 64k", "over.vmdk")
+        run("qemu-img", "convert", "-f", "vmdk", "-O", "raw", "over.vmdk", "want")
+        image("convert", "-f", "vmdk", "-O", "raw", "over.vmdk", "got")
+        run("cmp", "want", "got")
+        image("convert", "-f", "vmdk", "-O", "qcow2", "over.vmdk", "q")
+        same("q", "qcow2", "want")
+    refused("only read", "serve", "-f", "vmdk", "--socket", "s", "over.vmdk")
+    with server(*lodge, "serve", "-q", "-f", "vmdk", "--socket", "s", "base.vmdk", ready="s"):
+        run("qemu-io", "-f", "raw", "-c", "write -P 9 0 512", f"nbd:unix:{os.getcwd()}/s")
+    refused("has changed since", "map", "-f", "vmdk", "over.vmdk")
+    p = subprocess.run(["qemu-img", "convert", "-f", "vmdk", "-O", "raw", "over.vmdk", "x"], capture_output=True, text=True)
+    assert p.returncode, "QEMU did not see that Lodge changed the parent"
+    run("qemu-img", "create", "-q", "-f", "vmdk", "-b", "base.vmdk", "-F", "vmdk", "over.vmdk")
+    good = open("over.vmdk", "rb").read()
+    for words, name in (("behind it", b"over.vmdk"), ("not a local file", b"nbd:x:1"), ("does not name it", b""), ("existing image", b"nowhere")):
+        with open("over.vmdk", "wb") as f:
+            f.write(good.replace(b'parentFileNameHint="base.vmdk"', (b'parentFileNameHint="' + name + b'"').ljust(30, b"\n")))
+        refused(words, "map", "-f", "vmdk", "over.vmdk")
 
 
 def parallels():
@@ -322,4 +381,4 @@ def vhdx_log():
     refused("log cannot be read", "check", "-f", "vhdx", "-r", "all", "cut")
 
 
-main(both_ways, written_by_either, parallels, cloop, dmg, lying_tables, flat_names, vhdx_log)
+main(both_ways, written_by_either, vmdk_parts, vmdk_parents, parallels, cloop, dmg, lying_tables, flat_names, vhdx_log)
