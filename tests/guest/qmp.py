@@ -15,7 +15,7 @@ p.add_argument("--event")
 p.add_argument("command")
 p.add_argument("arguments", nargs="*")
 a = p.parse_args()
-end = time.monotonic() + 60
+end = time.monotonic() + 120
 while True:
     s = socket.socket(socket.AF_UNIX)
     try:

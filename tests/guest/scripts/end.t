@@ -1,19 +1,19 @@
 # Each way in which a guest can end has its own status: reset, panic, triple fault, and the escape key.
 vm --accel softkvm --kernel $KERNEL --initrd $INITRD --append "console=ttyS0 quiet" --memory 256M --no-reboot
-expect 120 "~ # "
+expect 300 "~ # "
 send "reboot -f\n"
-wait 120 3
+wait 300 3
 vm --accel softkvm --kernel $KERNEL --initrd $INITRD --append "console=ttyS0 quiet panic=-1" --memory 256M --no-reboot
-expect 120 "~ # "
+expect 300 "~ # "
 send "echo c > /proc/sysrq-trigger\n"
-wait 120 4
+wait 300 4
 vm --accel softkvm --kernel $KERNEL --initrd $INITRD --append "console=ttyS0 quiet reboot=t" --memory 256M --no-reboot
-expect 120 "~ # "
+expect 300 "~ # "
 send "reboot -f\n"
-wait 120 5
+wait 300 5
 vm --accel softkvm --kernel $KERNEL --initrd $INITRD --append "console=ttyS0 quiet" --memory 256M
-expect 120 "~ # "
+expect 300 "~ # "
 send "reboot -f\n"
-expect 120 "~ # "
+expect 300 "~ # "
 send "\x01x"
-wait 120 0
+wait 300 0

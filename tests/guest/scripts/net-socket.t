@@ -3,8 +3,8 @@ sh "mkdir -p $TMP/add/etc; printf '#!/bin/sh\nexport PATH=/bin\nip addr add 192.
 bg "exec $LODGE run --accel softkvm --kernel $TMP/vmlinuz --initrd $TMP/initrd.gz --append 'console=ttyS0 quiet' --memory 256M --net socket,listen=$TMP/wire < /dev/null > $TMP/peer.log 2>&1"
 sh "i=0; while [ ! -S $TMP/wire ] && [ \$i -lt 100 ]; do sleep 0.1; i=\$((i + 1)); done; [ -S $TMP/wire ]"
 vm --accel softkvm --kernel $KERNEL --initrd $INITRD --append "console=ttyS0 quiet" --memory 256M --net socket,connect=$TMP/wire
-expect 180 "~ # "
+expect 300 "~ # "
 send "ip addr add 192.168.7.2/24 dev eth0; i=0; while ! wget -q -O /run/sum http://192.168.7.1/sum && [ $i -lt 60 ]; do sleep 1; i=$((i + 1)); done; wget -q -O /run/file http://192.168.7.1/file && sha256sum < /run/file | cmp - /run/sum && echo sa''me\n"
-expect 180 "same"
+expect 300 "same"
 send "poweroff -f\n"
-wait 120 0
+wait 300 0

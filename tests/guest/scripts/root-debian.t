@@ -8,7 +8,7 @@ send "root\n"
 expect 300 "~#"
 send "systemctl is-system-running --wait; systemctl --failed --no-legend; findmnt -n -o FSTYPE,OPTIONS / | cut -c1-5; dpkg --verify | grep -v /usr/share/doc; echo do''ne\n"
 expect 300 "running"
-expect 120 "9p"
+expect 300 "9p"
 expect 300 "done"
 send "poweroff\n"
 wait 300 0

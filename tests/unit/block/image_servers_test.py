@@ -15,6 +15,7 @@ import threading
 from image_common import fill, free_port, image, lodge, main, run, server
 
 WAIT = 120  # seconds: nothing here takes that long, whatever else the machine does
+PATIENCE = "6"  # seconds of LODGE_SERVER_TIMEOUT: enough for servers that do answer, on a machine that is busy
 READ, WRITE, DISC, FLUSH, TRIM, ZERO = 0, 1, 2, 3, 4, 6
 
 
@@ -215,7 +216,7 @@ def nbd_hangs_up():
 def nbd_does_not_answer():
     """With requests under way, and at the handshake."""
     fill("raw", 8 << 20)
-    short = {"LODGE_SERVER_TIMEOUT": "1"}
+    short = {"LODGE_SERVER_TIMEOUT": PATIENCE}
     s = Nbd("raw", lambda s, batch: [s.answer(q) for q in batch if len(s.seen) < 3])
     fails(("does not answer any more", "cannot be copied"), "convert", "-f", "raw", "-O", "raw", s.uri, "back", env=short)
     s.close()
@@ -305,7 +306,7 @@ def http_breaks():
     s.cut = 1 << 30
     fails(("cannot be copied",), "convert", "-f", "raw", "-O", "raw", s.url, "back")
     s.cut, s.deaf = 0, True
-    fails(("cannot be copied", "timed out"), "convert", "-f", "raw", "-O", "raw", s.url, "back", env={"LODGE_SERVER_TIMEOUT": "1"})
+    fails(("cannot be copied", "timed out"), "convert", "-f", "raw", "-O", "raw", s.url, "back", env={"LODGE_SERVER_TIMEOUT": PATIENCE})
     s.over.set()
     s.shutdown()
 
@@ -382,7 +383,7 @@ def iscsi():
             # writers of parts of the same blocks, all at the same time
             cmds = [x for n in range(64) for x in ("-c", f"aio_write -q -P {n + 1} {n * 1536} 1536")] + ["-c", "aio_flush"]
             run("qemu-io", "-f", "raw", *cmds, *[x for n in range(64) for x in ("-c", f"read -P {n + 1} {n * 1536} 1536")], f"nbd:unix:{sock}")
-        with server(*lodge, "serve", "-q", "--socket", sock, "-f", "raw", url, ready=sock, env={**os.environ, "LODGE_SERVER_TIMEOUT": "1"}) as p:
+        with server(*lodge, "serve", "-q", "--socket", sock, "-f", "raw", url, ready=sock, env={**os.environ, "LODGE_SERVER_TIMEOUT": PATIENCE}) as p:
             try:
                 stopped(sock, tgtd)
                 assert p.poll() is None
