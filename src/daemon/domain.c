@@ -188,10 +188,11 @@ static int find_slot(struct hypervisor *hv, const struct domain *d, struct dom *
     *found = NULL;
     for (struct dom *dom = hv->doms; dom; dom = dom->next) {
         bool same_uuid = memcmp(dom->uuid, d->uuid, 16) == 0, same_name = strcmp(dom->name, d->name) == 0;
-        domain_format_uuid(dom->uuid, uuid);
-        if (same_uuid != same_name)
+        if (same_uuid != same_name) {
+            domain_format_uuid(dom->uuid, uuid);
             return error_set(err, VIR_ERR_OPERATION_FAILED, "domain '%s' already exists with uuid %s; give the new one another %s",
                              dom->name, uuid, same_uuid ? "uuid, or the same name" : "name, or the same uuid");
+        }
         if (same_uuid)
             *found = dom;
     }

@@ -64,8 +64,10 @@ def measure(server, count, kernel, out):
             return c
         ms, c = timed(connect)
         out.setdefault("first connect with capabilities, ms", []).append(ms)
+        before = cpu_ms(server.p.pid)
         ms, _ = timed(lambda: [c.defineXML(XML % ("g%04d" % i, kernel)) for i in range(count)])
         out.setdefault("%d defines, ms" % count, []).append(ms)
+        out.setdefault("CPU time of the daemon for them, ms", []).append(cpu_ms(server.p.pid) - before)
         times = [timed(lambda: c.listAllDomains(0)) for _ in range(9)]
         assert len(times[0][1]) == count
         out.setdefault("list of %d, ms" % count, []).append(statistics.median(ms for ms, _ in times))
@@ -109,6 +111,25 @@ def bare_start(vm, kernel, folder):
         p.wait()
 
 
+def syncs(folder, count):
+    """What durability costs by itself: as many small writes of a file whose blocks are there, each with its sync."""
+    fd = os.open(folder + "/syncs", os.O_RDWR | os.O_CREAT, 0o600)
+    os.write(fd, b"\0" * (1 << 20))
+    os.fsync(fd)
+    t = time.monotonic()
+    for i in range(count):
+        os.pwrite(fd, b"x" * 1024, i % 1000 * 1024)
+        os.fdatasync(fd)
+    os.close(fd)
+    return (time.monotonic() - t) * 1e3
+
+
+def cpu_ms(pid):
+    with open("/proc/%d/stat" % pid) as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+
+
 def libvirtd(path, folder):
     """A session daemon with its own folders, so that none of the host's guests is touched."""
     env = dict(os.environ, XDG_CONFIG_HOME=folder + "/c", XDG_RUNTIME_DIR=folder + "/r", XDG_CACHE_HOME=folder + "/h", XDG_DATA_HOME=folder + "/d", HOME=folder)
@@ -144,6 +165,7 @@ def main():
                 servers.append(libvirtd(a.libvirtd, sub))
             for s in servers:
                 measure(s, a.count, a.kernel, results.setdefault(s.name, {}))
+            results["lodged"].setdefault("%d small writes with a sync each, ms" % a.count, []).append(syncs(folder, a.count))
             results["lodged"].setdefault("lodge-vm alone up to its first answer, ms", []).append(bare_start(a.vm, a.kernel, folder))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
