@@ -121,7 +121,8 @@ struct domain *dom_copy(const struct domain *d, struct error *err);
 /* Reads what is on disk and finds the guests that run. */
 int process_load(struct daemon *d, struct error *err);
 void process_autostart(struct daemon *d);
-/* Sends a QMP command and waits for the answer; the domain's job is held. The answer is to be freed. NULL with err. */
+/* Sends a QMP command and waits for the answer, with a deadline. Any thread: those who ask at the same time take turns. The answer
+ * is to be freed. NULL with err. */
 json_t *process_ask(struct dom *dom, const char *command, const char *arguments, struct error *err);
 /* The path of a console's socket. */
 char *process_console_path(const struct dom *dom, unsigned index);

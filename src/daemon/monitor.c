@@ -22,6 +22,7 @@ struct monitor {
     struct watch watch; /* first */
     struct dom *dom;    /* referenced */
     unsigned refs;
+    pthread_mutex_t turn; /* who asks: one at a time. Taken before `lock` */
     pthread_mutex_t lock;
     pthread_cond_t change;
     bool adopted, ready, dead;
@@ -41,6 +42,7 @@ static void free_monitor(void *arg)
     if (m->pidfd >= 0)
         close(m->pidfd);
     json_decref(m->answer);
+    pthread_mutex_destroy(&m->turn);
     pthread_mutex_destroy(&m->lock);
     pthread_cond_destroy(&m->change);
     free(m->in);
@@ -97,10 +99,31 @@ static void take_event(struct monitor *m, const char *name, const json_t *data)
         event_lifecycle(m->dom, VIR_DOMAIN_EVENT_CRASHED, VIR_DOMAIN_EVENT_CRASHED_PANICKED);
 }
 
+/* The consoles' terminals, by their numbers. What comes from a process goes into XML, so that only paths of terminals do. */
+static void take_consoles(struct monitor *m, const json_t *list)
+{
+    struct daemon *d = m->dom->hv->daemon;
+    pthread_mutex_lock(&d->lock);
+    for (size_t i = 0; m->dom->live && i < json_array_size(list); i++) {
+        const char *label = json_get_string(json_array_get(list, i), "label");
+        const char *file = json_get_string(json_array_get(list, i), "filename");
+        unsigned index, pts;
+        if (!label || !file || sscanf(label, "console%u", &index) != 1 || index >= m->dom->live->nchars ||
+            sscanf(file, "pty:/dev/pts/%u", &pts) != 1 || m->dom->live->chars[index].backend != DOMAIN_CHAR_PTY)
+            continue;
+        free(m->dom->live->chars[index].tty);
+        if (asprintf(&m->dom->live->chars[index].tty, "/dev/pts/%u", pts) < 0)
+            m->dom->live->chars[index].tty = NULL;
+    }
+    pthread_mutex_unlock(&d->lock);
+}
+
 /* Answers to what monitor_attach() asked. */
 static void take_greeting(struct monitor *m, const char *id, const json_t *value)
 {
     const char *status = json_get_string(value, "status");
+    if (strcmp(id, "consoles") == 0)
+        take_consoles(m, value);
     if (strcmp(id, "process") == 0) {
         pthread_mutex_lock(&m->lock);
         m->dom->pid = (int)json_get_int(value, "pid", 0);
@@ -215,6 +238,7 @@ static void monitor_ready(struct watch *w, uint32_t events)
 struct monitor *monitor_attach(struct dom *dom, int fd, bool adopted, struct error *err)
 {
     static const char hello[] = "{\"execute\": \"qmp_capabilities\", \"id\": \"hello\"}\n"
+                                "{\"execute\": \"query-chardev\", \"id\": \"consoles\"}\n"
                                 "{\"execute\": \"x-query-process\", \"id\": \"process\"}\n"
                                 "{\"execute\": \"query-status\", \"id\": \"status\"}\n";
     struct daemon *d = dom->hv->daemon;
@@ -225,6 +249,7 @@ struct monitor *monitor_attach(struct dom *dom, int fd, bool adopted, struct err
         return NULL;
     }
     *m = (struct monitor){.watch = {fd, monitor_ready}, .dom = dom, .refs = 2, .adopted = adopted, .pidfd = -1};
+    pthread_mutex_init(&m->turn, NULL);
     pthread_mutex_init(&m->lock, NULL);
     pthread_cond_init(&m->change, NULL);
     pthread_mutex_lock(&d->lock);
@@ -263,23 +288,33 @@ int monitor_wait_ready(struct monitor *m, unsigned seconds, struct error *err)
     return ready ? 0 : error_set(err, VIR_ERR_INTERNAL_ERROR, "its process does not answer");
 }
 
-json_t *monitor_ask(struct monitor *m, const char *command, const char *arguments, struct error *err)
+/* The answer, whole; NULL without one. The asker's turn. */
+static json_t *ask(struct monitor *m, const char *command, const char *arguments, const struct timespec *until)
 {
     AUTO_FREE char *line = NULL;
-    struct timespec until = deadline(ANSWER_S);
-    json_t *answer = NULL;
     pthread_mutex_lock(&m->lock);
     int len = asprintf(&line, "{\"execute\": \"%s\", \"arguments\": %s, \"id\": %lld}\n", command, arguments ? arguments : "{}",
                        (long long)++m->serial);
     json_decref(m->answer);
     m->answer = NULL;
     bool sent = len > 0 && !m->dead && send(m->watch.fd, line, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT) == len;
-    while (sent && !m->answer && !m->dead && wait_change(m, &until))
+    while (sent && !m->answer && !m->dead && wait_change(m, until))
         ;
-    answer = m->answer;
+    json_t *answer = m->answer;
     m->answer = NULL;
-    bool dead = m->dead;
     pthread_mutex_unlock(&m->lock);
+    return answer;
+}
+
+json_t *monitor_ask(struct monitor *m, const char *command, const char *arguments, struct error *err)
+{
+    struct timespec until = deadline(ANSWER_S);
+    json_t *answer = NULL;
+    if (pthread_mutex_timedlock(&m->turn, &until) == 0) {
+        answer = ask(m, command, arguments, &until);
+        pthread_mutex_unlock(&m->turn);
+    }
+    bool dead = !answer && monitor_is_dead(m);
     const json_t *e = json_object_get(answer, "error");
     if (!answer)
         error_set(err, dead ? VIR_ERR_OPERATION_INVALID : VIR_ERR_OPERATION_TIMEOUT, "domain '%s': %s", m->dom->name,
