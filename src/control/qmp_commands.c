@@ -263,6 +263,26 @@ static int query_blockstats(struct qmp *q, const json_t *args, FILE *answer, str
     return 0;
 }
 
+/* ---- consoles ---- */
+
+/* Those with a terminal on the host, by their number among the domain's consoles. */
+static int query_chardev(struct qmp *q, const json_t *args, FILE *answer, struct error *err)
+{
+    const char *before = "";
+    (void)args;
+    (void)err;
+    fputc('[', answer);
+    for (unsigned i = 0; i < qmp_domain(q)->nchars; i++) {
+        const char *path = machine_char_terminal(qmp_machine(q), i);
+        if (!path)
+            continue;
+        fprintf(answer, "%s{\"label\": \"console%u\", \"frontend-open\": true, \"filename\": \"pty:%s\"}", before, i, path);
+        before = ", ";
+    }
+    fputc(']', answer);
+    return 0;
+}
+
 /* ---- network cards ---- */
 
 /* By their MAC addresses, which is what all kinds of them have. */
@@ -343,5 +363,6 @@ const struct qmp_command qmp_commands[] = {
     {"query-block", NULL, query_block},
     {"query-blockstats", "query-nodes", query_blockstats},
     {"x-query-interfaces", NULL, x_query_interfaces},
+    {"query-chardev", NULL, query_chardev},
     {NULL, NULL, NULL},
 };

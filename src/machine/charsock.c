@@ -9,13 +9,16 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "base/log.h"
 #include "base/util.h"
+#include "machine/charpty.h"
 
 #define IN_SIZE 4096u
 
 struct client {
     int fd; /* -1: free */
     int index;
+    bool tty; /* the console's own terminal, whose descriptor is not ours to close */
     uint64_t sent; /* of all bytes that the guest wrote */
 };
 
@@ -25,7 +28,8 @@ struct port {
     int listen_fd, listen_index;
     uint8_t *ring;
     uint64_t written; /* bytes since the beginning; under the lock */
-    struct client clients[CHARSOCK_CLIENTS];
+    struct client clients[CHARSOCK_CLIENTS], terminal;
+    struct charpty *pty; /* NULL: there is none */
     unsigned in_len;
     uint8_t in[IN_SIZE]; /* what the guest has not taken yet */
 };
@@ -71,7 +75,7 @@ struct chardev charsock_chardev(struct charsock *s, unsigned index)
 
 static void drop(struct client *c)
 {
-    if (c->fd >= 0)
+    if (c->fd >= 0 && !c->tty)
         close(c->fd);
     c->fd = -1;
 }
@@ -94,7 +98,7 @@ static void serve_output(struct port *p, struct client *c)
     uint8_t buf[8192];
     size_t n;
     while (c->fd >= 0 && (n = next_output(p, c, buf, sizeof buf))) {
-        ssize_t done = send(c->fd, buf, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t done = c->tty ? write(c->fd, buf, n) : send(c->fd, buf, n, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (done < 0 && errno == EAGAIN)
             return;
         if (done > 0)
@@ -117,7 +121,8 @@ static void deliver(struct charsock *s, unsigned index)
 static void serve_input(struct charsock *s, unsigned index, struct client *c)
 {
     struct port *p = s->ports[index];
-    ssize_t n = recv(c->fd, p->in + p->in_len, IN_SIZE - p->in_len, MSG_DONTWAIT);
+    ssize_t n = c->tty ? read(c->fd, p->in + p->in_len, IN_SIZE - p->in_len)
+                       : recv(c->fd, p->in + p->in_len, IN_SIZE - p->in_len, MSG_DONTWAIT);
     if (n > 0) {
         p->in_len += (unsigned)n;
         deliver(s, index);
@@ -143,17 +148,23 @@ static void accept_client(struct port *p)
 
 /* ---- the main loop ---- */
 
+static void prepare_client(const struct port *p, struct client *c, uint64_t written, struct pollset *set)
+{
+    short events = (short)((p->in_len < IN_SIZE ? POLLIN : 0) | (c->sent < written ? POLLOUT : 0));
+    c->index = c->fd < 0 ? -1 : pollset_add(set, c->fd, events);
+}
+
 static void prepare_port(struct port *p, struct pollset *set)
 {
     p->listen_index = pollset_add(set, p->listen_fd, POLLIN);
     pthread_mutex_lock(&p->owner->lock);
     uint64_t written = p->written;
     pthread_mutex_unlock(&p->owner->lock);
-    for (unsigned i = 0; i < CHARSOCK_CLIENTS; i++) {
-        struct client *c = &p->clients[i];
-        short events = (short)((p->in_len < IN_SIZE ? POLLIN : 0) | (c->sent < written ? POLLOUT : 0));
-        c->index = c->fd < 0 ? -1 : pollset_add(set, c->fd, events);
-    }
+    for (unsigned i = 0; i < CHARSOCK_CLIENTS; i++)
+        prepare_client(p, &p->clients[i], written, set);
+    if (p->pty)
+        charpty_prepare(p->pty, set);
+    prepare_client(p, &p->terminal, written, set);
 }
 
 void charsock_prepare(struct charsock *s, struct pollset *set)
@@ -162,6 +173,32 @@ void charsock_prepare(struct charsock *s, struct pollset *set)
     for (unsigned i = 0; i < DOMAIN_MAX_CHARS; i++)
         if (s->ports[i])
             prepare_port(s->ports[i], set);
+}
+
+static void dispatch_client(struct charsock *s, unsigned index, struct client *c, bool woken, struct pollset *set)
+{
+    struct port *p = s->ports[index];
+    short events = c->fd >= 0 ? pollset_revents(set, c->index) : 0;
+    if (events & (POLLIN | POLLHUP | POLLERR) && p->in_len < IN_SIZE)
+        serve_input(s, index, c);
+    if (woken || events & POLLOUT)
+        serve_output(p, c);
+}
+
+/* The terminal is a client while somebody has it open, and is served from the beginning of what is kept for each who opens it. */
+static void dispatch_terminal(struct port *p, struct pollset *set)
+{
+    bool anew, open = charpty_dispatch(p->pty, set, &anew);
+    if (!anew && open == (p->terminal.fd >= 0))
+        return;
+    p->terminal = (struct client){.fd = open ? charpty_fd(p->pty) : -1, .index = -1, .tty = true};
+    serve_output(p, &p->terminal);
+}
+
+const char *charsock_terminal(const struct charsock *s, unsigned index)
+{
+    const struct port *p = index < DOMAIN_MAX_CHARS ? s->ports[index] : NULL;
+    return p && p->pty ? charpty_path(p->pty) : NULL;
 }
 
 void charsock_dispatch(struct charsock *s, struct pollset *set)
@@ -175,14 +212,11 @@ void charsock_dispatch(struct charsock *s, struct pollset *set)
         if (!p)
             continue;
         deliver(s, i);
-        for (unsigned k = 0; k < CHARSOCK_CLIENTS; k++) {
-            struct client *c = &p->clients[k];
-            short events = c->fd >= 0 ? pollset_revents(set, c->index) : 0;
-            if (events & (POLLIN | POLLHUP | POLLERR) && p->in_len < IN_SIZE)
-                serve_input(s, i, c);
-            if (woken || events & POLLOUT)
-                serve_output(p, c);
-        }
+        for (unsigned k = 0; k < CHARSOCK_CLIENTS; k++)
+            dispatch_client(s, i, &p->clients[k], woken, set);
+        dispatch_client(s, i, &p->terminal, woken, set);
+        if (p->pty)
+            dispatch_terminal(p, set);
         if (pollset_revents(set, p->listen_index))
             accept_client(p);
     }
@@ -209,6 +243,10 @@ static int open_port(struct charsock *s, unsigned index, const char *path, struc
     *p = (struct port){.owner = s, .path = strdup(path), .ring = malloc(CHARSOCK_RING)};
     for (unsigned i = 0; i < CHARSOCK_CLIENTS; i++)
         p->clients[i].fd = -1;
+    p->terminal = (struct client){.fd = -1, .index = -1, .tty = true};
+    p->pty = charpty_open();
+    if (!p->pty)
+        log_info("console '%s': has no terminal in /dev/pts: %s", path, strerror(errno));
     p->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     s->nports++;
     unlink(path); /* what a process that was killed left behind */
@@ -254,6 +292,7 @@ void charsock_close(struct charsock *s)
             unlink(p->path);
         }
         if (p) {
+            charpty_close(p->pty);
             free(p->ring);
             free(p->path);
             free(p);

@@ -27,6 +27,8 @@ void charsock_close(struct charsock *s);
 struct chardev charsock_chardev(struct charsock *s, unsigned index);
 /* Who gets input: returns the bytes that were taken. NULL: nobody, and input waits. */
 void charsock_attach(struct charsock *s, size_t (*input)(void *opaque, unsigned index, const void *buf, size_t len), void *opaque);
+/* The path of the console's terminal in /dev/pts, which is served as a client is while somebody has it open. NULL: it has none. */
+const char *charsock_terminal(const struct charsock *s, unsigned index);
 /* Around each poll(), on the main thread. */
 void charsock_prepare(struct charsock *s, struct pollset *p);
 void charsock_dispatch(struct charsock *s, struct pollset *p);

@@ -610,6 +610,11 @@ const struct netdev *machine_net(const struct machine *m, unsigned iface)
     return virtio_devices_net(m->virtio, iface);
 }
 
+const char *machine_char_terminal(const struct machine *m, unsigned index)
+{
+    return m->sockets ? charsock_terminal(m->sockets, index) : NULL;
+}
+
 int machine_disk_error_fd(const struct machine *m)
 {
     return m->disk_error_fd;

@@ -48,6 +48,8 @@ pid_t machine_cpu_tid(const struct machine *m, unsigned cpu);
 const struct block_stats *machine_disk_stats(const struct machine *m, unsigned disk);
 /* What is behind a network card; NULL: there is none. */
 const struct netdev *machine_net(const struct machine *m, unsigned iface);
+/* The path of a console's terminal; NULL: it has none. */
+const char *machine_char_terminal(const struct machine *m, unsigned index);
 /* An eventfd that is readable after a disk's request failed. */
 int machine_disk_error_fd(const struct machine *m);
 /* The errno value of the request that a disk keeps, and paused the machine for; 0: none. machine_resume() tries it again. */

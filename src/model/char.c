@@ -102,7 +102,7 @@ static int begin_parallel_target(const struct xml_node *node, void *object, stru
 static void char_free(struct domain *d)
 {
     for (unsigned i = 0; i < d->nchars; i++)
-        free(d->chars[i].path);
+        free(d->chars[i].path), free(d->chars[i].tty);
     free(d->chars);
 }
 
@@ -157,10 +157,25 @@ static int char_check(struct domain *d, struct error *err)
     return 0;
 }
 
+/* As libvirt has it: clients look for a console, and for its terminal. */
+static void write_console_twin(FILE *out, const struct domain_char *c)
+{
+    if (c->tty)
+        fprintf(out, "    <console type='pty' tty='%s'>\n      <source path='%s'/>\n", c->tty, c->tty);
+    else
+        fputs("    <console type='pty'>\n", out);
+    fputs("      <target type='serial' port='0'/>\n    </console>\n", out);
+}
+
 static void write_char(FILE *out, const struct domain_char *c)
 {
     const char *element = c->kind == DOMAIN_CHAR_VIRTIO ? "console" : c->kind == DOMAIN_CHAR_PARALLEL ? "parallel" : "serial";
-    fprintf(out, "    <%s type='%s'>\n", element, backends[c->backend]);
+    fprintf(out, "    <%s type='%s'", element, backends[c->backend]);
+    if (c->tty && c->kind == DOMAIN_CHAR_VIRTIO)
+        fprintf(out, " tty='%s'", c->tty);
+    fputs(">\n", out);
+    if (c->tty)
+        fprintf(out, "      <source path='%s'/>\n", c->tty);
     if (has_path(c))
         xml_put_attr(out, c->backend == DOMAIN_CHAR_UNIX ? "      <source mode='bind' path='" : "      <source path='", c->path,
                      "'/>\n");
@@ -184,8 +199,8 @@ static void write_char(FILE *out, const struct domain_char *c)
         break;
     }
     fprintf(out, "    </%s>\n", element);
-    if (c->kind == DOMAIN_CHAR_SERIAL && c->backend == DOMAIN_CHAR_PTY) /* as libvirt has it: clients look for a console */
-        fputs("    <console type='pty'>\n      <target type='serial' port='0'/>\n    </console>\n", out);
+    if (c->kind == DOMAIN_CHAR_SERIAL && c->backend == DOMAIN_CHAR_PTY)
+        write_console_twin(out, c);
 }
 
 static void char_write(const struct domain *d, FILE *out)

@@ -26,6 +26,7 @@ struct domain_char {
     uint16_t iobase;   /* of DOMAIN_CHAR_DEBUGCON */
     uint8_t port;      /* of DOMAIN_CHAR_SERIAL: 0 is COM1, 1 is COM2 */
     bool from_console; /* while parsing: it came from <console> */
+    char *tty;         /* of DOMAIN_CHAR_PTY while it runs: for the XML, not read from it */
 };
 
 #endif

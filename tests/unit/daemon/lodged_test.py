@@ -176,6 +176,33 @@ def test_console(d):
     d.virsh("destroy", "e")
 
 
+def test_terminal(d):
+    """A console's terminal in /dev/pts: it is in the live XML, replays to who opens it, and outlives the daemon."""
+    d.virsh("define", d.file("y.xml", domain("y", kernel)))
+    d.virsh("start", "y")
+    xml = d.virsh("dumpxml", "y")
+    path = d.virsh("ttyconsole", "y")
+    assert re.fullmatch(r"/dev/pts/\d+", path) and xml.count("<source path='%s'/>" % path) == 2 and "<console type='pty' tty='%s'>" % path in xml
+    assert "/dev/pts" not in d.virsh("dumpxml", "y", "--inactive")
+    d.virsh("define", d.file("y.xml", xml))
+    assert "/dev/pts" not in d.virsh("dumpxml", "y", "--inactive")
+    d.kill()
+    d.start()
+    until(lambda: d.virsh("dumpxml", "y").count(path) == 3)
+    for i in range(20): # each opening sees what those before it saw
+        fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
+        text, word, typed = b"", b"word%d." % i, False
+        while word not in text:
+            text += os.read(fd, 4096)
+            if b"up: echo" in text and not typed:
+                os.write(fd, word)
+                typed = True
+        os.close(fd)
+    d.virsh("destroy", "y")
+    d.virsh("ttyconsole", "y", status=1)
+    d.virsh("undefine", "y")
+
+
 def test_events(d):
     p = subprocess.Popen(["virsh", "-c", d.uri(), "event", "--all", "--loop"], stdout=subprocess.PIPE, text=True)
     lines = []
@@ -340,6 +367,32 @@ def test_interfaces(d):
     assert "net.count=1" in stats and "net.0.name=" + mac in stats and "net.0.tx.pkts=0" in stats and "net.0.rx.drop=" in stats, stats
     d.virsh("destroy", "i")
     d.virsh("undefine", "i")
+
+
+def test_two_askers(d):
+    """Calls at the same time about one domain, each of which asks its process, get the answers to their own questions."""
+    d.virsh("create", d.file("q.xml", domain("q", kernel, devices="<memballoon model='virtio'/>")))
+    one, two = Wire(d.socket).open(), Wire(d.socket).open()
+    ref = one.call(23, string("q"))[2]
+    stop, wrong = [], []
+
+    def ask_info():
+        while not stop:
+            _, status, body = two.call(16, ref) # asks for the balloon
+            if status or struct.unpack(">QQ", body[4:20]) != (32768, 32768):
+                wrong.append(body)
+
+    t = threading.Thread(target=ask_info)
+    t.start()
+    for _ in range(400):
+        one.packet(1, ref + string('{"execute": "query-name"}') + struct.pack(">I", 0), prog=QEMU)
+        _, status, body = one.answer()
+        if status or json.loads(body[4:4 + struct.unpack(">I", body[:4])[0]])["return"] != {"name": "q"}:
+            wrong.append(body)
+    stop.append(True)
+    t.join()
+    assert not wrong, wrong[:3]
+    d.virsh("destroy", "q")
 
 
 def test_journal(d):
