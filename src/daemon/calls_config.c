@@ -193,6 +193,45 @@ static int change_device(struct call *c, const struct remote_nonnull_domain *ref
     return result;
 }
 
+/* The XML of the device that a user has named so, in what runs or in the configuration; to be freed. NULL with c->err. */
+static char *named_device(struct call *c, struct dom *dom, const char *alias, bool live)
+{
+    pthread_mutex_lock(&c->daemon->lock);
+    AUTO_FREE char *xml = dom_xml(live ? dom->live : dom->config, -1, &c->err);
+    pthread_mutex_unlock(&c->daemon->lock);
+    struct xml_doc *doc = xml ? xml_doc_parse(xml, strlen(xml), &c->err) : NULL;
+    const struct xml_node *devices = doc ? child_named(doc, "devices") : NULL;
+    char *text = NULL;
+    for (const struct xml_node *n = devices ? devices->children : NULL; n && !text; n = n->next)
+        for (const struct xml_node *child = n->children; child && !text; child = child->next)
+            if (strcmp(child->name, "alias") == 0 && xml_attr(child, "name") && strcmp(xml_attr(child, "name"), alias) == 0)
+                text = xml_node_text(n);
+    if (doc && !text)
+        call_fail(c, VIR_ERR_DEVICE_MISSING, "domain '%s': no device has the alias '%s'; see dumpxml%s", dom->name, alias,
+                  live ? "" : " --inactive");
+    xml_doc_free(doc);
+    return text;
+}
+
+static int detach_alias(struct call *c, const void *args, void *ret)
+{
+    const struct remote_domain_detach_device_alias_args *a = args;
+    struct dom *dom = call_dom_locked(c, &a->dom);
+    bool live, config;
+    (void)ret;
+    int result = dom ? call_affects(c, dom, a->flags, &live, &config) : -1;
+    AUTO_FREE char *of_live = result == 0 && live ? named_device(c, dom, a->alias, true) : NULL;
+    AUTO_FREE char *of_config = result == 0 && config && (!live || of_live) ? named_device(c, dom, a->alias, false) : NULL;
+    if ((live && !of_live) || (config && !of_config))
+        result = -1;
+    if (result == 0 && live)
+        result = edit_live(c, dom, CALL_DETACH, of_live);
+    if (result == 0 && config)
+        result = edit_config(c, dom, CALL_DETACH, of_config);
+    call_dom_done(dom);
+    return result;
+}
+
 static int attach(struct call *c, const void *args, void *ret)
 {
     const struct remote_domain_attach_device_args *a = args;
@@ -325,6 +364,7 @@ const struct handler config_handlers[] = {
     {REMOTE_PROC_DOMAIN_ATTACH_DEVICE_FLAGS, attach_flags, false},
     {REMOTE_PROC_DOMAIN_DETACH_DEVICE, detach, false},
     {REMOTE_PROC_DOMAIN_DETACH_DEVICE_FLAGS, detach_flags, false},
+    {REMOTE_PROC_DOMAIN_DETACH_DEVICE_ALIAS, detach_alias, false},
     {REMOTE_PROC_DOMAIN_UPDATE_DEVICE_FLAGS, update_flags, false},
     {REMOTE_PROC_DOMAIN_SET_METADATA, set_metadata, false},
     {REMOTE_PROC_DOMAIN_GET_METADATA, get_metadata, false},

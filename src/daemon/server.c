@@ -420,7 +420,8 @@ static void read_packets(struct client *c)
         used += len;
     }
     c->in_len -= used;
-    memmove(c->in, c->in + used, c->in_len);
+    if (used)
+        memmove(c->in, c->in + used, c->in_len);
     if (c->in_len == 0 && c->in_cap > IN_FIRST) {
         free(c->in);
         c->in = NULL;

@@ -34,11 +34,17 @@ static int begin_target(const struct xml_node *node, void *object, struct error 
     return xml_attr_only(node, "type", "virtio", err) < 0 ? -1 : xml_take_attr(node, "name", &last(object)->name, err);
 }
 
+static int begin_alias(const struct xml_node *node, void *object, struct error *err)
+{
+    return alias_take(node, &last(object)->alias, err);
+}
+
 static void channel_free(struct domain *d)
 {
     for (unsigned i = 0; i < d->nchannels; i++) {
         free(d->channels[i].name);
         free(d->channels[i].path);
+        free(d->channels[i].alias);
     }
     free(d->channels);
 }
@@ -62,13 +68,16 @@ static void channel_write(const struct domain *d, FILE *out)
         fputs("    <channel type='unix'>\n", out);
         if (d->channels[i].path)
             xml_put_attr(out, "      <source mode='bind' path='", d->channels[i].path, "'/>\n");
-        xml_put_attr(out, "      <target type='virtio' name='", d->channels[i].name, "'/>\n    </channel>\n");
+        xml_put_attr(out, "      <target type='virtio' name='", d->channels[i].name, "'/>\n");
+        alias_put(out, d->channels[i].alias);
+        fputs("    </channel>\n", out);
     }
 }
 
 static const struct xml_element channel_children[] = {
     {"source", 0, "mode path", begin_source, NULL, NULL},
     {"target", XML_REQUIRED, "type! name state", begin_target, NULL, NULL},
+    ALIAS_ELEMENT(begin_alias),
     XML_END,
 };
 static const struct xml_element channel_devices[] = {

@@ -7,6 +7,7 @@
 
 struct domain_channel {
     char *name, *path;
+    char *alias; /* the user's name of it; NULL: none */
 };
 
 #endif

@@ -217,16 +217,19 @@ static const struct xml_element serial_children[] = {
     {"source", 0, "path mode", begin_source, NULL, NULL},
     {"target", 0, "type port", begin_serial_target, target_children, NULL},
     {"address", 0, "type! iobase!", begin_address, NULL, NULL},
+    ALIAS_ELEMENT(alias_refuse),
     XML_END,
 };
 static const struct xml_element parallel_children[] = {
     {"source", 0, "path", begin_source, NULL, NULL},
     {"target", 0, "port", begin_parallel_target, NULL, NULL},
+    ALIAS_ELEMENT(alias_refuse),
     XML_END,
 };
 static const struct xml_element console_children[] = {
     {"source", 0, "path mode", begin_source, NULL, NULL},
     {"target", 0, "type port", begin_console_target, NULL, NULL},
+    ALIAS_ELEMENT(alias_refuse),
     XML_END,
 };
 static const struct xml_element char_devices[] = {

@@ -198,6 +198,7 @@ static const struct xml_element controller_children[] = {
     {"model", 0, "name!", begin_model, NULL, NULL},
     {"target", 0, "chassis port hotplug", begin_target, NULL, NULL},
     {"address", 0, PCI_ADDRESS_ATTRS, begin_address, NULL, NULL},
+    ALIAS_ELEMENT(alias_refuse),
     XML_END,
 };
 static const struct xml_element controller_devices[] = {

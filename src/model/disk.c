@@ -148,10 +148,16 @@ static int begin_address(const struct xml_node *node, void *object, struct error
     return pci_take_address(node, &last(object)->address, err);
 }
 
+static int begin_alias(const struct xml_node *node, void *object, struct error *err)
+{
+    return alias_take(node, &last(object)->alias, err);
+}
+
 static void free_disk(struct domain_disk *disk)
 {
     free(disk->file);
     free(disk->serial);
+    free(disk->alias);
     free(disk->overlay);
 }
 
@@ -275,6 +281,7 @@ static void write_disk(FILE *out, const struct domain_disk *disk)
         fputs("      <readonly/>\n", out);
     if (disk->boot_order)
         fprintf(out, "      <boot order='%u'/>\n", disk->boot_order);
+    alias_put(out, disk->alias);
     pci_put_address(out, 6, &disk->address);
     fputs("    </disk>\n", out);
 }
@@ -310,6 +317,7 @@ static const struct xml_element disk_children[] = {
     {"transient", 0, NULL, begin_transient, NULL, NULL},
     {"readonly", 0, NULL, begin_readonly, NULL, NULL},
     {"address", 0, PCI_ADDRESS_ATTRS, begin_address, NULL, NULL},
+    ALIAS_ELEMENT(begin_alias),
     XML_END,
 };
 static const struct xml_element disk_devices[] = {

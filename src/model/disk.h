@@ -43,6 +43,7 @@ struct domain_disk {
     unsigned queues; /* 0: 1 */
     struct disk_rates bytes, ops;
     struct domain_pci_address address; /* of a virtio disk */
+    char *alias; /* the user's name of it; NULL: none */
 };
 
 #endif

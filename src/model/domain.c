@@ -36,7 +36,7 @@ int domain_check(struct domain *d, struct error *err)
     for (unsigned i = 0; i < ARRAY_SIZE(parts); i++)
         if (parts[i]->check && parts[i]->check(d, err) < 0)
             return -1;
-    return 0;
+    return alias_check(d, err);
 }
 
 void *domain_append(void *array, unsigned *count, size_t size, unsigned limit, const char *what, struct error *err)

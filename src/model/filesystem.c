@@ -59,11 +59,17 @@ static int begin_address(const struct xml_node *node, void *object, struct error
     return pci_take_address(node, &last(object)->address, err);
 }
 
+static int begin_alias(const struct xml_node *node, void *object, struct error *err)
+{
+    return alias_take(node, &last(object)->alias, err);
+}
+
 static void filesystem_free(struct domain *d)
 {
     for (unsigned i = 0; i < d->nshares; i++) {
         free(d->shares[i].path);
         free(d->shares[i].tag);
+        free(d->shares[i].alias);
     }
     free(d->shares);
 }
@@ -91,6 +97,7 @@ static void filesystem_write(const struct domain *d, FILE *out)
         xml_put_attr(out, "      <target dir='", s->tag, "'/>\n");
         if (s->readonly)
             fputs("      <readonly/>\n", out);
+        alias_put(out, s->alias);
         pci_put_address(out, 6, &s->address);
         fputs("    </filesystem>\n", out);
     }
@@ -102,6 +109,7 @@ static const struct xml_element filesystem_children[] = {
     {"target", XML_REQUIRED, "dir!", begin_target, NULL, NULL},
     {"readonly", 0, NULL, begin_readonly, NULL, NULL},
     {"address", 0, PCI_ADDRESS_ATTRS, begin_address, NULL, NULL},
+    ALIAS_ELEMENT(begin_alias),
     XML_END,
 };
 static const struct xml_element filesystem_devices[] = {

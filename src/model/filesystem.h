@@ -15,6 +15,7 @@ struct domain_share {
     enum domain_share_access access;
     bool readonly;
     struct domain_pci_address address;
+    char *alias; /* the user's name of it; NULL: none */
 };
 
 #endif

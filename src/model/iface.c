@@ -176,12 +176,18 @@ static int begin_address(const struct xml_node *node, void *object, struct error
     return pci_take_address(node, &last(object)->address, err);
 }
 
+static int begin_alias(const struct xml_node *node, void *object, struct error *err)
+{
+    return alias_take(node, &last(object)->alias, err);
+}
+
 static void free_iface(struct domain_iface *f)
 {
     char *const owned[] = {f->source, f->target, f->tftp, f->bootfile, f->pcap};
     for (unsigned k = 0; k < ARRAY_SIZE(owned); k++)
         free(owned[k]);
     free(f->forwards);
+    free(f->alias);
 }
 
 void domain_remove_iface(struct domain *d, unsigned i)
@@ -302,6 +308,7 @@ static void write_one(const struct domain_iface *f, FILE *out)
     write_user(f, out);
     if (f->pcap)
         xml_put_attr(out, "      <lodge:pcap file='", f->pcap, "'/>\n");
+    alias_put(out, f->alias);
     pci_put_address(out, 6, &f->address);
     fputs("    </interface>\n", out);
 }
@@ -342,6 +349,7 @@ static const struct xml_element iface_children[] = {
     {"link", 0, "state!", begin_link, NULL, NULL},
     {"mtu", 0, "size!", begin_mtu, NULL, NULL},
     {"address", 0, PCI_ADDRESS_ATTRS, begin_address, NULL, NULL},
+    ALIAS_ELEMENT(begin_alias),
     {"portForward", XML_MANY, "proto! address", begin_forward, forward_children, NULL},
     {"tftp", XML_FOREIGN, "root bootfile", begin_tftp, NULL, NULL},
     {"restrict", XML_FOREIGN, NULL, begin_restrict, NULL, NULL},

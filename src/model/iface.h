@@ -46,6 +46,7 @@ struct domain_iface {
     unsigned queues, mtu; /* 0: the default */
     struct iface_rate inbound, outbound; /* to the guest, from it */
     struct domain_pci_address address;
+    char *alias; /* the user's name of it; NULL: none */
 };
 
 #endif

@@ -55,6 +55,7 @@ static void memballoon_write(const struct domain *d, FILE *out)
 static const struct xml_element memballoon_children[] = {
     {"stats", 0, "period!", begin_stats, NULL, NULL},
     {"address", 0, PCI_ADDRESS_ATTRS, begin_address, NULL, NULL},
+    ALIAS_ELEMENT(alias_refuse),
     XML_END,
 };
 static const struct xml_element memballoon_devices[] = {

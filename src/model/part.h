@@ -45,6 +45,16 @@ void *domain_append(void *array, unsigned *count, size_t size, unsigned limit, c
 int pci_take_address(const struct xml_node *node, struct domain_pci_address *a, struct error *err);
 void pci_put_address(FILE *out, int indent, const struct domain_pci_address *a);
 
+/* In alias.c: <alias>, for the devices that a user may name, and for the others. */
+#define ALIAS_ELEMENT(fn)                   \
+    {                                       \
+        "alias", 0, "name!", fn, NULL, NULL \
+    }
+int alias_take(const struct xml_node *node, char **alias, struct error *err);
+int alias_refuse(const struct xml_node *node, void *object, struct error *err); /* a begin function: only a daemon's */
+void alias_put(FILE *out, const char *alias);
+int alias_check(const struct domain *d, struct error *err);
+
 /* In controller.c. The first of a type, NULL for none. */
 extern const char *const controller_type_names[];
 struct domain_controller *controller_find(struct domain *d, enum controller_type type);

@@ -34,6 +34,7 @@ static void rng_write(const struct domain *d, FILE *out)
 static const struct xml_element rng_children[] = {
     {"backend", XML_TEXT | XML_REQUIRED, "model!", begin_rng_backend, NULL, NULL},
     {"address", 0, PCI_ADDRESS_ATTRS, begin_address, NULL, NULL},
+    ALIAS_ELEMENT(alias_refuse),
     XML_END,
 };
 static const struct xml_element rng_devices[] = {

@@ -60,6 +60,7 @@ static const struct xml_element vsock_children[] = {
     {"cid", XML_REQUIRED, "auto address!", begin_cid, NULL, NULL},
     {"socket", XML_FOREIGN, "path!", begin_socket, NULL, NULL},
     {"address", 0, PCI_ADDRESS_ATTRS, begin_address, NULL, NULL},
+    ALIAS_ELEMENT(alias_refuse),
     XML_END,
 };
 static const struct xml_element vsock_devices[] = {

@@ -509,6 +509,10 @@ def test_hotplug(d):
     assert "only disks" in v("attach-device", "h", d.file("r.xml", "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"), "--live", status=1)
     assert "no device <interface>" in v("detach-device", "h", d.file("i.xml", iface % 3), "--live", status=1)
     assert "cannot be changed" in v("update-device", "h", d.file("i.xml", iface % 1), "--live", status=1)
+    v("attach-device", "h", d.file("f.xml", "<disk type='file'><driver name='qemu' type='raw'/><source file='%s'/><target dev='vdf' bus='virtio'/><alias name='ua-f'/></disk>"
+                                   % d.file("f.img", "\0" * 4096)), "--config")
+    v("detach-device-alias", "h", "ua-f", "--config")
+    assert "no device has the alias 'ua-f'" in v("detach-device-alias", "h", "ua-f", "--live", status=1)
     d.kill()
     d.start()
     until(lambda: "running" in v("domstate", "h"))
@@ -557,6 +561,22 @@ def test_config(d):
     for i in (1, 2):
         v("attach-device", "c", d.file("i.xml", "<interface type='user'><mac address='%s'/><model type='virtio'/></interface>" % (mac % i)), "--config")
     assert rest() == first
+    # By a user's own name; a daemon's are dropped.
+    named = "<interface type='user'><mac address='%s'/><model type='virtio'/><alias name='%%s'/></interface>" % (mac % 3)
+    v("attach-device", "c", d.file("n.xml", named % "ua-third"), "--config")
+    assert "<alias name='ua-third'/>" in v("dumpxml", "c")
+    assert "no device has the alias 'ua-other'" in v("detach-device-alias", "c", "ua-other", "--config", status=1)
+    assert "not running" in v("detach-device-alias", "c", "ua-third", "--live", status=1)
+    twice = "<channel type='unix'><target type='virtio' name='n'/><alias name='ua-third'/></channel>"
+    assert "two devices have it" in v("attach-device", "c", d.file("n.xml", twice), "--config", status=1)
+    v("detach-device-alias", "c", "ua-third", "--config")
+    assert rest() == first
+    v("attach-device", "c", d.file("n.xml", named % "net2"), "--config")
+    assert "<alias" not in v("dumpxml", "c")
+    v("detach-interface", "c", "user", "--mac", mac % 3, "--config")
+    for wrong in (named % "ua-a b", named % ("ua-" + "x" * 70), "<rng model='virtio'><backend model='random'>/dev/urandom</backend><alias name='ua-rng'/></rng>"):
+        said = v("attach-device", "c", d.file("n.xml", wrong), "--config", status=1)
+        assert "<alias>" in said, said
     # Metadata.
     assert "not found" in v("metadata", "c", "urn:x", status=1)
     v("metadata", "c", "urn:x", "--config", "--key", "x", "--set", "<data n='1'><more/></data>")
