@@ -291,6 +291,37 @@ int file_zero(struct file *f, uint64_t offset, uint64_t len, bool may_unmap)
     return file_fill(f, offset, len);
 }
 
+struct copying {
+    int from, to;
+    uint64_t at, offset, len;
+};
+
+static ssize_t call_copy(void *arg)
+{
+    struct copying *c = arg;
+    while (c->len) {
+        off_t at = (off_t)c->at, offset = (off_t)c->offset;
+        ssize_t n = copy_file_range(c->from, &at, c->to, &offset, c->len, 0);
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return -EOPNOTSUPP; /* behind the file's end, which formats have their own idea of */
+        c->at += (uint64_t)n;
+        c->offset += (uint64_t)n;
+        c->len -= (uint64_t)n;
+    }
+    return 0;
+}
+
+int file_copy(struct file *f, uint64_t offset, struct file *from, uint64_t at, uint64_t len)
+{
+    if (f->protocol || from->protocol || f->device || from->device || f->observe)
+        return -EOPNOTSUPP;
+    struct copying c = {from->fd, f->fd, at, offset, len};
+    ssize_t ret = io_call(f->loop, call_copy, &c);
+    return unsupported(ret) || ret == -EXDEV || ret == -EBADF ? -EOPNOTSUPP : (int)ret; /* EBADF: opened to append */
+}
+
 int file_truncate(struct file *f, uint64_t size)
 {
     if (f->protocol)

@@ -206,6 +206,23 @@ int image_read_backing(struct image *im, uint64_t offset, uint64_t len, const st
     return ret;
 }
 
+int image_copy(struct image *to, uint64_t offset, struct image *from, uint64_t at, uint64_t *len, bool *copied)
+{
+    struct extent e = {.kind = EXTENT_NONE};
+    int ret = writable(to, offset, *len);
+    *copied = false;
+    for (; ret == 0 && from && at < from->size && e.kind == EXTENT_NONE; from = from->backing) {
+        *len = MIN(*len, from->size - at);
+        if ((ret = image_extent(from, at, *len, &e)) == 0)
+            *len = MIN(*len, e.len);
+    }
+    if (ret < 0 || e.kind != EXTENT_DATA || !e.file || !to->driver->copy)
+        return ret;
+    ret = to->driver->copy(to, offset, *len, e.file, e.host);
+    *copied = ret == 0;
+    return ret == -EOPNOTSUPP ? 0 : ret;
+}
+
 bool image_is_blank(const struct image *im)
 {
     return !im->driver->noise && !im->file->device && !im->file->protocol;

@@ -21,6 +21,7 @@ struct extent {
     uint64_t host; /* EXTENT_DATA: offset in the file */
     bool has_host;
     bool zero; /* EXTENT_DATA that is known to be zeroes: its place is a hole in the file */
+    struct file *file; /* EXTENT_DATA whose bytes stand as they are in this file at `host`; NULL: do not */
 };
 
 /* A new image, as a user describes it. */
@@ -53,6 +54,8 @@ struct image_driver {
     int (*zero)(struct image *im, uint64_t offset, uint64_t len, bool may_unmap);
     int (*discard)(struct image *im, uint64_t offset, uint64_t len);
     int (*flush)(struct image *im);
+    /* The range becomes what `from` has at `host`, copied by the kernel. 0, -EOPNOTSUPP: it cannot, or -errno. NULL: never can. */
+    int (*copy)(struct image *im, uint64_t offset, uint64_t len, struct file *from, uint64_t host);
     int (*extent)(struct image *im, uint64_t offset, uint64_t len, struct extent *out);
     int (*create)(struct io_loop *l, const struct image_new *n, struct error *err); /* NULL: reads only */
     int (*resize)(struct image *im, uint64_t size, bool shrink, struct error *err); /* NULL: keeps its size. A smaller size comes with shrink only */
@@ -96,6 +99,8 @@ int image_write(struct image *im, uint64_t offset, uint64_t len, const struct io
 int image_zero(struct image *im, uint64_t offset, uint64_t len, bool may_unmap);
 int image_discard(struct image *im, uint64_t offset, uint64_t len);
 int image_flush(struct image *im);
+/* The range of `to` becomes that of `from` at `at`, or its begin does, *len being cut, without the bytes' passing through this process. *copied: it has. */
+int image_copy(struct image *to, uint64_t offset, struct image *from, uint64_t at, uint64_t *len, bool *copied);
 int image_extent(struct image *im, uint64_t offset, uint64_t len, struct extent *out);
 /* Does every byte of a new image read as zero? */
 bool image_is_blank(const struct image *im);

@@ -418,7 +418,7 @@ static int qcow2_extent(struct image *im, uint64_t offset, uint64_t len, struct 
     struct qcow2_run r;
     int ret = qcow2_lookup(im->state, offset, len, &r);
     if (ret == 0)
-        *out = (struct extent){.kind = kinds[r.kind], .len = r.len, .host = r.host, .has_host = r.has_host};
+        *out = (struct extent){.kind = kinds[r.kind], .len = r.len, .host = r.host, .has_host = r.has_host, .file = qcow2_of(im)->h.crypt ? NULL : qcow2_of(im)->data};
     if (ret == 0 && r.kind == QCOW2_NORMAL && !qcow2_of(im)->h.crypt)
         ret = file_is_hole(qcow2_of(im)->data, r.host, &out->len, &out->zero);
     return ret;

@@ -68,11 +68,16 @@ static int raw_flush(struct image *im)
     return file_sync(im->file);
 }
 
+static int raw_copy(struct image *im, uint64_t offset, uint64_t len, struct file *from, uint64_t host)
+{
+    return file_copy(im->file, offset, from, host, len);
+}
+
 static int raw_extent(struct image *im, uint64_t offset, uint64_t len, struct extent *out)
 {
     bool hole;
     int ret = file_is_hole(im->file, offset, &len, &hole);
-    *out = (struct extent){.kind = hole ? EXTENT_ZERO : EXTENT_DATA, .len = len, .host = offset, .has_host = true};
+    *out = (struct extent){.kind = hole ? EXTENT_ZERO : EXTENT_DATA, .len = len, .host = offset, .has_host = true, .file = im->file};
     return ret;
 }
 
@@ -123,6 +128,7 @@ const struct image_driver raw_driver = {.name = "raw",
                                         .zero = raw_zero,
                                         .discard = raw_discard,
                                         .flush = raw_flush,
+                                        .copy = raw_copy,
                                         .extent = raw_extent,
                                         .create = raw_create,
                                         .resize = raw_resize};

@@ -120,7 +120,7 @@ int vmdk_parts_extent(struct image *im, uint64_t offset, uint64_t len, struct ex
         return ret;
     }
     bool hole = false;
-    *out = (struct extent){.kind = p->file ? EXTENT_DATA : EXTENT_ZERO, .len = have};
+    *out = (struct extent){.kind = p->file ? EXTENT_DATA : EXTENT_ZERO, .len = have, .file = p->file, .host = p->host + within};
     int ret = p->file ? file_is_hole(p->file, p->host + within, &out->len, &hole) : 0;
     out->zero = hole;
     return ret;

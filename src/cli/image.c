@@ -25,8 +25,8 @@ static const struct verb {
     {"check", "f:r:", "-f FORMAT [-r leaks|all] [--json] FILE", "look for errors, and mend them; status 2: errors, 3: leaks only", 1, 1, image_check},
     {"map", "f:", "-f FORMAT [--json] FILE", "which ranges hold data", 1, 1, image_map},
     {"measure", "f:O:o:", "-O FORMAT [-o OPTIONS] [--json] --size SIZE | -f FORMAT FILE", "how much space an image would take", 0, 1, image_measure},
-    {"convert", "f:O:o:cpm:qr:", "-f FORMAT -O FORMAT [-o OPTIONS] [-c] [-p] [-m JOBS] [-r BYTES] [--bitmaps] [--sync] FILE NEW", "copy into another format", 2, 2, image_convert},
-    {"dd", "f:O:o:", "-f FORMAT -O FORMAT if=FILE of=FILE [bs=SIZE] [count=N] [skip=N]", "copy a part into another format", 2, 5, image_dd},
+    {"convert", "f:O:o:cCpm:qr:", "-f FORMAT -O FORMAT [-o OPTIONS] [-c | -C] [-p] [-m JOBS] [-r BYTES] [--bitmaps] [--sync] FILE NEW", "copy into another format", 2, 2, image_convert},
+    {"dd", "f:O:o:C", "-f FORMAT -O FORMAT [-C] if=FILE of=FILE [bs=SIZE] [count=N] [skip=N]", "copy a part into another format", 2, 5, image_dd},
     {"amend", "f:o:", "-f FORMAT -o OPTIONS FILE", "change what kind of image it is", 1, 1, image_amend},
     {"bitmap", "f:g:b:F:", "-f FORMAT --add [-g BYTES] | --remove | --clear | --enable | --disable | --merge SOURCE [-b FILE -F FORMAT] FILE NAME",
      "dirty bitmaps", 2, 2, image_bitmap},
@@ -144,6 +144,7 @@ static int set_letter(struct image_args *a, const struct verb *v, int c, struct 
     case 'b': a->backing = optarg; return 0;
     case 'F': a->backing_format = optarg; return 0;
     case 'u': a->unsafe = true; return 0;
+    case 'C': a->offload = true; return 0;
     case 'p': a->progress = true; return 0;
     case 'q': a->quiet = true; return 0;
     case 'm': a->jobs = (unsigned)MIN(MAX(strtoul(optarg, NULL, 10), 1ul), 16ul); return 0;

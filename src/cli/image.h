@@ -17,7 +17,7 @@ struct image_args {
     const char *backing, *backing_format;      /* -b, -F */
     const char *snapshot;                      /* the name behind -c, -a, -d of `snapshot` */
     char action;                               /* 'l', 'c', 'a', 'd' of `snapshot`; 'l', 'e' (all) of `check -r` */
-    bool compress, unsafe, json, progress, shrink, quiet;
+    bool compress, offload /* -C */, unsafe, json, progress, shrink, quiet;
     unsigned jobs;   /* -m: transfers at a time */
     uint64_t rate;   /* --rate: bytes a second; 0 none */
     const char *secret_file, *new_secret_file; /* --secret-file; --new-secret-file: of what is made */

@@ -150,6 +150,25 @@ static int reads_as_zero(struct image *im, uint64_t offset, uint64_t len, bool *
     return 0;
 }
 
+/* Lets the kernel copy what lies in a file as it is; the rest goes through `buf`. */
+static int offload_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t *buf)
+{
+    for (uint64_t at = 0, n; at < len; at += n) {
+        bool zero, copied;
+        n = len - at;
+        int ret = image_is_zero(w->from, w->skip + offset + at, &n, &zero);
+        if (ret == 0 && zero) {
+            ret = image_is_blank(w->to) ? 0 : image_zero(w->to, offset + at, n, true);
+        } else if (ret == 0 && (ret = image_copy(w->to, offset + at, w->from, w->skip + offset + at, &n, &copied)) == 0 && !copied) {
+            ret = read_into(w->from, w->skip + offset + at, n, buf);
+            ret = ret < 0 ? ret : write_sparse(w->to, offset + at, n, buf);
+        }
+        if (ret < 0)
+            return ret;
+    }
+    return 0;
+}
+
 static int convert_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t *buf)
 {
     bool zero;
@@ -202,7 +221,7 @@ static int copy_to_new(const struct image_args *a, struct image *from, uint64_t 
     to->file->no_sync = !a->sync; /* until it is complete it is of no use anyway */
     if (to->driver == &qcow2_driver)
         qcow2_of(to)->data->no_sync = !a->sync;
-    struct walk w = {.loop = a->loop, .from = from, .to = to, .size = size, .skip = skip, .chunk = convert_chunk, .compress = a->compress, .progress = a->progress, .rate = a->rate};
+    struct walk w = {.loop = a->loop, .from = from, .to = to, .size = size, .skip = skip, .chunk = a->offload && !a->compress ? offload_chunk : convert_chunk, .compress = a->compress, .progress = a->progress, .rate = a->rate};
     ret = walk(&w, a->jobs);
     if (ret == 0)
         ret = image_flush(to);
@@ -225,6 +244,8 @@ int image_convert(struct image_args *a, struct error *err)
         return error_set(err, 0, "image '%s': no format; add -O FORMAT, for instance -O qcow2", a->argv[1]);
     if (a->compress && strcmp(a->out_format, "qcow2") != 0)
         return error_set(err, 0, "image '%s': format %s has no compression; leave -c out, or use -O qcow2", a->argv[1], a->out_format);
+    if (a->offload && a->compress)
+        return error_set(err, 0, "image '%s': what is copied in the kernel cannot be compressed; leave -c or -C out", a->argv[1]);
     if (image_args_open(a, a->argv[0], a->format, true, &from, err) < 0)
         return -1;
     return copy_to_new(a, from, 0, from->size, a->argv[1], err);

@@ -4,6 +4,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import time
 
@@ -182,4 +183,29 @@ def convert_options():
         run("qemu-img", "check", "-q", "c")
 
 
-main(measure, amend, bitmaps, dd, convert_options)
+def offload():
+    """What the kernel copies is the same: holes, compressed clusters, chains and encrypted disks between, images of any kind; behind an old file's content too."""
+    fill("raw", (9 << 20) + 512, 12)
+    image("convert", "-f", "raw", "-O", "qcow2", "raw", "q")
+    image("convert", "-c", "-f", "raw", "-O", "qcow2", "raw", "packed")
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "packed", "-F", "qcow2", "over")
+    run("qemu-io", "-f", "qcow2", "-c", "write -P 3 1M 500k", "-c", "write -z 3M 200k", "over")
+    run("qemu-img", "convert", "-f", "qcow2", "-O", "raw", "over", "wanted")
+    with open("key", "w") as f:
+        f.write("secret")
+    image("convert", "-f", "raw", "-O", "luks", "-o", "iter-time=10", "--new-secret-file", "key", "raw", "luks")
+    image("convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=twoGbMaxExtentFlat", "raw", "flat")
+    for fmt, name, want in (("raw", "raw", "raw"), ("qcow2", "q", "raw"), ("qcow2", "packed", "raw"), ("qcow2", "over", "wanted"), ("luks", "luks", "raw"), ("vmdk", "flat", "raw")):
+        secret = ("--secret-file", "key") if fmt == "luks" else ()
+        for out in ("raw", "qcow2"):
+            with open("new", "wb") as f:
+                f.write(b"x" * 300000)
+            image("convert", "-C", *secret, "-f", fmt, "-O", out, name, "new")
+            same("new", out, want)
+    image("dd", "-C", "-f", "qcow2", "-O", "raw", "if=over", "of=part", "bs=64k", "skip=15", "count=40")
+    run("dd", "if=wanted", "of=theirs", "status=none", "bs=64k", "skip=15", "count=40")
+    run("cmp", "part", "theirs")
+    refused("-c or -C", "convert", "-c", "-C", "-f", "raw", "-O", "qcow2", "raw", "new")
+
+
+main(measure, amend, bitmaps, dd, convert_options, offload)
