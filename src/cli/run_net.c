@@ -71,6 +71,11 @@ static int socket_connect(void *object, const char *value, struct error *err)
     return socket_end(object, IFACE_CLIENT, value, err);
 }
 
+static int vhost_path(void *object, const char *value, struct error *err)
+{
+    return run_set_path(&((struct domain_iface *)object)->source, value, err);
+}
+
 static int net_mac(void *object, const char *value, struct error *err)
 {
     uint8_t *m = ((struct domain_iface *)object)->mac;
@@ -148,6 +153,7 @@ static int net_pci(void *object, const char *value, struct error *err)
 static const struct field_row fields[] = {
     {"hostfwd", true, user_forward},   {"tftp", true, net_tftp},           {"bootfile", true, net_bootfile}, {"restrict", false, net_restrict},
     {"ifname", true, tap_ifname},      {"bridge", true, tap_bridge},       {"listen", true, socket_listen},  {"connect", true, socket_connect},
+    {"path", true, vhost_path},
     {"mac", true, net_mac},            {"queues", true, net_queues},       {"mtu", true, net_mtu},           {"pcap", true, net_pcap},
     {"model", true, net_model},        {"pci", true, net_pci},
     {"rate-in", true, net_rate_in},    {"rate-out", true, net_rate_out},   {"burst", true, net_burst},       {NULL, false, NULL},
@@ -155,11 +161,11 @@ static const struct field_row fields[] = {
 
 int run_set_net(void *o, const char *value, struct error *err)
 {
-    static const char usage[] = "user[,hostfwd=tcp:HOST:PORT-:PORT][,tftp=DIR], tap,ifname=NAME, tap,bridge=NAME, socket,listen=ADDRESS, socket,connect=ADDRESS, or none";
+    static const char usage[] = "user[,hostfwd=tcp:HOST:PORT-:PORT][,tftp=DIR], tap,ifname=NAME, tap,bridge=NAME, socket,listen=ADDRESS, socket,connect=ADDRESS, vhost-user,path=PATH, or none";
     static const struct {
         const char *name;
         enum iface_type type;
-    } kinds[] = {{"user", IFACE_USER}, {"tap", IFACE_ETHERNET}, {"socket", IFACE_TYPES}};
+    } kinds[] = {{"user", IFACE_USER}, {"tap", IFACE_ETHERNET}, {"socket", IFACE_TYPES}, {"vhost-user", IFACE_VHOSTUSER}};
     struct run *r = o;
     size_t len = strcspn(value, ",");
     unsigned k = 0;

@@ -10,6 +10,7 @@
 #include "devices/virtio/v9p.h"
 #include "devices/virtio/vballoon.h"
 #include "devices/virtio/vblk.h"
+#include "devices/virtio/vhost_net.h"
 #include "devices/virtio/vnet.h"
 #include "devices/virtio/vrng.h"
 #include "devices/virtio/vscsi.h"
@@ -31,6 +32,7 @@ struct virtio_devices {
     unsigned scsi_units; /* of it that are taken */
     struct netdev *nets[DOMAIN_MAX_IFACES];
     struct vnet *vnets[DOMAIN_MAX_IFACES];
+    struct vhost_net *vhosts[DOMAIN_MAX_IFACES];
     struct e1000e *e1000es[DOMAIN_MAX_IFACES];
     struct pcap *pcaps[DOMAIN_MAX_IFACES];
     struct share *shares[DOMAIN_MAX_SHARES];
@@ -108,10 +110,18 @@ static int make_netdev(const struct domain_iface *f, const char *hostname, struc
         return net_socket_create(&(struct net_socket_config){.address = f->source, .listen = true}, out, err);
     case IFACE_CLIENT:
         return net_socket_create(&(struct net_socket_config){.address = f->source}, out, err);
+    case IFACE_VHOSTUSER:
     case IFACE_TYPES:
         break;
     }
     return -1;
+}
+
+static int make_vhost_net(struct virtio_devices *v, const struct domain_iface *f, struct pci_host *pci, unsigned i, struct error *err)
+{
+    struct vhost_net_config cfg = {.slot = pci_place(&f->address), .path = f->source, .mtu = (uint16_t)f->mtu, .link_down = f->link_down};
+    memcpy(cfg.mac, f->mac, sizeof cfg.mac);
+    return vhost_net_create(pci, &cfg, &v->vhosts[i], err);
 }
 
 static int make_net(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err)
@@ -124,6 +134,8 @@ static int make_net(struct virtio_devices *v, const struct domain *d, struct pci
                               .to_guest = {f->inbound.average, f->inbound.burst},
                               .from_guest = {f->outbound.average, f->outbound.burst}};
     memcpy(cfg.mac, f->mac, sizeof cfg.mac);
+    if (f->type == IFACE_VHOSTUSER)
+        return make_vhost_net(v, f, pci, i, err);
     if ((f->pcap && pcap_create(f->pcap, &v->pcaps[i], err) < 0) || make_netdev(f, d->name, &v->nets[i], err) < 0)
         return -1;
     if (f->model == IFACE_E1000E) {
@@ -217,10 +229,12 @@ static void drop_disk(struct virtio_devices *v, unsigned i)
 static void drop_net(struct virtio_devices *v, unsigned i)
 {
     vnet_destroy(v->vnets[i]);
+    vhost_net_destroy(v->vhosts[i]);
     e1000e_destroy(v->e1000es[i]);
     netdev_destroy(v->nets[i]);
     pcap_free(v->pcaps[i]);
     v->vnets[i] = NULL;
+    v->vhosts[i] = NULL;
     v->e1000es[i] = NULL;
     v->nets[i] = NULL;
     v->pcaps[i] = NULL;
@@ -262,6 +276,7 @@ void virtio_devices_remove_net(struct virtio_devices *v, unsigned count, unsigne
 {
     drop_net(v, i);
     close_gap(v->vnets, count, i);
+    close_gap(v->vhosts, count, i);
     close_gap(v->e1000es, count, i);
     close_gap(v->nets, count, i);
     close_gap(v->pcaps, count, i);

@@ -6,7 +6,7 @@
 #include "base/util.h"
 #include "model/part.h"
 
-const char *const iface_type_names[] = {"user", "ethernet", "bridge", "server", "client", NULL};
+const char *const iface_type_names[] = {"user", "ethernet", "bridge", "server", "client", "vhostuser", NULL};
 
 static const char *const models[] = {"virtio", "e1000e", NULL}; /* enum iface_model */
 
@@ -31,7 +31,7 @@ static int begin_iface(const struct xml_node *node, void *object, struct error *
     return 0;
 }
 
-/* <source bridge='br0'/>, <source address='127.0.0.1' port='5558'/>, or <source path='/run/wire'/>. */
+/* <source bridge='br0'/>, <source address='127.0.0.1' port='5558'/>, <source path='/run/wire'/>, or <source type='unix' path='/run/back' mode='client'/>. */
 static int begin_source(const struct xml_node *node, void *object, struct error *err)
 {
     struct domain_iface *f = last(object);
@@ -39,6 +39,10 @@ static int begin_source(const struct xml_node *node, void *object, struct error 
     uint64_t port = 0;
     if (xml_attr_number(node, "port", 65535, &port, err) < 0)
         return -1;
+    if (f->type == IFACE_VHOSTUSER && path)
+        return xml_attr_only(node, "type", "unix", err) < 0 || xml_attr_only(node, "mode", "client", err) < 0 ? -1 : xml_take_attr(node, "path", &f->source, err);
+    if (xml_attr(node, "type") || xml_attr(node, "mode"))
+        return xml_error(node, err, "type and mode are for an interface of type 'vhostuser' with a path; remove them");
     if (f->type == IFACE_BRIDGE && bridge)
         return xml_take_attr(node, "bridge", &f->source, err);
     if ((f->type == IFACE_SERVER || f->type == IFACE_CLIENT) && path)
@@ -206,7 +210,7 @@ static void iface_free(struct domain *d)
 static int check_one(const struct domain_iface *f, unsigned number, struct error *err)
 {
     static const char *const needed[IFACE_TYPES] = {
-        [IFACE_BRIDGE] = "bridge", [IFACE_SERVER] = "address to listen at", [IFACE_CLIENT] = "address to connect to"};
+        [IFACE_BRIDGE] = "bridge", [IFACE_SERVER] = "address to listen at", [IFACE_CLIENT] = "address to connect to", [IFACE_VHOSTUSER] = "path of a socket"};
     if (needed[f->type] && !f->source)
         return error_set(err, 0, "network interface %u: no %s; name it in <source>", number, needed[f->type]);
     if (f->type != IFACE_USER && (f->nforwards || f->tftp || f->bootfile || f->restricted))
@@ -216,6 +220,9 @@ static int check_one(const struct domain_iface *f, unsigned number, struct error
             return error_set(err, 0, "network interface %u: a forward without a port; name the host's and the guest's", number);
     if (f->model == IFACE_E1000E && (f->queues || f->mtu || f->link_down || f->inbound.average || f->outbound.average))
         return error_set(err, 0, "network interface %u: queues, MTU, link state and limits of rate need the model 'virtio'; use that, or leave them out",
+                         number);
+    if (f->type == IFACE_VHOSTUSER && (f->model == IFACE_E1000E || f->queues > 1 || f->pcap || f->inbound.average || f->outbound.average))
+        return error_set(err, 0, "network interface %u: a vhost-user back end has one pair of virtio queues to itself; leave out e1000e, queues, captures and limits of rate",
                          number);
     if (f->mtu && (f->mtu < 68 || f->mtu > 65535))
         return error_set(err, 0, "network interface %u: an MTU of %u bytes; give it 68 to 65535", number, f->mtu);
@@ -243,6 +250,8 @@ static void write_source(const struct domain_iface *f, FILE *out)
     const char *colon = f->source ? strrchr(f->source, ':') : NULL;
     if (f->type == IFACE_BRIDGE) {
         xml_put_attr(out, "      <source bridge='", f->source, "'/>\n");
+    } else if (f->type == IFACE_VHOSTUSER) {
+        xml_put_attr(out, "      <source type='unix' path='", f->source, "' mode='client'/>\n");
     } else if (f->source && (strchr(f->source, '/') || !colon)) {
         xml_put_attr(out, "      <source path='", f->source, "'/>\n");
     } else if (colon) {
@@ -341,7 +350,7 @@ static const struct xml_element bandwidth_children[] = {
 };
 static const struct xml_element iface_children[] = {
     {"mac", 0, "address!", begin_mac, NULL, NULL},
-    {"source", 0, "bridge address port path", begin_source, NULL, NULL},
+    {"source", 0, "bridge address port path type mode", begin_source, NULL, NULL},
     {"target", 0, "dev! managed", begin_target, NULL, NULL},
     {"model", 0, "type!", begin_model, NULL, NULL},
     {"driver", 0, "name queues", begin_driver, NULL, NULL},

@@ -17,6 +17,7 @@ enum iface_type {
     IFACE_BRIDGE,   /* a tap device on `source`, a bridge of the host */
     IFACE_SERVER,   /* a wire to another guest: listens at `source` */
     IFACE_CLIENT,   /* the other end of it */
+    IFACE_VHOSTUSER, /* another process is the data path: it listens at `source` */
     IFACE_TYPES
 };
 extern const char *const iface_type_names[]; /* libvirt's; ends with NULL */

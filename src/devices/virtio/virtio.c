@@ -288,7 +288,7 @@ static void *virtio_thread(void *arg)
         pollset_clear(p);
         int control = pollset_add(p, v->control_fd, POLLIN);
         for (unsigned q = 0; q < v->nqueues; q++)
-            kick[q] = pollset_add(p, v->kick_fds[q], POLLIN);
+            kick[q] = v->handed_over & BIT64(q) ? -1 : pollset_add(p, v->kick_fds[q], POLLIN);
         if (cls->prepare)
             cls->prepare(v, p);
         int n = poll(p->fds, p->n, p->timeout_ms);
@@ -302,7 +302,8 @@ static void *virtio_thread(void *arg)
         if (cls->dispatch)
             cls->dispatch(v, p);
         for (unsigned q = 0; q < v->nqueues; q++) {
-            if ((pollset_revents(p, kick[q]) & POLLIN) && clear_fd(v->kick_fds[q]))
+            bool own = !(v->handed_over & BIT64(q)); /* it may just have been handed over, and the kick with it */
+            if (own && (pollset_revents(p, kick[q]) & POLLIN) && clear_fd(v->kick_fds[q]))
                 run_queue(v, q);
         }
     }

@@ -89,6 +89,7 @@ struct virtio_dev {
     /* [io] */
     struct vq queues[VIRTIO_QUEUES_MAX];
     bool running, dma_now, broken;
+    uint64_t handed_over; /* bit per queue that another process serves: its kicks are not for this thread */
     unsigned budget; /* requests that may still be popped in this turn of the loop */
     struct pollset poll;
 

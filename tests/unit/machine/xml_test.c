@@ -58,6 +58,9 @@ static void test_round_trip(void)
     disk->file = strdup("/tmp/d'isk");
     disk->readonly = true;
     CHECK(domain_add_iface(&d, &err));
+    struct domain_iface *vhost = domain_add_iface(&d, &err);
+    vhost->type = IFACE_VHOSTUSER;
+    vhost->source = strdup("/run/b&ck");
     struct domain_char *c = domain_add_char(&d, &err);
     *c =
         (struct domain_char){.kind = DOMAIN_CHAR_DEBUGCON, .backend = DOMAIN_CHAR_FILE, .path = strdup("/tmp/log"), .iobase = 0xe9};
@@ -82,6 +85,7 @@ static void test_round_trip(void)
         CHECK(back.has_genid && memcmp(back.genid, d.genid, 16) == 0 && memcmp(d.genid, (uint8_t[16]){0}, 16) != 0);
         CHECK(back.disks[0].readonly && strcmp(back.disks[0].target, "vda") == 0);
         CHECK(memcmp(back.ifaces[0].mac, d.ifaces[0].mac, 6) == 0);
+        CHECK(back.ifaces[1].type == IFACE_VHOSTUSER && strcmp(back.ifaces[1].source, "/run/b&ck") == 0);
         char *again = write_domain(&back, &len2);
         CHECK(len == len2 && memcmp(text, again, len) == 0);
         free(text);
@@ -184,6 +188,11 @@ static void test_refusals(void)
     refuse(HEAD OS "<devices><disk type='file'><source file='/d'/><target dev='hda'/></disk></devices>" TAIL, "hda", "vda");
     refuse(HEAD OS "<devices><interface type='bridge'/></devices>" TAIL, "no bridge", "source");
     refuse(HEAD OS "<devices><interface type='hostdev'/></devices>" TAIL, "hostdev", "user");
+    refuse(HEAD OS "<devices><interface type='vhostuser'/></devices>" TAIL, "path of a socket", "source");
+    refuse(HEAD OS "<devices><interface type='vhostuser'><source type='unix' path='/s' mode='server'/></interface></devices>" TAIL, "server", "client");
+    refuse(HEAD OS "<devices><interface type='vhostuser'><source type='tcp' path='/s' mode='client'/></interface></devices>" TAIL, "tcp", "unix");
+    refuse(HEAD OS "<devices><interface type='vhostuser'><source type='unix' path='/s'/><driver queues='2'/></interface></devices>" TAIL, "one pair", "queues");
+    refuse(HEAD OS "<devices><interface type='client'><source type='unix' path='/s'/></interface></devices>" TAIL, "vhostuser", "type");
     refuse(HEAD OS "<devices><interface type='user'><source bridge='br0'/></interface></devices>" TAIL, "does not fit", "bridge");
     refuse(HEAD OS "<devices><interface type='user'><mac address='01:02:03:04:05:06'/></interface></devices>" TAIL, "multicast",
            "mac");

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A network card (virtio 1.2, 5.1) whose data path is another process, by vhost-user: one pair of queues, and no control queue. */
+#ifndef LODGE_DEVICES_VHOST_NET_H
+#define LODGE_DEVICES_VHOST_NET_H
+
+#include "devices/pci/pci.h"
+
+struct vhost_net_config {
+    int slot;         /* PCI slot or PCI_SLOT_AUTO */
+    const char *path; /* of the back end's socket; it must listen there */
+    uint8_t mac[6];
+    uint16_t mtu; /* told to the guest; 0: it is not told */
+    bool link_down;
+};
+
+struct vhost_net;
+int vhost_net_create(struct pci_host *h, const struct vhost_net_config *cfg, struct vhost_net **out, struct error *err);
+void vhost_net_destroy(struct vhost_net *n); /* no vCPU runs, lock not held */
+
+#endif
