@@ -217,7 +217,7 @@ static int detach_alias(struct call *c, const void *args, void *ret)
 {
     const struct remote_domain_detach_device_alias_args *a = args;
     struct dom *dom = call_dom_locked(c, &a->dom);
-    bool live, config;
+    bool live = false, config = false;
     (void)ret;
     int result = dom ? call_affects(c, dom, a->flags, &live, &config) : -1;
     AUTO_FREE char *of_live = result == 0 && live ? named_device(c, dom, a->alias, true) : NULL;
