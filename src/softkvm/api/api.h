@@ -125,7 +125,7 @@ void worker_init(struct worker *w);
 void worker_stop(struct softkvm_vm *vm); /* joins; no source's fn runs afterwards */
 int worker_watch(struct softkvm_vm *vm, struct worker_source *s); /* starts the thread at need: 0 or -errno */
 void worker_unwatch(struct softkvm_vm *vm, struct worker_source *s);
-void worker_tick(struct softkvm_vm *vm); /* from now on, REQ_TICK for vCPUs that run with a signal mask (signal.c) */
+void worker_tick(struct softkvm_vm *vm); /* from now on, REQ_TICK for vCPUs that are `ticked` (signal.c) */
 
 /* ---- eventfd.c ---- */
 struct irqfd;
@@ -266,6 +266,7 @@ struct vcpu_api {
 
     /* waiting, wait.c */
     _Atomic bool waiting;
+    _Atomic bool ticked;  /* in KVM_RUN, and needs the worker's ticks where it does not sleep */
     uint32_t poll_ns; /* how long the next wait polls before it sleeps */
     struct sigmask sigmask;
 

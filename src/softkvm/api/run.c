@@ -492,9 +492,12 @@ int run_ioctl(struct vcpu *v, void *arg)
     sigmask_enter(&v->api->sigmask);
     if (v->bt.on)
         bt_thread_init();
-    if (v->api->sigmask.set || v->bt.on)
+    if (v->api->sigmask.set || v->bt.on) {
+        atomic_store(&v->api->ticked, true); /* first: a tick may come before the guest's code does */
         worker_tick(v->vm);
+    }
     int r = run_vcpu(v);
+    atomic_store(&v->api->ticked, false);
     count_exit(v, r);
     sync_out(v);
     run->if_flag = (v->rflags & FL_IF) != 0;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The VM's helper thread: waits for irqfds, and ticks vCPUs that run with a signal mask.
+ * The VM's helper thread: waits for irqfds, and ticks vCPUs that translate or run with a signal mask.
  *
  * It is started by the first of these needs and sleeps otherwise. Ticks are only made while somebody wants them: the thread goes
- * back to an endless sleep after a tick that found no vCPU running with a mask, and the next KVM_RUN of such a vCPU wakes it.
+ * back to an endless sleep after a tick that found no such vCPU awake in KVM_RUN. Who begins KVM_RUN, or wakes up in it, first
+ * says so (`ticked`, `waiting`) and then wakes the thread: a tick in between finds it.
  *
  * It sleeps in poll() on the epoll descriptor and fetches events with the lock held, so that a source that has been unwatched is
  * never called again.
@@ -39,16 +40,14 @@ static void tick(struct softkvm_vm *vm, struct worker *w)
     unsigned n = atomic_load(&vm->nvcpus);
     for (unsigned i = 0; i < n; i++) {
         struct vcpu *v = atomic_load(&vm->vcpus[i]);
-        if (atomic_load(&v->api->waiting))
+        if (!atomic_load(&v->api->ticked) || atomic_load(&v->api->waiting))
             continue;
+        atomic_store(&w->ticking, true);
         /* Translated code does not see immediate_exit by itself. */
-        bool translated = atomic_load(&v->bt.running), masked = atomic_load(&v->api->sigmask.running);
-        if (masked || (translated && api_immediate_exit(v))) {
+        if (atomic_load(&v->api->sigmask.running) || (atomic_load(&v->bt.running) && api_immediate_exit(v))) {
             cpu_request(v, REQ_TICK);
             bt_poke(v);
         }
-        if (masked || translated)
-            atomic_store(&w->ticking, true);
     }
 }
 

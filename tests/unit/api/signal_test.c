@@ -71,6 +71,33 @@ static void kick_halted(void)
     kick(GUEST_IRQCHIP, halt, sizeof(halt));
 }
 
+/* A vCPU that has slept for long and then spins is kicked as any other. */
+static void kick_behind_halt(void)
+{
+    struct guest *g = guest_new(1, GUEST_SPLIT | GUEST_CPUID);
+    struct kvm_msi nmi = {.address_lo = 0xfee00000, .data = 0x400};
+    memcpy(g->ram + 4 * 2, &(uint32_t){0x2000}, 4);
+    g->ram[0x2000] = 0xcf; /* iret */
+    kick_run = g->run[0];
+    for (unsigned i = 0; i < 5; i++) {
+        unsigned long sleeps;
+        struct runner r;
+        guest_real(g, 0, 0x1000, CODE(0xf4, 0xeb, 0xfe)); /* hlt; jmp $ */
+        kick_run->immediate_exit = 0;
+        catch(KICK, SA_RESTART);
+        runner_start(&r, g, 0);
+        CHECK(runner_sleeps(&r));
+        OK(g->vm, KVM_SIGNAL_MSI, &nmi);
+        for (unsigned n = 0; runner_state(&r, &sleeps) == 'S'; n++, usleep(100))
+            CHECK(n < 100000);
+        usleep(5000);
+        send(&r, KICK);
+        CHECK(runner_ends(&r));
+        CHECK_EQ(runner_join(&r), -EINTR);
+        CHECK_EQ(handled, 1);
+    }
+}
+
 /* A signal that no handler answers ends a sleep, as in the kernel; a vCPU that runs takes no notice (softkvm.h). */
 static void empty_handler_while_halted(void)
 {
@@ -259,6 +286,7 @@ const struct test tests[] = {
     {"sent faults", sent_faults, EMULATED},
     {"kick a running vcpu", kick_running, EMULATED},
     {"kick a halted vcpu", kick_halted, NULL},
+    {"kick behind a halt", kick_behind_halt, EMULATED},
     {"empty handler while halted", empty_handler_while_halted, NULL},
     {"mask: running", masked_running, EMULATED},
     {"mask: halted", masked_halted, NULL},

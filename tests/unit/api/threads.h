@@ -41,7 +41,7 @@ static inline void runner_start(struct runner *r, struct guest *g, unsigned cpu)
 /* Is it done within this time? For what must not happen; what must is waited for with runner_ends(). */
 static inline bool runner_done(struct runner *r, int ms)
 {
-    for (int t = 0; t < 10 * ms && !r->done; t++)
+    for (uint64_t end = now_ns() + (uint64_t)ms * 1000000; !r->done && now_ns() < end;)
         usleep(100);
     return r->done;
 }
