@@ -22,6 +22,7 @@ struct walk {
     bool compress, progress, differs;
     uint64_t differs_at, rate, started;
     int shown;
+    struct fiber_lock writing; /* compressed clusters */
 };
 
 /* ---- walking ---- */
@@ -119,21 +120,25 @@ static ssize_t pack(void *arg)
     return (ssize_t)qcow2_pack(p->q, p->in, p->out);
 }
 
-static int write_compressed(struct image *to, uint64_t offset, uint64_t len, uint8_t *buf)
+/* Compresses the chunk, then writes its clusters without another chunk's between them: they lie closer together, in fewer clusters of the file. */
+static int write_compressed(struct walk *w, uint64_t offset, uint64_t len, uint8_t *buf)
 {
-    const struct qcow2 *q = qcow2_of(to);
-    AUTO_FREE uint8_t *packed = malloc(q->cluster_size), *last = calloc(1, q->cluster_size);
-    int ret = packed && last ? 0 : -ENOMEM;
-    for (uint64_t at = 0; ret == 0 && at < len; at += q->cluster_size) {
-        uint8_t *data = buf + at;
-        if (len - at < q->cluster_size) { /* the disk's end */
-            memcpy(last, data, len - at);
-            data = last;
-        }
-        struct packing p = {q, data, packed};
-        if (!bytes_are_zero(data, q->cluster_size))
-            ret = qcow2_write_packed(to, offset + at, data, packed, (size_t)io_call(to->loop, pack, &p));
+    const struct qcow2 *q = qcow2_of(w->to);
+    uint64_t size = q->cluster_size, n = (len + size - 1) / size;
+    AUTO_FREE uint8_t *packed = malloc(n * size);
+    AUTO_FREE size_t *bytes = calloc(n, sizeof *bytes);
+    int ret = packed && bytes ? 0 : -ENOMEM;
+    memset(buf + len, 0, n * size - len); /* behind the disk's end; a chunk is whole clusters */
+    for (uint64_t i = 0; ret == 0 && i < n; i++) {
+        struct packing p = {q, buf + i * size, packed + i * size};
+        if (!bytes_are_zero(p.in, size))
+            bytes[i] = (size_t)io_call(w->loop, pack, &p);
     }
+    fiber_lock(&w->writing);
+    for (uint64_t i = 0; ret == 0 && i < n; i++)
+        if (bytes[i] || !bytes_are_zero(buf + i * size, size))
+            ret = qcow2_write_packed(w->to, offset + i * size, buf + i * size, packed + i * size, bytes[i]);
+    fiber_unlock(w->loop, &w->writing);
     return ret;
 }
 
@@ -180,7 +185,7 @@ static int convert_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t 
     ret = read_into(w->from, w->skip + offset, len, buf);
     if (ret < 0)
         return ret;
-    return w->compress ? write_compressed(w->to, offset, len, buf) : write_sparse(w->to, offset, len, buf);
+    return w->compress ? write_compressed(w, offset, len, buf) : write_sparse(w->to, offset, len, buf);
 }
 
 /* The new image gets the bitmaps of the old one, those that can be trusted. What recorded does so again when all is copied. */
