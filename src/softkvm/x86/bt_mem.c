@@ -154,6 +154,12 @@ static void check_entry(struct xlat *x, const struct access *a, unsigned slow, u
     xlat_from(&x->asides[slow], e_jump(e, CC_Z));
 }
 
+/* Does an operand of `size` bytes lie in one page wherever the code may be? Pages begin at multiples of their size, and disp counts from the code's. */
+static bool in_one_page(const struct ea *ea, unsigned size)
+{
+    return ea->base == REG_RIP && ea->index == REG_NONE && !has_seg(ea) && ((uint32_t)ea->disp & (PAGE_SIZE - 1)) + size <= PAGE_SIZE;
+}
+
 /* The operand's place, given its distance in s. */
 static struct place place_of(struct xlat *x, const struct ea *ea, unsigned s)
 {
@@ -265,9 +271,10 @@ void xlat_linear_access(struct xlat *x, struct access *a, const struct ea *ea)
     take_registers(x, a, ea);
     struct ea now = *ea;
     bool bare = ea->base < 16 && ea->index == REG_NONE && !ea->disp && !has_seg(ea) && (a->must_align || (a->size <= 8 && a->size == power_of_two(a->size)));
-    bool last = !bare && !a->must_align && ea->disp < INT32_MAX - 64;
+    bool last = !bare && !a->must_align && ea->disp < INT32_MAX - 64, within = !a->must_align && in_one_page(ea, a->size);
     if (share->leads) {
         bare = false;
+        within = in_one_page(&(struct ea){ea->base, ea->index, ea->scale, ea->seg, share->from, ea->size}, share->size);
         now.disp = share->from + (int32_t)share->size - 1;
     } else if (last) {
         now.disp += (int32_t)a->size - 1;
@@ -288,9 +295,9 @@ void xlat_linear_access(struct xlat *x, struct access *a, const struct ea *ea)
     x->asides[slow].leads = share->leads;
     if (!bare)
         xlat_linear(x, &now, a->s);
-    if (share->leads)
+    if (share->leads && !within)
         check_window(x, a, slow, share->size);
-    else if (a->size > 1)
+    else if (a->size > 1 && !within)
         check_crossing(x, a, slow, &now, bare, last);
     check_entry(x, a, slow, bare ? now.base : a->s, share->leads ? share->write : a->write);
     a->slow = slow;
