@@ -21,10 +21,10 @@ struct figure {
     const char *name;
     uint32_t at; /* of a uint64_t in struct vcpu, or in struct bt_usage */
     uint32_t unit;
-    bool grows; /* else it is what there is now */
+    uint32_t type; /* does it grow, is it what there is now, or the most there was? */
 };
 
-#define COUNT(name, field) {name, offsetof(struct vcpu, field), KVM_STATS_UNIT_NONE, true}
+#define COUNT(name, field) {name, offsetof(struct vcpu, field), KVM_STATS_UNIT_NONE, KVM_STATS_TYPE_CUMULATIVE}
 static const struct figure vcpu_figures[] = {
     COUNT("exits", stats.exits),
     COUNT("io_exits", stats.io_exits),
@@ -42,7 +42,7 @@ static const struct figure vcpu_figures[] = {
     COUNT("insn_emulation", stats.insns),
     COUNT("decode_misses", stats.decode_misses),
     COUNT("bt_translations", bt.stats.translated),
-    {"bt_translation_cycles", offsetof(struct vcpu, bt.stats.translating), KVM_STATS_UNIT_CYCLES, true},
+    {"bt_translation_cycles", offsetof(struct vcpu, bt.stats.translating), KVM_STATS_UNIT_CYCLES, KVM_STATS_TYPE_CUMULATIVE},
     COUNT("bt_invalidations", bt.stats.invalidated),
     COUNT("bt_emulations", bt.stats.interps),
     COUNT("bt_lookups", bt.stats.lookups),
@@ -51,13 +51,15 @@ static const struct figure vcpu_figures[] = {
     COUNT("bt_flushes", bt.stats.flushes),
 };
 
-#define NOW(name, field, unit) {name, offsetof(struct bt_usage, field), unit, false}
+#define NOW(name, field, unit) {name, offsetof(struct bt_usage, field), unit, KVM_STATS_TYPE_INSTANT}
 static const struct figure vm_figures[] = {
     NOW("bt_blocks", blocks, KVM_STATS_UNIT_NONE),
     NOW("bt_code_bytes", code, KVM_STATS_UNIT_BYTES),
     NOW("bt_code_limit", code_limit, KVM_STATS_UNIT_BYTES),
     NOW("bt_table_bytes", tables, KVM_STATS_UNIT_BYTES),
-    {"bt_cache_flushes", offsetof(struct bt_usage, flushes), KVM_STATS_UNIT_NONE, true},
+    {"bt_cache_flushes", offsetof(struct bt_usage, flushes), KVM_STATS_UNIT_NONE, KVM_STATS_TYPE_CUMULATIVE},
+    {"bt_cache_flush_max", offsetof(struct bt_usage, flush_max), KVM_STATS_UNIT_SECONDS, KVM_STATS_TYPE_PEAK},
+    {"bt_cache_flush_cpu_max", offsetof(struct bt_usage, flush_cpu_max), KVM_STATS_UNIT_SECONDS, KVM_STATS_TYPE_PEAK},
 };
 
 /* ---- the file ---- */
@@ -91,7 +93,8 @@ static void describe(struct layout *l, const char *id, const struct figure *figu
     snprintf(l->id, NAME_SIZE, "%s", id);
     for (unsigned i = 0; i < n; i++) {
         l->desc[i].d = (struct kvm_stats_desc){
-            .flags = (figures[i].grows ? KVM_STATS_TYPE_CUMULATIVE : KVM_STATS_TYPE_INSTANT) | figures[i].unit | KVM_STATS_BASE_POW10,
+            .flags = figures[i].type | figures[i].unit | KVM_STATS_BASE_POW10,
+            .exponent = figures[i].unit == KVM_STATS_UNIT_SECONDS ? -9 : 0,
             .size = 1,
             .offset = 8 * i,
         };

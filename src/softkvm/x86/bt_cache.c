@@ -120,10 +120,21 @@ void bt_insert(struct bt *bt, struct bt_block *b)
     if (!p)
         return; /* bt_room() has seen to it that this does not happen */
     b->page_next = p->blocks;
+    b->page_at = &p->blocks;
+    if (p->blocks)
+        p->blocks->page_at = &b->page_next;
     p->blocks = b;
     p->chunks |= bt_chunks(b->gpa, b->nbytes);
-    p->pieces |= BIT64(bt->current);
     p->nblocks++;
+}
+
+/* The others of the page are not looked at: which of its 64-byte pieces hold code is known less well from now on. */
+static void leave_page(struct bt *bt, struct bt_block *b)
+{
+    *b->page_at = b->page_next;
+    if (b->page_next)
+        b->page_next->page_at = b->page_at;
+    bt->pool[b->slot].nblocks--;
 }
 
 static void set_jump(struct bt *bt, const struct bt_link *l, uint32_t target)
@@ -141,11 +152,20 @@ void bt_link_set(struct bt *bt, struct bt_link *l, struct bt_block *to)
     set_jump(bt, l, to->code - (l->entry ? to->entry_link : 0));
 }
 
-static void unlink_out(struct bt_block *b)
+/* Code that goes as a whole, so that links within it need not be undone. */
+struct span {
+    uint32_t from, size;
+};
+static bool inside(const struct span *s, uint32_t code)
+{
+    return code - s->from < s->size;
+}
+
+static void unlink_out(struct bt_block *b, const struct span *gone)
 {
     for (unsigned n = 0; n < b->nlinks; n++) {
         struct bt_link *l = &bt_links(b)[n];
-        if (!l->to)
+        if (!l->to || inside(gone, l->to->code))
             continue;
         struct bt_link **at = &l->to->in;
         while (*at && *at != l)
@@ -156,10 +176,12 @@ static void unlink_out(struct bt_block *b)
     }
 }
 
-static void unlink_in(struct bt *bt, struct bt_block *b)
+static void unlink_in(struct bt *bt, struct bt_block *b, const struct span *gone)
 {
     for (struct bt_link *l = b->in, *next; l; l = next) {
         next = l->next_in;
+        if (inside(gone, l->at))
+            continue;
         l->to = NULL;
         set_jump(bt, l, l->at + (uint32_t)l->stub);
     }
@@ -174,21 +196,21 @@ static void close_entry(struct bt *bt, const struct bt_block *b)
     e_jump_to(&e, bt->rw + bt->thunk.exit_stale);
 }
 
-static void forget(struct bt *bt, struct bt_block *b)
+static void forget(struct bt *bt, struct bt_block *b, const struct span *gone)
 {
     struct bt_block **at = &bt->hash[hash_of(b->gpa, b->key)];
     while (*at && *at != b)
         at = &(*at)->hash_next;
     if (*at)
         *at = b->hash_next;
-    unlink_out(b);
-    unlink_in(bt, b);
+    unlink_out(b, gone);
+    unlink_in(bt, b, gone);
     b->dead = true;
 }
 
 void bt_drop(struct bt *bt, struct bt_block *b)
 {
-    forget(bt, b);
+    forget(bt, b, &(struct span){0, 0});
     close_entry(bt, b);
 }
 
@@ -242,6 +264,8 @@ struct bt_usage bt_usage(struct softkvm_vm *vm)
     u.code_limit = bt->size;
     u.flushes = bt->generation;
     bt_unlock(bt);
+    u.flush_max = (uint64_t)((unsigned __int128)atomic_load(&bt->hold_max) * 1000000 / host_tsc_khz());
+    u.flush_cpu_max = atomic_load(&bt->hold_cpu_max);
     return u;
 }
 
@@ -286,18 +310,20 @@ void bt_evict(struct vcpu *v)
     atomic_fetch_or(&bt->full, BIT64(bt->current));
     choose_piece(bt);
     uint32_t first = first_block(bt, bt->current);
+    const struct span gone = {bt->current * bt->piece, bt->piece};
     for (uint32_t n = first; n < bt->ends[bt->current].blocks; n++) {
         struct bt_block *b = bt->blocks[n];
         uint64_t bit, *word = evicted_word(bt, b, &bit);
         if (b->dead)
             continue;
-        forget(bt, b);
+        forget(bt, b, &gone);
+        leave_page(bt, b);
         *bt_warmth(bt, b->gpa, b->key) = 0;
         bt->nevicted += !(*word & bit);
         *word |= bit;
     }
     for (unsigned n = 0; n < ARRAY_SIZE(bt->pages); n++)
-        bt_filter_pages(bt, &bt->pages[n]);
+        bt_free_pages(bt, &bt->pages[n]);
     bt->nblocks = first;
     bt->generation++;
     bt->used = bt->current ? bt->current * bt->piece : bt->start;

@@ -180,6 +180,7 @@ static void filter(struct bt_page *p)
         if (b->dead) {
             *at = b->page_next;
         } else {
+            b->page_at = at;
             p->chunks |= bt_chunks(b->gpa, b->nbytes);
             p->nblocks++;
             at = &b->page_next;
@@ -187,14 +188,10 @@ static void filter(struct bt_page *p)
     }
 }
 
-void bt_filter_pages(struct bt *bt, struct bt_page **head)
+void bt_free_pages(struct bt *bt, struct bt_page **head)
 {
     for (struct bt_page **at = head; *at;) {
         struct bt_page *p = *at;
-        if (p->pieces & BIT64(bt->current)) {
-            p->pieces &= ~BIT64(bt->current);
-            filter(p);
-        }
         if (p->blocks) {
             at = &p->hash_next;
         } else {

@@ -4,6 +4,7 @@
 #define LODGE_SOFTKVM_X86_BT_PRIV_H
 
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "softkvm/vm.h"
 #include "softkvm/x86/bt.h"
@@ -74,7 +75,7 @@ struct bt_lead {
 /* Behind a block lie its links, leads, ways out, what is known of its instructions, and the guest's bytes as they were translated. */
 struct bt_block {
     uint64_t gpa;
-    struct bt_block *hash_next, *page_next;
+    struct bt_block *hash_next, *page_next, **page_at; /* page_at: what points to it in its page's list */
     struct bt_link *in; /* links that lead here */
     uint32_t key, number;
     uint32_t code;      /* offset in the code region */
@@ -112,8 +113,7 @@ static inline const uint8_t *bt_bytes(const struct bt_block *b)
 /* A page of guest memory that blocks were made from. */
 struct bt_page {
     uint64_t gpa;
-    uint64_t chunks; /* which 64-byte pieces hold translated code */
-    uint64_t pieces; /* of the cache, that its blocks may lie in */
+    uint64_t chunks; /* which 64-byte pieces may hold translated code */
     uint64_t summed, sum; /* the chunks that were found unchanged last, and their sum (bt_patch.c) */
     uint32_t nblocks;
     uint32_t stores; /* that came here since the page became code */
@@ -160,6 +160,7 @@ struct bt {
     uint8_t copy[PAGE_SIZE]; /* of a page that is looked at; under `lock` */
     uint32_t nblocks;    /* number of the next one */
     uint64_t generation; /* counts pieces emptied */
+    _Atomic uint64_t hold_max, hold_cpu_max; /* TSC cycles that one took at most from asking the other vCPUs to stop on; ns of CPU time */
     struct bt_block **blocks;
     struct bt_block *hash[1 << BT_HASH_BITS];
     struct bt_page *pages[1 << 12];
@@ -217,7 +218,7 @@ void bt_evict(struct vcpu *v);                   /* makes room: begins the next 
 void bt_collapse(struct bt *bt);
 struct bt_block *bt_block_at(struct bt *bt, uint32_t off); /* the block that has this byte of code, or NULL */
 void bt_page_free(struct bt *bt, struct bt_page *p); /* one without blocks that is in no list */
-void bt_filter_pages(struct bt *bt, struct bt_page **head); /* takes the current piece's blocks, which are dead, out of a list's pages; bt_patch.c */
+void bt_free_pages(struct bt *bt, struct bt_page **head); /* those of a list that have no blocks; bt_patch.c */
 
 /* ---- bt_patch.c ---- */
 static inline uint64_t bt_chunks(uint64_t gpa, unsigned n) /* the 64-byte pieces of a page that n bytes at gpa lie in */
@@ -295,6 +296,13 @@ static inline long bt_syscall3(long n, void *p, unsigned long len, long x)
     long r;
     __asm__ volatile("syscall" : "=a"(r) : "a"(n), "D"(p), "S"(len), "d"(x) : "rcx", "r11", "memory");
     return r;
+}
+/* CPU time of the calling thread, ns. */
+static inline uint64_t bt_cpu_time(void)
+{
+    struct timespec t = {0};
+    bt_syscall3(SYS_clock_gettime, (void *)(uintptr_t)CLOCK_THREAD_CPUTIME_ID, (unsigned long)(uintptr_t)&t, 0);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 static inline long bt_madvise(void *p, unsigned long n, long advice)
 {

@@ -140,19 +140,34 @@ static const uint8_t *next_page(struct vcpu *v, uint64_t rip)
     return x ? x->host : NULL;
 }
 
+static void note_max(_Atomic uint64_t *most, uint64_t x)
+{
+    uint64_t seen = atomic_load(most);
+    while (x > seen && !atomic_compare_exchange_weak(most, &seen, x))
+        ;
+}
+
+static void make_room(struct vcpu *v)
+{
+    struct bt *bt = v->vm->bt;
+    uint64_t begin = __builtin_ia32_rdtsc(), cpu_begin = bt_cpu_time();
+    vm_exclusive_begin(v);
+    if (!bt_room(bt))
+        bt_evict(v);
+    vm_exclusive_end(v);
+    note_max(&bt->hold_max, __builtin_ia32_rdtsc() - begin);
+    note_max(&bt->hold_cpu_max, bt_cpu_time() - cpu_begin);
+    bt_collapse(bt);
+}
+
 static struct bt_block *make_block(struct vcpu *v, uint64_t rip, uint64_t gpa, uint32_t key)
 {
     struct bt *bt = v->vm->bt;
     struct bt_block *b = NULL;
     for (bool again = true; again;) {
         bt_page_protect(v, gpa);
-        if (!bt_room(bt)) {
-            vm_exclusive_begin(v);
-            if (!bt_room(bt))
-                bt_evict(v);
-            vm_exclusive_end(v);
-            bt_collapse(bt);
-        }
+        if (!bt_room(bt))
+            make_room(v);
         const uint8_t *next = next_page(v, rip);
         const struct bt_xpage *x = bt_xpage_find(v, ring_of(v), rip);
         if (!x)
