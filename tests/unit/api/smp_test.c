@@ -342,10 +342,11 @@ static void *ask(void *arg)
 static void ioctl_waits_for_run(void)
 {
     struct guest *g = guest_new(1, GUEST_SPLIT | GUEST_CPUID);
-    guest_real(g, 0, 0x1000, CODE(0xfb, 0xf4, 0xeb, 0xfd));
+    guest_real(g, 0, 0x1000, CODE(0xc6, 0x06, 0x00, 0x30, 0x01 /* mov [0x3000], 1 */, 0xfb, 0xf4, 0xeb, 0xfd));
     struct runner r;
     struct asker a = {.g = g};
     runner_start(&r, g, 0);
+    rises_above(g, &r, 0x3000, 0); /* its KVM_RUN has begun: a thread may sleep before that, too */
     CHECK(runner_sleeps(&r));
     CHECK(!pthread_create(&a.thread, NULL, ask, &a));
     usleep(50000);
