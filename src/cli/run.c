@@ -143,6 +143,14 @@ static int set_genid(void *o, const char *value, struct error *err)
                : 0;
 }
 
+static int set_hpet(void *o, const char *value, struct error *err)
+{
+    (void)value;
+    (void)err;
+    ((struct run *)o)->d.hpet = true;
+    return 0;
+}
+
 static int set_no_reboot(void *o, const char *value, struct error *err)
 {
     (void)value;
@@ -236,6 +244,7 @@ static const struct option_row rows[] = {
     {"parallel", "file:PATH", "a parallel port, which prints to this file", set_parallel},
     {"name", "NAME", "the guest's name (the kernel's file name)", set_name},
     {"genid", "UUID", "the VM generation ID (a new one at each start)", set_genid},
+    {"hpet", NULL, "an HPET beside the other timers", set_hpet},
     {"no-reboot", NULL, "a reboot ends the guest, with status 3", set_no_reboot},
     {"debug-exit", NULL, "port 0xf4 ends the guest: status (value << 1) | 1", set_debug_exit},
     {"debugcon", "FILE|-", "port 0xe9 writes to this file, or to the terminal", set_debugcon},

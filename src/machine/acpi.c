@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "devices/legacy/hpet.h"
 #include "machine/aml.h"
 #include "machine/dsdt.h"
 #include "machine/memmap.h"
@@ -41,7 +42,7 @@ enum {
     MADT_X2APIC_NMI = 10
 };
 enum { MADT_ENABLED = 1, MADT_LEVEL_HIGH = 0x0d };
-enum { GAS_IO = 1 };
+enum { GAS_MEMORY = 0, GAS_IO = 1 };
 
 /* The tables as they grow; `a` is the writer, `t` gets the notes. */
 struct build {
@@ -276,6 +277,24 @@ static size_t put_slit(struct build *b, const struct acpi_config *cfg)
     return start;
 }
 
+/* IA-PC HPET 1.0a, 3.2.4. */
+static size_t put_hpet(struct build *b)
+{
+    struct aml *a = &b->a;
+    size_t start = table_begin(a, "HPET", 1);
+    aml_u32(a, HPET_BLOCK_ID);
+    aml_u8(a, GAS_MEMORY);
+    aml_u8(a, 64); /* bits */
+    aml_u8(a, 0);
+    aml_u8(a, 0);
+    aml_u64(a, HPET_BASE);
+    aml_u8(a, 0);    /* its number */
+    aml_u16(a, 100); /* ticks: a periodic timer should not be faster */
+    aml_u8(a, 0);
+    table_end(b, start);
+    return start;
+}
+
 static size_t put_dsdt(struct build *b, const struct acpi_config *cfg)
 {
     struct aml *a = &b->a;
@@ -303,8 +322,10 @@ int acpi_tables_make(const struct acpi_config *cfg, struct acpi_tables *t, struc
     *t = (struct acpi_tables){0};
     size_t dsdt = put_dsdt(&b, cfg);
     size_t facs = put_facs(&b.a);
-    size_t tables[5] = {put_fadt(&b, facs, dsdt), put_madt(&b, cfg), put_mcfg(&b)};
+    size_t tables[6] = {put_fadt(&b, facs, dsdt), put_madt(&b, cfg), put_mcfg(&b)};
     unsigned ntables = 3;
+    if (cfg->hpet)
+        tables[ntables++] = put_hpet(&b);
     if (cfg->numa) {
         tables[ntables++] = put_srat(&b, cfg);
         tables[ntables++] = put_slit(&b, cfg);

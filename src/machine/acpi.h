@@ -30,7 +30,7 @@ struct acpi_numa {
 struct acpi_config {
     unsigned cpus;                  /* APIC IDs 0 to cpus-1 */
     uint64_t pci64_base, pci64_end; /* the 64-bit window, end exclusive; equal for none */
-    bool serial[2], parallel, pvpanic, genid; /* which of the optional devices exist */
+    bool serial[2], parallel, hpet, pvpanic, genid; /* which of the optional devices exist */
     const struct acpi_numa *numa;             /* NULL: one node, of which no table speaks */
 };
 

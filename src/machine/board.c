@@ -332,6 +332,15 @@ static int make_chips(struct board *b, unsigned ncpus, struct error *err)
                  : 0;
 }
 
+void board_replace_pit(struct board *b, bool replaced)
+{
+    struct kvm_pit_state2 pit;
+    if (vm_call(b, KVM_GET_PIT2, &pit) < 0)
+        return;
+    pit.flags = (pit.flags & ~(uint32_t)KVM_PIT_FLAGS_HPET_LEGACY) | (replaced ? KVM_PIT_FLAGS_HPET_LEGACY : 0);
+    vm_call(b, KVM_SET_PIT2, &pit);
+}
+
 /* Above all RAM, aligned to its own size. Every 64-bit CPU has 36 physical address bits (SDM vol. 3, 4.1.4). */
 static void place_pci64(struct board *b, unsigned physical_bits)
 {

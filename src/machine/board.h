@@ -72,6 +72,9 @@ void board_pause(struct board *b, bool paused);
 /* Waits until `ncpus` CPUs wait, or the board is ended. */
 void board_wait_cpus(struct board *b, unsigned ncpus);
 
+/* Takes the timer's line from the PIT, for the HPET, or gives it back. */
+void board_replace_pit(struct board *b, bool replaced);
+
 /* Has the guest unmasked a pin of the IOAPIC? */
 bool board_ioapic_used(struct board *b);
 

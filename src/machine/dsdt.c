@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/util.h"
+#include "devices/legacy/hpet.h"
 #include "devices/pci/pci.h"
 #include "machine/memmap.h"
 #include "machine/pm.h"
@@ -144,6 +145,17 @@ static void put_legacy(struct aml *a, const char *name, const char *id, unsigned
     aml_end(a);
 }
 
+static void put_hpet(struct aml *a)
+{
+    aml_device(a, "HPET");
+    aml_name(a, "_HID"), aml_eisaid(a, "PNP0103");
+    aml_name(a, "_UID"), aml_integer(a, 0);
+    aml_name(a, "_CRS"), aml_resources(a);
+    aml_memory32(a, HPET_BASE, HPET_BYTES);
+    aml_end(a);
+    aml_end(a);
+}
+
 /* The panic device, by the name under which Linux looks for it. */
 static void put_pvpanic(struct aml *a)
 {
@@ -197,6 +209,8 @@ void dsdt_build(struct aml *a, const struct acpi_config *cfg)
         put_legacy(a, "LPT1", "PNP0400", 0, 0x378, 3, 0, GSI_LPT1);
     put_legacy(a, "RTC", "PNP0B00", 0, 0x70, 2, 0, GSI_RTC);
     put_legacy(a, "KBD", "PNP0303", 0, 0x60, 1, 0x64, GSI_KEYBOARD);
+    if (cfg->hpet)
+        put_hpet(a);
     if (cfg->pvpanic)
         put_pvpanic(a);
     if (cfg->genid)

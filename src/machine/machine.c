@@ -16,6 +16,7 @@
 #include "devices/legacy/debugcon.h"
 #include "devices/legacy/debugexit.h"
 #include "devices/legacy/fwcfg.h"
+#include "devices/legacy/hpet.h"
 #include "devices/legacy/i8042.h"
 #include "devices/legacy/parallel.h"
 #include "devices/legacy/rtc.h"
@@ -61,6 +62,7 @@ struct machine {
     struct pvpanic *pvpanic;
     struct genid *genid;
     struct rtc *rtc;
+    struct hpet *hpet;
     struct i8042 *i8042;
     struct serial *serials[DOMAIN_SERIALS];
     struct debugcon *debugcons[DOMAIN_MAX_CHARS];
@@ -227,6 +229,14 @@ static int make_firmware(struct machine *m, struct error *err)
     return shadow_create(&m->board, path, &m->shadow, err) < 0 ? -1 : fwcfg_create(&m->board.bus, &m->fwcfg, err);
 }
 
+/* The HPET's timers stand in for the PIT and the RTC's periodic interrupt. */
+static void hpet_replace(void *opaque, bool on)
+{
+    struct machine *m = opaque;
+    board_replace_pit(&m->board, on);
+    rtc_replace(m->rtc, on);
+}
+
 static int make_platform(struct machine *m, struct error *err)
 {
     bool firmware = by_firmware(m->domain);
@@ -250,6 +260,9 @@ static int make_platform(struct machine *m, struct error *err)
         i8042_create(&b->bus, GSI_KEYBOARD, &m->i8042, err) < 0 || pci_host_create(&b->bus, &pci, &m->pci, err) < 0 ||
         lpc_create(m->pci, &lpc, &m->lpc, err) < 0 || smbus_create(m->pci, &m->smbus, err) < 0 ||
         pci_places_create(m->domain, m->pci, m->released_fd, &m->places, err) < 0)
+        return -1;
+    const struct hpet_config hpet = {.timer_gsi = GSI_PIT, .rtc_gsi = GSI_RTC, .replace = hpet_replace, .opaque = m};
+    if (m->domain->hpet && hpet_create(&b->bus, &hpet, &m->hpet, err) < 0)
         return -1;
     if (m->domain->pvpanic && pvpanic_create(&b->bus, PORT_PVPANIC, &m->pvpanic, err) < 0)
         return -1;
@@ -312,6 +325,7 @@ static void destroy_devices(struct machine *m)
     i8042_destroy(m->i8042);
     fwcfg_destroy(m->fwcfg);
     shadow_destroy(m->shadow);
+    hpet_destroy(m->hpet);
     rtc_destroy(m->rtc);
     pm_destroy(m->pm);
     for (unsigned i = 0; i < DOMAIN_MAX_CHARS; i++)
@@ -343,6 +357,7 @@ static struct acpi_config describe_acpi(const struct machine *m)
                                 .pci64_end = m->board.pci64_end,
                                 .serial = {m->serials[0] != NULL, m->serials[1] != NULL},
                                 .parallel = m->parallel != NULL,
+                                .hpet = m->hpet != NULL,
                                 .pvpanic = m->pvpanic != NULL,
                                 .genid = m->genid != NULL,
                                 .numa = m->domain->ncells ? &m->numa : NULL};

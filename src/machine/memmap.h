@@ -49,6 +49,7 @@
 
 /* Interrupts: GSI n is pin n of the IOAPIC; the PIT's line 0 arrives at pin 2, as on every PC. */
 #define GSI_COUNT    24
+#define GSI_PIT      0 /* the line, which arrives at the pin GSI_TIMER */
 #define GSI_TIMER    2
 #define GSI_KEYBOARD 1
 #define GSI_COM1     4

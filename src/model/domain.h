@@ -113,6 +113,7 @@ struct domain {
     struct domain_balloon balloon;
     struct domain_pci_address rng_address;
     bool rng;            /* virtio-rng, fed from the host's random device */
+    bool hpet;           /* an HPET beside the other timers */
     bool pvpanic;        /* the ISA panic device: a guest with its driver tells of its panics */
     struct domain_controller *controllers;
     unsigned ncontrollers;

@@ -32,7 +32,7 @@ static int begin_clock(const struct xml_node *node, void *object, struct error *
 
 static void clock_write(const struct domain *d, FILE *out)
 {
-    bool timers = false;
+    bool timers = d->hpet;
     for (unsigned i = 0; i < d->nkept; i++)
         timers |= d->kept[i].place == KEPT_TIMER;
     fputs(timers ? "  <clock offset='utc'>\n" : "  <clock offset='utc'/>\n", out);

@@ -125,7 +125,7 @@ static const struct xml_element cpu_elements[] = {
 };
 const struct domain_part cpu_part = {.elements = cpu_elements, .write = cpu_write};
 
-/* ---- <timer>, below <clock> (features.c): what the board's timers do anyway ---- */
+/* ---- <timer>, below <clock> (features.c): what the board's timers do anyway, and the HPET, which is there if it is wanted ---- */
 
 int domain_begin_timer(const struct xml_node *node, void *object, struct error *err)
 {
@@ -134,6 +134,10 @@ int domain_begin_timer(const struct xml_node *node, void *object, struct error *
         int present; /* what it must say, when it says something */
     } rows[] = {{"rtc", "catchup", 1}, {"pit", "delay", 1}, {"hpet", NULL, 0}, {"kvmclock", NULL, 1}, {"tsc", NULL, 1}};
     const char *name = xml_attr(node, "name"), *policy = xml_attr(node, "tickpolicy");
+    if (strcmp(name, "hpet") == 0 && !policy && xml_attr_switch(node, "present", 0, NULL) == 1) {
+        ((struct domain *)object)->hpet = true;
+        return 0;
+    }
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
         if (strcmp(rows[i].name, name) != 0)
             continue;
@@ -153,6 +157,8 @@ int domain_begin_timer(const struct xml_node *node, void *object, struct error *
 void domain_write_timers(const struct domain *d, FILE *out)
 {
     write_place(d, KEPT_TIMER, 4, out);
+    if (d->hpet)
+        fputs("    <timer name='hpet' present='yes'/>\n", out);
 }
 
 /* ---- <pm>: there is no S3 and no S4 ---- */

@@ -2,7 +2,7 @@
 /*
  * Elements that virt-install and other programs write and that come back as they were.
  *
- * Most of them say what the machine is like anyway (no HPET, no S3) or are for people and programs (<metadata>). Those that ask for
+ * Most of them say what the machine is like anyway (no S3) or are for people and programs (<metadata>). Those that ask for
  * a device that Lodge does not have yet are `unserved`: lodge-vm names them in its log.
  */
 #ifndef LODGE_MODEL_KEPT_H

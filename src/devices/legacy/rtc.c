@@ -75,7 +75,8 @@ struct rtc {
     int64_t offset;      /* seconds, guest minus host */
     int64_t last_second; /* guest time up to which UF and AF are up to date */
     int64_t last_period; /* number of the last periodic tick that PF knows */
-    bool irq;
+    bool irq;      /* the line is up */
+    bool replaced; /* the line is the HPET's */
     bool thread_started, quit;
     pthread_t thread;
     pthread_cond_t changed; /* with the device lock */
@@ -200,10 +201,17 @@ static void update_irq(struct rtc *r)
     uint8_t *c = r->cmos;
     bool level = c[REG_B] & c[REG_C] & (C_PF | C_AF | C_UF);
     c[REG_C] = (c[REG_C] & (uint8_t)~C_IRQF) | (level ? C_IRQF : 0);
+    level = level && !r->replaced;
     if (level == r->irq)
         return;
     r->irq = level;
     r->bus->ops->set_gsi(r->bus->board, r->gsi, level);
+}
+
+void rtc_replace(struct rtc *r, bool replaced)
+{
+    r->replaced = replaced;
+    update_irq(r);
 }
 
 /* Sets the flags of everything that happened up to now. */

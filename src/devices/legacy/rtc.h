@@ -16,6 +16,8 @@ struct rtc;
 extern const struct device_desc rtc_desc;
 
 int rtc_create(struct bus *b, const struct rtc_config *cfg, struct rtc **out, struct error *err);
+/* Under the lock: the HPET has its line, or gives it back. */
+void rtc_replace(struct rtc *r, bool replaced);
 void rtc_destroy(struct rtc *r); /* lock not held */
 void rtc_reset(void *r);         /* device lock held, or no vCPU runs; the time and the CMOS RAM stay, as a battery keeps them */
 

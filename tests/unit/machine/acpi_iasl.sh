@@ -8,11 +8,11 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
 "$test" "$dir"
-for table in XSDT FACP APIC MCFG SRAT SLIT DSDT; do
+for table in XSDT FACP APIC MCFG HPET SRAT SLIT DSDT; do
     iasl -d "$table.dat" >"$table.log" 2>&1 || { cat "$table.log"; exit 1; }
     ! grep -iE 'error|warning|invalid|unknown' "$table.log"
     [ -s "$table.dsl" ]
 done
-! grep -E 'Invalid|Unknown|reserved field' FACP.dsl APIC.dsl MCFG.dsl SRAT.dsl SLIT.dsl
+! grep -E 'Invalid|Unknown|reserved field' FACP.dsl APIC.dsl MCFG.dsl HPET.dsl SRAT.dsl SLIT.dsl
 iasl -tc DSDT.dsl >compile.log 2>&1 || { cat compile.log; exit 1; }
 grep -q ' 0 Errors, 0 Warnings' compile.log || { cat compile.log; exit 1; }

@@ -133,7 +133,7 @@ static void describe_cells(unsigned cpus, struct acpi_numa *numa)
 static void test_tables(unsigned cpus, bool numa, const char *folder)
 {
     struct acpi_numa cells;
-    struct acpi_config cfg = {.cpus = cpus, .pci64_base = 64 * GIB, .pci64_end = 128 * GIB, .serial = {true, true}, .pvpanic = true, .genid = true, .parallel = true};
+    struct acpi_config cfg = {.cpus = cpus, .pci64_base = 64 * GIB, .pci64_end = 128 * GIB, .serial = {true, true}, .pvpanic = true, .genid = true, .parallel = true, .hpet = true};
     ERROR_SCOPED(err);
     if (numa) {
         describe_cells(cpus, &cells);
@@ -146,13 +146,17 @@ static void test_tables(unsigned cpus, bool numa, const char *folder)
     CHECK_EQ(sum(MEM_TABLES, 20), 0);
     CHECK_EQ(sum(MEM_TABLES, 36), 0);
     uint64_t xsdt = get(MEM_TABLES + 24, 8), entries = (check_table(xsdt, "XSDT", folder) - 36) / 8;
-    CHECK_EQ(entries, numa ? 5 : 3);
+    CHECK_EQ(entries, numa ? 6 : 4);
     uint64_t fadt = get(xsdt + 36, 8), madt = get(xsdt + 44, 8), mcfg = get(xsdt + 52, 8);
     CHECK_EQ(check_table(fadt, "FACP", folder), 276);
     check_madt(madt, check_table(madt, "APIC", folder), cpus);
     check_table(mcfg, "MCFG", folder);
+    uint64_t hpet = get(xsdt + 60, 8);
+    CHECK_EQ(check_table(hpet, "HPET", folder), 56);
+    CHECK_EQ(get(hpet + 36, 4), 0x8086a201);
+    CHECK_EQ(get(hpet + 44, 8), 0xfed00000);
     if (numa) {
-        uint64_t srat = get(xsdt + 60, 8), slit = get(xsdt + 68, 8);
+        uint64_t srat = get(xsdt + 68, 8), slit = get(xsdt + 76, 8);
         check_srat(srat, check_table(srat, "SRAT", folder), &cfg);
         check_slit(slit, check_table(slit, "SLIT", folder), &cells);
     }

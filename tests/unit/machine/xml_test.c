@@ -51,7 +51,7 @@ static void test_round_trip(void)
     d.memory = 777 * MIB;
     d.on_crash = DOMAIN_RESTART;
     d.on_reboot = DOMAIN_DESTROY;
-    d.rng = d.pvpanic = d.has_genid = true;
+    d.rng = d.pvpanic = d.has_genid = d.hpet = true;
     d.debug_exit = 0xf4;
     d.avx512 = true;
     struct domain_disk *disk = domain_add_disk(&d, &err);
@@ -81,7 +81,7 @@ static void test_round_trip(void)
         CHECK(strcmp(back.os.cmdline, d.os.cmdline) == 0);
         CHECK(strcmp(back.name, d.name) == 0);
         CHECK_EQ(back.memory, d.memory);
-        CHECK(back.avx512);
+        CHECK(back.avx512 && back.hpet);
         CHECK(back.has_genid && memcmp(back.genid, d.genid, 16) == 0 && memcmp(d.genid, (uint8_t[16]){0}, 16) != 0);
         CHECK(back.disks[0].readonly && strcmp(back.disks[0].target, "vda") == 0);
         CHECK(memcmp(back.ifaces[0].mac, d.ifaces[0].mac, 6) == 0);
