@@ -23,16 +23,30 @@ void guestmem_free(struct guestmem *m)
     *m = (struct guestmem){.fd = -1};
 }
 
-void *guestmem_ptr(const struct guestmem *m, uint64_t gpa, uint64_t len)
+static void *find(const struct guestmem_region *regions, unsigned n, uint64_t gpa, uint64_t len)
 {
-    if (len == 0)
-        return NULL;
-    for (unsigned i = 0; i < m->count; i++) {
-        const struct guestmem_region *r = &m->regions[i];
+    for (unsigned i = 0; i < n; i++) {
+        const struct guestmem_region *r = &regions[i];
         if (gpa >= r->gpa && gpa - r->gpa < r->size && len <= r->size - (gpa - r->gpa))
             return r->host + (gpa - r->gpa);
     }
     return NULL;
+}
+
+void *guestmem_ptr(const struct guestmem *m, uint64_t gpa, uint64_t len)
+{
+    if (len == 0)
+        return NULL;
+    void *p = find(m->regions, m->count, gpa, len);
+    return p ? p : find(m->extra, m->nextra, gpa, len);
+}
+
+int guestmem_add_extra(struct guestmem *m, uint64_t gpa, void *host, uint64_t size)
+{
+    if (m->nextra == GUESTMEM_EXTRA)
+        return -ENOSPC;
+    m->extra[m->nextra++] = (struct guestmem_region){.gpa = gpa, .size = size, .host = host};
+    return 0;
 }
 
 int guestmem_read(const struct guestmem *m, uint64_t gpa, void *buf, uint64_t len)

@@ -17,6 +17,7 @@
 #include "base/error.h"
 
 #define GUESTMEM_REGIONS 8
+#define GUESTMEM_EXTRA   4
 
 struct guestmem_region {
     uint64_t gpa, size; /* bytes */
@@ -27,6 +28,8 @@ struct guestmem_region {
 struct guestmem {
     struct guestmem_region regions[GUESTMEM_REGIONS];
     unsigned count;
+    struct guestmem_region extra[GUESTMEM_EXTRA]; /* memory that is no RAM, but that devices reach as well; not owned */
+    unsigned nextra;
     int fd;             /* what the regions map, -1: nobody else can map it */
     uint64_t total;     /* bytes */
     uint64_t page_size; /* bytes: the unit in which memory comes from the host, a power of two */
@@ -74,5 +77,8 @@ int guestmem_write(const struct guestmem *m, uint64_t gpa, const void *buf, uint
  * guestmem_ptr() returned. 0 or -errno.
  */
 int guestmem_discard(const struct guestmem *m, void *host, uint64_t len);
+
+/* Makes other memory reachable for devices. Before the first vCPU runs. 0, or -ENOSPC. */
+int guestmem_add_extra(struct guestmem *m, uint64_t gpa, void *host, uint64_t size);
 
 #endif

@@ -49,6 +49,7 @@ int run_set_cloud_init(void *o, const char *value, struct error *err);
 int run_set_firmware(void *o, const char *value, struct error *err);
 int run_set_memory(void *o, const char *value, struct error *err);
 int run_set_numa(void *o, const char *value, struct error *err);
+int run_set_pmem(void *o, const char *value, struct error *err);
 int run_set_disk(void *o, const char *value, struct error *err);
 int run_set_channel(void *o, const char *value, struct error *err);
 int run_set_vsock(void *o, const char *value, struct error *err);

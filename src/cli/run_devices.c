@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/util.h"
 #include "cli/root.h"
@@ -275,6 +276,21 @@ int run_set_disk(void *o, const char *value, struct error *err)
         return error_set(err, 0, "option '--disk': names no file; write %s", usage);
     if (disk->format == DISK_FORMATS && !format_by_name(disk))
         return error_set(err, 0, "disk '%s': no format, and it is never guessed; add format=raw or format=qcow2", disk->file);
+    return 0;
+}
+
+/* ---- persistent memory ---- */
+
+/* Its size is the file's. */
+int run_set_pmem(void *o, const char *value, struct error *err)
+{
+    struct domain_pmem *m = domain_add_pmem(&((struct run *)o)->d, err);
+    struct stat st;
+    if (!m || run_set_path(&m->path, value, err) < 0)
+        return -1;
+    if (stat(m->path, &st) < 0)
+        return error_set(err, errno, "persistent memory '%s': %s; make the file, such as by truncate -s 1G", m->path, strerror(errno));
+    m->size = (uint64_t)st.st_size;
     return 0;
 }
 

@@ -346,6 +346,7 @@ static void place_pci64(struct board *b, unsigned physical_bits)
 {
     const struct guestmem_region *last = &b->mem.regions[b->mem.count - 1];
     b->pci64_base = ALIGN_UP(last->gpa + last->size, MEM_PCI64_SIZE);
+    b->physical_bits = physical_bits;
     b->pci64_end = b->pci64_base + MEM_PCI64_SIZE;
     if (b->pci64_end > 1ull << physical_bits)
         b->pci64_end = b->pci64_base;

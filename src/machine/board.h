@@ -37,6 +37,7 @@ struct board {
     struct guestmem mem;
     struct bus bus;
     uint64_t pci64_base, pci64_end; /* the window for 64-bit BARs; equal when the CPU cannot address one */
+    unsigned physical_bits;         /* of an address, that the guest's CPUs have */
     int end_fd;                     /* an eventfd: readable when `end` is set */
     _Atomic uint32_t end;           /* enum board_end */
     int end_code;
@@ -82,7 +83,7 @@ bool board_ioapic_used(struct board *b);
  * Memory slots. Those of RAM are the board's from the start; SLOT_SHADOW is the RAM from 768 KiB to 1 MiB, which a firmware's
  * shadow RAM replaces by slots from SLOT_FIRMWARE on.
  */
-enum { SLOT_LOW, SLOT_SHADOW, SLOT_MAIN, SLOT_HIGH, SLOT_GENID = 15, SLOT_FIRMWARE = 16 };
+enum { SLOT_LOW, SLOT_SHADOW, SLOT_MAIN, SLOT_HIGH, SLOT_GENID = 15, SLOT_FIRMWARE = 16, SLOT_PMEM = 32 };
 /* Makes, changes or (size 0) removes a slot. 0, or -errno. */
 int board_slot(struct board *b, unsigned slot, uint64_t gpa, uint64_t size, const void *host, bool readonly);
 

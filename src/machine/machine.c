@@ -34,6 +34,7 @@
 #include "machine/numa.h"
 #include "machine/pci_places.h"
 #include "machine/pm.h"
+#include "machine/pmem.h"
 #include "machine/pvpanic.h"
 #include "machine/shadow.h"
 #include "machine/smbios.h"
@@ -78,6 +79,7 @@ struct machine {
     struct acpi_numa numa;
     struct vconsole *vconsole;
     struct virtio_devices *virtio;
+    struct pmem *pmem;
     struct emulated_devices *emulated;
     struct char_file files[DOMAIN_MAX_CHARS];
 };
@@ -297,7 +299,8 @@ static int make_devices(struct machine *m, struct error *err)
         if (make_char(m, i, err) < 0)
             return -1;
     if (virtio_devices_create(d, m->pci, &m->order, &m->virtio, err) < 0 ||
-        emulated_devices_create(d, m->pci, &m->order, &m->emulated, err) < 0)
+        emulated_devices_create(d, m->pci, &m->order, &m->emulated, err) < 0 ||
+        (d->npmems && pmem_create(d, &m->board, m->pci, &m->pmem, err) < 0))
         return -1;
     for (unsigned i = 0; i < d->ndisks; i++)
         watch_disk(m, i);
@@ -307,6 +310,7 @@ static int make_devices(struct machine *m, struct error *err)
 
 static void destroy_devices(struct machine *m)
 {
+    pmem_destroy(m->pmem);
     virtio_devices_destroy(m->virtio);
     emulated_devices_destroy(m->emulated);
     vconsole_destroy(m->vconsole);

@@ -40,6 +40,8 @@ static void reserve_all(const struct domain *d, struct pci_host *pci)
         reserve(pci, &d->ifaces[i].address);
     for (unsigned i = 0; i < d->nshares; i++)
         reserve(pci, &d->shares[i].address);
+    for (unsigned i = 0; i < d->npmems; i++)
+        reserve(pci, &d->pmems[i].address);
     reserve(pci, &d->balloon.address);
     reserve(pci, &d->vsock.address);
     reserve(pci, &d->rng_address);

@@ -33,6 +33,7 @@
 #include "model/iface.h"
 #include "model/kept.h"
 #include "model/pci.h"
+#include "model/pmem.h"
 
 #define DOMAIN_NS          "urn:lodge:domain:1"
 #define DOMAIN_XML_MAX     (1u << 20) /* bytes of XML that are read at all */
@@ -115,6 +116,8 @@ struct domain {
     bool rng;            /* virtio-rng, fed from the host's random device */
     bool hpet;           /* an HPET beside the other timers */
     bool pvpanic;        /* the ISA panic device: a guest with its driver tells of its panics */
+    struct domain_pmem *pmems;
+    unsigned npmems;
     struct domain_controller *controllers;
     unsigned ncontrollers;
     struct domain_kept *kept;
@@ -142,6 +145,7 @@ void domain_remove_iface(struct domain *d, unsigned i);
 struct domain_iface *domain_add_iface(struct domain *d, struct error *err);
 /* In iface.c: another forwarded port, as above. */
 struct iface_forward *iface_add_forward(struct domain_iface *f, struct error *err);
+struct domain_pmem *domain_add_pmem(struct domain *d, struct error *err);
 struct domain_channel *domain_add_channel(struct domain *d, struct error *err);
 struct domain_share *domain_add_share(struct domain *d, struct error *err);
 struct domain_char *domain_add_char(struct domain *d, struct error *err);

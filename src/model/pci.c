@@ -17,7 +17,7 @@
 #define LAST_PORT_SLOT 30u /* slot 31 is the board's: ISA bridge, SATA, SMBus */
 #define SATA_SLOT      31u
 #define SATA_FUNCTION  2u
-#define MAX_USERS      (DOMAIN_MAX_CONTROLLERS + DOMAIN_MAX_SHARES + DOMAIN_MAX_IFACES + DOMAIN_MAX_DISKS + 3u)
+#define MAX_USERS      (DOMAIN_MAX_CONTROLLERS + DOMAIN_MAX_SHARES + DOMAIN_MAX_IFACES + DOMAIN_MAX_DISKS + DOMAIN_MAX_PMEMS + 3u)
 
 /* ---- XML ---- */
 
@@ -105,6 +105,8 @@ static void list_users(struct users *u, struct domain *d)
         add(u, &d->rng_address, "random number device");
     if (d->vsock.path)
         add(u, &d->vsock.address, "vsock");
+    for (unsigned i = 0; i < d->npmems; i++)
+        add(u, &d->pmems[i].address, "persistent memory %u", i + 1);
 }
 
 static const struct user *user_at(const struct users *u, unsigned bus, unsigned slot, unsigned function)

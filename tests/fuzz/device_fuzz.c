@@ -20,6 +20,7 @@
 #include "devices/virtio/vblk.h"
 #include "devices/virtio/vconsole.h"
 #include "devices/virtio/vnet.h"
+#include "devices/virtio/vpmem.h"
 #include "devices/virtio/vrng.h"
 #include "devices/virtio/vscsi.h"
 #include "devices/virtio/vserial.h"
@@ -114,6 +115,16 @@ static int make_rng(struct error *err)
     return vrng_create(lab.r.pci, &(struct vrng_config){SLOT}, &rng, err);
 }
 
+static int make_pmem(struct error *err)
+{
+    struct vpmem *p;
+    char path[64];
+    snprintf(path, sizeof path, "%s/pmem", lab.dir);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    CHECK(fd >= 0);
+    return vpmem_create(lab.r.pci, &(struct vpmem_config){.slot = SLOT, .start = 64 * GIB, .size = 2 * MIB, .fd = fd}, &p, err);
+}
+
 static int make_balloon(struct error *err)
 {
     struct vballoon *b;
@@ -154,7 +165,7 @@ static const struct device {
     const char *name;
     int (*make)(struct error *err);
 } devices[] = {{"blk", make_blk},         {"scsi", make_scsi},   {"net", make_net}, {"console", make_console}, {"rng", make_rng},
-               {"balloon", make_balloon}, {"vsock", make_vsock}, {"9p", make_9p},   {"serial", make_serial}};
+               {"balloon", make_balloon}, {"vsock", make_vsock}, {"9p", make_9p},   {"serial", make_serial},     {"pmem", make_pmem}};
 
 static void clean(void)
 {

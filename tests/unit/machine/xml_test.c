@@ -61,6 +61,8 @@ static void test_round_trip(void)
     struct domain_iface *vhost = domain_add_iface(&d, &err);
     vhost->type = IFACE_VHOSTUSER;
     vhost->source = strdup("/run/b&ck");
+    struct domain_pmem *pmem = domain_add_pmem(&d, &err);
+    *pmem = (struct domain_pmem){.path = strdup("/tmp/p<m"), .size = 6 * MIB};
     struct domain_char *c = domain_add_char(&d, &err);
     *c =
         (struct domain_char){.kind = DOMAIN_CHAR_DEBUGCON, .backend = DOMAIN_CHAR_FILE, .path = strdup("/tmp/log"), .iobase = 0xe9};
@@ -82,6 +84,7 @@ static void test_round_trip(void)
         CHECK(strcmp(back.name, d.name) == 0);
         CHECK_EQ(back.memory, d.memory);
         CHECK(back.avx512 && back.hpet);
+        CHECK(back.npmems == 1 && back.pmems[0].size == 6 * MIB && strcmp(back.pmems[0].path, "/tmp/p<m") == 0);
         CHECK(back.has_genid && memcmp(back.genid, d.genid, 16) == 0 && memcmp(d.genid, (uint8_t[16]){0}, 16) != 0);
         CHECK(back.disks[0].readonly && strcmp(back.disks[0].target, "vda") == 0);
         CHECK(memcmp(back.ifaces[0].mac, d.ifaces[0].mac, 6) == 0);
@@ -206,6 +209,9 @@ static void test_refusals(void)
     refuse(HEAD "<features><acpi/></features>" TAIL, "<os>", "missing");
     refuse(HEAD OS "<on_reboot>rename-restart</on_reboot>" TAIL, "rename-restart", "restart");
     refuse(HEAD OS "<uuid>12345</uuid>" TAIL, "12345", "UUID");
+    refuse(HEAD OS "<devices><memory model='virtio-pmem'><source><path>/p</path></source><target><size unit='KiB'>1</size></target></memory></devices>" TAIL,
+           "'/p'", "2 MiB");
+    refuse(HEAD OS "<devices><memory model='dimm'/></devices>" TAIL, "dimm", "virtio-pmem");
     refuse(HEAD OS "<genid>xyz</genid>" TAIL, "xyz", "UUID");
     refuse(HEAD OS "<devices><parallel type='pty'/></devices>" TAIL, "pty", "parallel port");
     refuse(HEAD OS "<devices><parallel type='null'/><parallel type='null'/></devices>" TAIL, "two parallel ports", "one");
