@@ -16,7 +16,6 @@ from image_common import fill, free_port, image, lodge, main, run, server
 
 WAIT = 120  # seconds: nothing here takes that long, whatever else the machine does
 PATIENCE = "10"  # seconds that a silent server is given: a live one must answer within it, on a loaded machine too
-PATIENCE = "6"  # seconds of LODGE_SERVER_TIMEOUT: enough for servers that do answer, on a machine that is busy
 READ, WRITE, DISC, FLUSH, TRIM, ZERO = 0, 1, 2, 3, 4, 6
 
 
