@@ -20,6 +20,8 @@
 #ifndef SOFTKVM_H
 #define SOFTKVM_H
 
+#include <stdint.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -35,6 +37,13 @@ int softkvm_close(int fd);
 
 /* True when `fd` is a descriptor of softkvm. */
 int softkvm_owns(int fd);
+
+/*
+ * Tells that `bytes` of guest memory at `memory` are a shared mapping of the file `fd` from `offset` on; all multiples of 4096. A VM that knows this
+ * of its memory can run the guest's user code natively, in processes of its own that map the file, too (docs/softkvm.md). Before the first vCPU. The
+ * descriptor is copied. 0, or -1 with errno: EBADF, EINVAL, EBUSY with a vCPU, ENOSPC after eight calls.
+ */
+int softkvm_share_memory(int vm_fd, const void *memory, uint64_t bytes, int fd, uint64_t offset);
 
 #ifdef __cplusplus
 }

@@ -24,8 +24,8 @@ static int kvm_ioctl(int fd, unsigned long request, void *arg)
     return ioctl(fd, request, arg);
 }
 
-static const struct accel accel_kvm = {"KVM", DOMAIN_ACCEL_KVM, kvm_open, kvm_ioctl, close};
-static const struct accel accel_softkvm = {"softkvm", DOMAIN_ACCEL_SOFTKVM, softkvm_open, softkvm_ioctl, softkvm_close};
+static const struct accel accel_kvm = {"KVM", DOMAIN_ACCEL_KVM, kvm_open, kvm_ioctl, close, NULL};
+static const struct accel accel_softkvm = {"softkvm", DOMAIN_ACCEL_SOFTKVM, softkvm_open, softkvm_ioctl, softkvm_close, softkvm_share_memory};
 
 /* "vmx", "svm", or NULL: what the host's CPU offers to a hypervisor, by the first "flags" line of /proc/cpuinfo. */
 static const char *hardware_virtualization(void)

@@ -14,6 +14,8 @@ struct accel {
     int (*open)(void);                                      /* a system descriptor, or -1 with errno */
     int (*ioctl)(int fd, unsigned long request, void *arg); /* as ioctl(2) */
     int (*close)(int fd);
+    /* Tells of guest memory that is a shared mapping of a file (softkvm_share_memory()); NULL: no use for that. 0, or -1 with errno. */
+    int (*share_memory)(int vm_fd, const void *memory, uint64_t bytes, int fd, uint64_t offset);
 };
 
 /* A new VM and the system descriptor it came from. */

@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <sys/sysinfo.h>
 
+#include "base/log.h"
 #include "base/util.h"
 #include "machine/memmap.h"
 
@@ -290,12 +291,24 @@ static int add_slot(struct board *b, unsigned slot, uint64_t gpa, uint64_t end, 
                  : 0;
 }
 
+/* The guest runs without it, only slower; so it does where its memory comes in huge pages, of which nobody maps a part. */
+static void share_memory(struct board *b)
+{
+    const struct accel *a = b->vm.accel;
+    for (unsigned i = 0; a->share_memory && b->mem.fd >= 0 && b->mem.page_size == PAGE_SIZE && i < b->mem.count; i++) {
+        const struct guestmem_region *r = &b->mem.regions[i];
+        if (a->share_memory(b->vm.vm_fd, r->host, r->size, b->mem.fd, r->fd_offset) < 0)
+            log_debug("guest memory: not known to %s as a file: %s; user code will not run natively", a->name, strerror(errno));
+    }
+}
+
 static int make_memory(struct board *b, const struct guestmem_config *memory, struct error *err)
 {
     struct guestmem_config cfg = *memory;
     cfg.low_limit = MEM_LOW_LIMIT;
     if (guestmem_create(&b->mem, &cfg, err) < 0)
         return -1;
+    share_memory(b);
     if (add_slot(b, SLOT_LOW, 0, MEM_VGA_BASE, err) < 0 || add_slot(b, SLOT_SHADOW, MEM_VGA_END, MEM_BIOS, err) < 0 ||
         add_slot(b, SLOT_MAIN, MEM_BIOS, b->mem.regions[0].size, err) < 0)
         return -1;

@@ -15,6 +15,7 @@
 #include <errno.h>
 
 #include "softkvm/api/sigmask.h"
+#include "softkvm/direct.h"
 #include "softkvm/irqchip/irqchip.h"
 #include "softkvm/vm.h"
 #include "softkvm/x86/cpu.h"
@@ -256,6 +257,8 @@ struct vm_api {
     struct io_zones zones;
     struct irqfds irqfds;
     struct worker worker;
+    struct direct_memory memory[DIRECT_MEMORY];
+    unsigned nmemory;
 };
 
 struct vcpu_api {

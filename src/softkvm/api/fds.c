@@ -300,6 +300,17 @@ int softkvm_ioctl(int fd, unsigned long request, void *arg)
     return r;
 }
 
+int softkvm_share_memory(int vm_fd, const void *memory, uint64_t bytes, int fd, uint64_t offset)
+{
+    struct object *o = object_get(vm_fd);
+    int err = !o || o->kind != OBJECT_VM || o->foreign ? -EBADF : direct_memory(o->what, memory, bytes, fd, offset);
+    if (o)
+        object_put(o);
+    if (err)
+        errno = -err;
+    return err ? -1 : 0;
+}
+
 int softkvm_close(int fd)
 {
     struct object *o = table_remove(fd);

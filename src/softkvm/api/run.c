@@ -225,6 +225,7 @@ static enum cpu_stop deliver_nmi(struct vcpu *v)
 static enum cpu_stop deliver_interrupt(struct vcpu *v)
 {
     struct pending_events *e = &v->ev;
+    direct_tick(v);
     enum cpu_stop stop = inject(v, e->irq_soft ? EV_SOFT_INT : EV_EXT_INT, e->irq_vector, false, 0, &e->irq_pending);
     if (stop == STOP_NONE)
         STAT_ADD(v, irq_delivered, 1);

@@ -49,6 +49,9 @@ static const struct figure vcpu_figures[] = {
     COUNT("bt_links", bt.stats.links),
     COUNT("bt_polls", bt.stats.polls),
     COUNT("bt_flushes", bt.stats.flushes),
+    COUNT("direct_stops", stats.direct_stops),
+    {"direct_cycles", offsetof(struct vcpu, stats.direct_cycles), KVM_STATS_UNIT_CYCLES, true},
+    COUNT("direct_flushes", stats.direct_flushes),
 };
 
 #define NOW(name, field, unit) {name, offsetof(struct bt_usage, field), unit, KVM_STATS_TYPE_INSTANT}

@@ -47,6 +47,7 @@ static int vcpu_memfd(unsigned id)
 
 void vcpu_free(struct vcpu *v)
 {
+    direct_destroy(v);
     lapic_destroy(v);
     interp_free(v);
     if (v->run)
@@ -102,6 +103,8 @@ static int vcpu_alloc(struct softkvm_vm *vm, unsigned id, int fd, struct vcpu **
         err = interp_init(v);
     if (!err)
         bt_cpu_init(v);
+    if (!err)
+        err = direct_create(v);
     if (!err)
         err = power_up(v);
     if (err) {

@@ -28,6 +28,7 @@ static void vm_destroy(struct softkvm_vm *vm)
     memslot_free_all(vm);
     pause_free(vm);
     bt_destroy(vm);
+    direct_memory_free(vm);
     stats_free(&vm->api->stats);
     pthread_mutex_destroy(&vm->lock);
     free(vm->api);

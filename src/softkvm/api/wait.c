@@ -40,6 +40,7 @@ void vcpu_kick(struct vcpu *v, uint32_t requests)
     struct vcpu_api *a = v->api;
     atomic_fetch_or(&v->requests, requests);
     bt_poke(v);
+    direct_kick(v);
     if (!atomic_load(&a->waiting))
         return;
     int fd = atomic_load(&a->sigmask.wake_fd);

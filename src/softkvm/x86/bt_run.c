@@ -5,8 +5,10 @@
  * Everything that the interpreter's loop looks at before an instruction (requests, RF, a restarted instruction) is looked at here before a block is
  * entered; within translated code only the polls do.
  */
+#include "softkvm/direct.h"
 #include "softkvm/x86/bt_check.h"
 #include "softkvm/x86/bt_priv.h"
+#include "softkvm/x86/debug.h"
 #include "softkvm/x86/fpu.h"
 #include "softkvm/x86/interp.h"
 #include "softkvm/x86/mem.h"
@@ -109,8 +111,6 @@ static struct bt_xpage *code_page(struct vcpu *v, uint64_t rip)
         else
             bt_page_verify(v, x->gpa, x->host);
         x->verified = true;
-        v->bt.kernel_local |= ring == BT_KERNEL && !x->global;
-        v->bt.user_code |= ring == BT_USER;
     }
     return x;
 }
@@ -444,6 +444,27 @@ static void run_cold(struct vcpu *v)
     }
 }
 
+/* May user code of the current address space be to run natively? */
+static bool direct_active(const struct vcpu *v)
+{
+    const struct direct_cpu *d = v->direct;
+    return d && v->cpl == 3 && (d->always || (d->now && d->now->active && d->now->cr3 == v->cr3));
+}
+
+/* False: it is to be translated. */
+static bool run_direct(struct vcpu *v)
+{
+    v->rflags &= ~FL_RF;
+    switch (v->direct->run(v)) {
+    case DIRECT_LOOK: return true;
+    case DIRECT_TRANSLATE: return false;
+    case DIRECT_INTERPRET: interp_execute(v); return true;
+    case DIRECT_STEPPED: v->insn_rip = v->rip; cpu_fault_db(v, DR6_BS);
+    case DIRECT_LOST: interp_emulation_error(v);
+    }
+    return false;
+}
+
 int bt_loop(struct vcpu *v)
 {
     struct bt_block *b;
@@ -456,6 +477,8 @@ int bt_loop(struct vcpu *v)
             continue;
         }
         v->insn_rip = v->rip;
+        if (unlikely(direct_active(v)) && run_direct(v))
+            continue;
         if (v->bt.cold) {
             v->rflags &= ~FL_RF;
             run_cold(v);

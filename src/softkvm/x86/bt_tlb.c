@@ -102,6 +102,8 @@ void bt_tlb_fill_code(struct vcpu *v, const struct bt_fill *f)
         .global = f->global,
         .host = f->host,
     };
+    c->kernel_local |= f->ring == BT_KERNEL && !f->global;
+    c->user_code |= f->ring == BT_USER;
     if (f->shift > 12)
         bt_bit_set(c->large, f->la << 16 >> 37);
     if (f->shift == 30)

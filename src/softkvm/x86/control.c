@@ -5,6 +5,7 @@
  *
  * The software TLB holds translations of the current CR3 alone: every write of CR3 empties it, so PCIDs need no further care here.
  */
+#include "softkvm/direct.h"
 #include "softkvm/irqchip/irqchip.h"
 #include "softkvm/x86/debug.h"
 #include "softkvm/x86/desc.h"
@@ -70,6 +71,7 @@ void cr3_write(struct vcpu *v, uint64_t val)
     else
         mmu_flush_address_space(v);
     v->cr3 = val;
+    direct_note_cr3(v, (v->cr4 & CR4_PCIDE) && keep);
 }
 
 static uint64_t cr4_valid(const struct vcpu *v)
@@ -287,9 +289,7 @@ void op_wrpkru(struct vcpu *v, const struct insn *i)
         cpu_ud(v);
     if ((uint32_t)v->gpr[RCX] || (uint32_t)v->gpr[RDX])
         cpu_gp(v, 0);
-    if (v->pkru != (uint32_t)v->gpr[RAX])
-        mmu_flush_all(v);
-    v->pkru = (uint32_t)v->gpr[RAX];
+    mmu_set_pkru(v, (uint32_t)v->gpr[RAX]);
 }
 
 static void set_ac(struct vcpu *v, uint64_t val)
@@ -345,8 +345,10 @@ void op_invpcid(struct vcpu *v, const struct insn *i)
         mmu_flush_all(v);
     else
         mmu_flush_address_space(v);
-    if (type == INV_ALL_BUT_GLOBAL)
+    if (type == INV_ALL_BUT_GLOBAL) {
         bt_tlb_forget_all(v);
+        direct_note_all(v);
+    }
 }
 
 /* Caches are the host's and always coherent: nothing to write back. */

@@ -238,6 +238,7 @@ struct vcpu {
     uint64_t cr0, cr2, cr3, cr4, cr8, efer, xcr0;
     uint64_t dr[8]; /* 4 and 5 unused */
     uint32_t pkru;
+    uint16_t tlb_keys; /* protection keys of the pages that the TLB may hold; key 0 always */
     uint64_t apic_base; /* IA32_APIC_BASE */
     uint64_t pdptr[4];  /* PAE: loaded at CR3 writes (SDM vol. 3, 4.4.1) */
     struct msr_state msr;
@@ -307,9 +308,10 @@ struct vcpu {
     struct kvm_guest_debug guest_debug;
     struct vcpu_api *api; /* api/'s private part: signal mask, fds, wake-up futex */
     struct bt_cpu bt;
+    struct direct_cpu *direct; /* user code that runs natively (softkvm/direct.h), NULL without */
     struct {
         _Atomic uint64_t insns, exits, io_exits, mmio_exits, irq_window_exits, debug_exits, signal_exits, irq_delivered, tlb_misses, tlb_flushes, decode_misses, halts, polls, polls_woken,
-            pause_yields;
+            pause_yields, direct_stops, direct_cycles, direct_flushes;
     } stats;
 } __attribute__((aligned(64)));
 

@@ -471,6 +471,40 @@ void fpu_get_xsave(const struct vcpu *v, void *area, uint32_t size)
     *field64(to, AT_XSTATE_BV) = bv;
 }
 
+/* What the area does not have gets its initial value. */
+static void load_area(struct vcpu *v, uint8_t *from, uint64_t bv)
+{
+    uint8_t *to = v->fpu.area;
+    bool mxcsr = bv & (XCR0_X87 | XCR0_SSE | XCR0_AVX);
+    fpu_reset(v, false);
+    if (bv & XCR0_X87) {
+        bytes_copy(to, from, AT_MXCSR);
+        bytes_copy(to + AT_ST, from + AT_ST, AT_XMM - AT_ST);
+    }
+    if (bv & XCR0_SSE)
+        bytes_copy(to + AT_XMM, from + AT_XMM, AT_XMM_END - AT_XMM);
+    if (mxcsr)
+        *field32(to, AT_MXCSR) = *field32(from, AT_MXCSR);
+    if (bv & XCR0_AVX)
+        bytes_copy(to + AT_AVX, from + AT_AVX, AVX_SIZE);
+    for (unsigned n = 0; n < 3; n++)
+        if (bv & BIT64(5 + n))
+            bytes_copy(to + host.avx512_offset[n], from + host.avx512_offset[n], avx512_size[n]);
+    *field64(to, AT_XSTATE_BV) = bv & host.guest_mask;
+}
+
+void fpu_take_host(struct vcpu *v, const void *area)
+{
+    uint8_t *from = (uint8_t *)(uintptr_t)area;
+    load_area(v, from, *field64(from, AT_XSTATE_BV) & host.guest_mask);
+}
+
+void fpu_give_host(const struct vcpu *v, void *area)
+{
+    fpu_get_xsave(v, area, FPU_AREA_SIZE);
+    *field64(area, AT_XSTATE_BV) &= host.guest_mask;
+}
+
 int fpu_set_xsave(struct vcpu *v, const void *area, uint32_t size, uint64_t permitted)
 {
     uint8_t *from = (uint8_t *)(uintptr_t)area;
@@ -486,26 +520,8 @@ int fpu_set_xsave(struct vcpu *v, const void *area, uint32_t size, uint64_t perm
     if (mxcsr && (*field32(from, AT_MXCSR) & ~host.mxcsr_mask))
         return -EINVAL;
 
-    uint8_t *to = v->fpu.area;
-    fpu_reset(v, false); /* what the area does not have gets its initial value */
-    if (bv & XCR0_X87) {
-        bytes_copy(to, from, AT_MXCSR);
-        bytes_copy(to + AT_ST, from + AT_ST, AT_XMM - AT_ST);
-    }
-    if (bv & XCR0_SSE)
-        bytes_copy(to + AT_XMM, from + AT_XMM, AT_XMM_END - AT_XMM);
-    if (mxcsr)
-        *field32(to, AT_MXCSR) = *field32(from, AT_MXCSR);
-    if (bv & XCR0_AVX)
-        bytes_copy(to + AT_AVX, from + AT_AVX, AVX_SIZE);
-    for (unsigned n = 0; n < 3; n++)
-        if (bv & BIT64(5 + n))
-            bytes_copy(to + host.avx512_offset[n], from + host.avx512_offset[n], avx512_size[n]);
-    *field64(to, AT_XSTATE_BV) = bv & host.guest_mask;
+    load_area(v, from, bv);
     uint32_t pkru = bv & XCR0_PKRU ? *field32(from, host.pkru_offset) : 0;
-    if (pkru != v->pkru) {
-        v->pkru = pkru;
-        mmu_flush_all(v); /* the keys' rights are in the TLB's tags */
-    }
+    mmu_set_pkru(v, pkru);
     return 0;
 }

@@ -42,4 +42,8 @@ void fpu_get_xsave(const struct vcpu *v, void *area, uint32_t size);
  * format, or reserved MXCSR bits. Then nothing has changed. */
 int fpu_set_xsave(struct vcpu *v, const void *area, uint32_t size, uint64_t permitted);
 
+/* The state of another thread of the host, as ptrace(2) has it (NT_X86_XSTATE): in and out, without PKRU. `area` has FPU_AREA_SIZE bytes. */
+void fpu_take_host(struct vcpu *v, const void *area);
+void fpu_give_host(const struct vcpu *v, void *area);
+
 #endif

@@ -75,6 +75,7 @@ void mmu_flush_address_space(struct vcpu *v);           /* a write of CR3 withou
 void mmu_switch_space(struct vcpu *v, unsigned from, unsigned to, bool keep); /* the same with PCIDs; keep: those of `to` stay valid */
 void mmu_flush_pcid(struct vcpu *v, unsigned pcid);     /* all but global entries, of a PCID that is not current */
 void mmu_flush_page(struct vcpu *v, uint64_t la);       /* INVLPG */
+void mmu_set_pkru(struct vcpu *v, uint32_t pkru);       /* drops what was filled by rights that are others now */
 /* Fills the entry for a fetch from la, unless that is not RAM; raises its fault. */
 void mmu_fetch_page(struct vcpu *v, uint64_t la);
 /* Nobody may write this guest page through the TLBs of `v` without coming to mmu.c first. `v` is held, or the caller's own. */

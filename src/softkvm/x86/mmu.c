@@ -10,6 +10,7 @@
 #include "softkvm/vm.h"
 #include "softkvm/x86/bt_check.h"
 #include "softkvm/x86/debug.h"
+#include "softkvm/direct.h"
 #include "softkvm/x86/mem.h"
 #include "softkvm/x86/walk.h"
 
@@ -149,6 +150,7 @@ static void fill(struct vcpu *v, uint64_t la, enum mmu_index idx, enum mem_acces
     struct tlb_entry *e = &v->tlb[idx][(la >> 12) & (TLB_SIZE - 1)];
     uint64_t page = la & PAGE_MASK;
     bool ok[3];
+    v->tlb_keys |= (uint16_t)BIT(w->pkey);
     allowed(v, idx, acc, w, slot, ok);
     if (v->bt.on && idx <= MMU_USER) {
         fill_tables(v, la, idx, ok, w, slot, host);
@@ -352,11 +354,12 @@ void mmu_unwrite_page(struct vcpu *v, uint64_t gpa)
             e->tag[MEM_W] = ~0ull;
     }
     bt_tlb_unwrite(v, gpa, host);
+    direct_unwrite(v, gpa);
 }
 
 bool mmu_may_write_page(struct vcpu *v, uint64_t gpa)
 {
-    return *(volatile unsigned *)&v->tlb_log_count || bt_tlb_may_write(v, gpa);
+    return *(volatile unsigned *)&v->tlb_log_count || bt_tlb_may_write(v, gpa) || direct_may_write(v, gpa);
 }
 
 static void clear_entry(struct tlb_entry *e)
@@ -395,8 +398,10 @@ static void flush_tlb(struct vcpu *v)
 
 void mmu_flush_all(struct vcpu *v)
 {
+    v->tlb_keys = 1;
     flush_tlb(v);
     bt_tlb_flush(v);
+    direct_note_all(v);
 }
 
 /* The interpreter's own TLB keeps nothing of another address space. */
@@ -425,6 +430,7 @@ void mmu_flush_address_space(struct vcpu *v)
 {
     flush_tlb_local(v);
     bt_tlb_flush_address_space(v);
+    direct_note_pcid(v, v->cr3 & 0xfff);
 }
 
 void mmu_switch_space(struct vcpu *v, unsigned from, unsigned to, bool keep)
@@ -438,6 +444,7 @@ void mmu_switch_space(struct vcpu *v, unsigned from, unsigned to, bool keep)
 void mmu_flush_pcid(struct vcpu *v, unsigned pcid)
 {
     bt_tlb_forget(v, pcid);
+    direct_note_pcid(v, pcid);
 }
 
 void mmu_flush_page(struct vcpu *v, uint64_t la)
@@ -450,7 +457,19 @@ void mmu_flush_page(struct vcpu *v, uint64_t la)
     if (v->tlb_giant)
         flush_filled(v, la, 30);
     bt_tlb_flush_page(v, la, shift);
+    direct_note_page(v, la);
     v->fetch_page = ~0ull;
+}
+
+void mmu_set_pkru(struct vcpu *v, uint32_t pkru)
+{
+    uint32_t differ = v->pkru ^ pkru;
+    v->pkru = pkru;
+    for (unsigned key = 0; key < 16; key++)
+        if ((differ >> 2 * key & 3) && (v->tlb_keys >> key & 1)) {
+            mmu_flush_all(v);
+            return;
+        }
 }
 
 void mmu_init(struct vcpu *v)

@@ -151,6 +151,7 @@ static unsigned descend(struct vcpu *v, uint64_t la, enum paging kind, struct st
         w->nx |= kind != PAGING_32 && (s->value & PTE_NX);
         if (leaf) {
             w->gpa = leaf_address(v, kind, level, s->value, la);
+            w->accessed = s->value & PTE_A;
             w->dirty = s->value & PTE_D;
             w->global = (s->value & PTE_G) && (v->cr4 & CR4_PGE);
             w->shift = (uint8_t)shift;
@@ -167,7 +168,7 @@ bool walk_page(struct vcpu *v, uint64_t la, bool write, bool set_ad, uint32_t (*
                const void *ctx, struct walk *w)
 {
     if (!v->paging) {
-        *w = (struct walk){.gpa = la & 0xffffffff, .writable = true, .user = true, .dirty = true, .shift = 12};
+        *w = (struct walk){.gpa = la & 0xffffffff, .writable = true, .user = true, .accessed = true, .dirty = true, .shift = 12};
         return true;
     }
     enum paging kind = paging_kind(v);

@@ -19,6 +19,7 @@ struct walk {
     bool user;         /* U/S set at every level */
     bool nx;           /* XD set at some level, EFER.NX on */
     bool global;       /* G is set in the leaf and CR4.PGE is on: a write of CR3 leaves the translation alone */
+    bool accessed;     /* A is set in the leaf (or paging is off) */
     bool dirty;        /* D is set in the leaf (or paging is off) */
     uint8_t shift;     /* log2 of the page's size in bytes: 12, 21, 22, 30 */
     uint8_t pkey;      /* protection key of a user page in 4-level paging, else 0 */

@@ -247,14 +247,6 @@ static void settle_mxcsr(struct vcpu *v, struct image *x, uint64_t rfbm, bool co
     }
 }
 
-static void set_pkru(struct vcpu *v, uint32_t pkru)
-{
-    if (v->pkru == pkru)
-        return;
-    v->pkru = pkru;
-    mmu_flush_all(v); /* the keys' rights are in the TLB's tags */
-}
-
 /* Reads the area into x as far as `rfbm` asks for it, with all checks. The order is that of the processors that this has been
  * compared with. */
 static void image_load(struct area p, struct image *x, uint64_t rfbm, bool must_compact, uint32_t *pkru)
@@ -301,7 +293,7 @@ static void restore(struct vcpu *v, const struct insn *i, bool must_compact)
     if (rfbm & XCR0_X87)
         fpu_ptrs_loaded(v);
     if (rfbm & XCR0_PKRU)
-        set_pkru(v, pkru);
+        mmu_set_pkru(v, pkru);
 }
 
 void op_xrstor(struct vcpu *v, const struct insn *i)
