@@ -185,9 +185,10 @@ static bool continues(const struct run *r, const struct run *next)
            !((next->kind ^ r->kind) & (DIRECT_WRITE | DIRECT_EXEC));
 }
 
-static bool own_page(const struct stub *stub, uint64_t la)
+/* The stub's own pages, and those at the bottom that the host maps for nobody (vm.mmap_min_addr): the guest's there are interpreted. */
+static bool not_for_us(const struct stub *stub, uint64_t la)
 {
-    return la >= stub->base && la < stub->end;
+    return la < STUB_BEGIN || (la >= stub->base && la < stub->end);
 }
 
 /* Maps the page of `la`, and of its neighbours those that are in use and not mapped. */
@@ -198,7 +199,7 @@ static void map_around(struct vcpu *v, struct direct_space *s, uint64_t la)
     for (uint64_t at = first; at < first + AROUND * PAGE_SIZE; at += PAGE_SIZE) {
         uint8_t *known = &s->pages[at >> 12];
         struct run next = {.la = at, .bytes = PAGE_SIZE};
-        if ((*known && at != page) || own_page(s->stub, at))
+        if ((*known && at != page) || not_for_us(s->stub, at))
             continue;
         next.kind = page_kind(v, s, at, at == page, &next);
         if (!next.kind || next.kind == *known)

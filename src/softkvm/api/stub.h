@@ -19,7 +19,8 @@
 #define STUB_OPS    512          /* calls in the list */
 #define STUB_XSAVE  16384        /* bytes of the largest XSAVE area that any host has */
 #define STUB_MEM_FD 3            /* descriptors of the guest's memory in the stub, from here on */
-#define STUB_END    0x7ffffffff000ull /* of what a process can map */
+#define STUB_BEGIN  0x10000ull /* of what a process can map without privileges, */
+#define STUB_END    0x7ffffffff000ull /* and its end */
 
 struct stub_op { /* a system call, and what it must return */
     uint64_t nr, args[6], expect;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "harness.h"
 
@@ -20,17 +21,27 @@ extern const uint8_t escape_ops[], escape_ops_end[], escape_others[], escape_oth
 #define CODE_AT 0x10000u
 #define STUBS   0x40000u /* of faults: 16 bytes each */
 #define TSS     0x105000u
+#define TSS_LIMIT (0x68u + 256 / 8) /* with the map of ports 0 to 255, all allowed */
 #define IST_TOP 0x90000u
 #define FRAME   0x70000u /* of IRET to ring 3 */
-#define USER_CS 0x2bu
-#define USER_SS 0x33u
+#define USER_CODE 0x60000u /* the snippet that ring 3 runs: alone in its page, as its neighbours might keep it from running natively */
+#define USER_CS 0x33u /* as Linux has them: the host's own, so that ring 3 can run natively (SOFTKVM_DIRECT) */
+#define USER_SS 0x2bu
+#define USER_CS32 0x23u
+#define LOW     0x106000u /* page table of the first 2 MiB */
 #define POOL    0x110000u /* of page tables */
 #define PAGES   0x140000u /* of guest memory that is mapped at the places below; only every second page is used */
 #define FILL    0xcc      /* what it holds: int3, where it is run */
 
 #define L0      0x40000000ull
 #define FS_BASE 0x123456789000ull
-#define GS_BASE 0xffff900000000000ull
+#define GS_BASE (asked_direct() ? 0x234567891000ull : 0xffff900000000000ull) /* ring 3 runs natively with bases of the lower half only */
+
+static bool asked_direct(void)
+{
+    const char *direct = getenv("SOFTKVM_DIRECT");
+    return direct && strcmp(direct, "always") == 0;
+}
 
 static const struct place {
     uint64_t la;
@@ -119,6 +130,15 @@ static void map(uint64_t la, uint64_t gpa, unsigned flags)
     *entry(table, la >> 12 & 511) = gpa | flags | 1;
 }
 
+/* The first 2 MiB by small pages, as they are, but for the code: ring 3 may not write it. */
+static void map_low(void)
+{
+    uint64_t code_end = CODE_AT + (uint64_t)(escape_to_user + SNIPPET - escape_ops);
+    for (uint64_t gpa = 0; gpa < 2 * MIB; gpa += 4096)
+        *entry(LOW, (unsigned)(gpa / 4096)) = gpa | ((gpa >= CODE_AT && gpa < code_end) || gpa == USER_CODE ? 5 : 7);
+    *entry(0x102000, 0) = LOW | 7;
+}
+
 static void fill_pages(void)
 {
     memset(t.g->ram + PAGES, FILL, 2 * ARRAY_SIZE(places) * 4096);
@@ -138,6 +158,7 @@ static void set_sregs(void)
     uint64_t *gdt = (uint64_t *)(void *)(t.g->ram + 0x103000);
     gdt[USER_CS / 8] = 0x00affb000000ffffull;
     gdt[USER_SS / 8] = 0x00cff3000000ffffull;
+    gdt[USER_CS32 / 8] = 0x00cffb000000ffffull;
     OK(t.g->vcpu[0], KVM_GET_SREGS, s);
     s->gdt.limit = 0x37;
     s->ds.selector = USER_SS; /* IRET leaves these alone */
@@ -145,7 +166,8 @@ static void set_sregs(void)
     s->es = s->fs = s->gs = s->ds;
     s->fs.base = FS_BASE;
     s->gs.base = GS_BASE;
-    s->tr = (struct kvm_segment){.base = TSS, .limit = 0x67, .selector = 0x18, .type = 11, .present = 1};
+    s->tr = (struct kvm_segment){.base = TSS, .limit = TSS_LIMIT, .selector = 0x18, .type = 11, .present = 1};
+    s->cr4 |= 1u << 16; /* FSGSBASE */
     s->cr4 |= __builtin_cpu_supports("avx2") ? 1u << 18 : 0;
     OK(t.g->vcpu[0], KVM_SET_SREGS, s);
 }
@@ -164,19 +186,20 @@ static uint8_t *canary(unsigned n)
 
 static void guest_begin(void)
 {
-    t.g = guest_new(1, GUEST_NO_RAM | GUEST_CPUID);
     t.pool = 0;
     reservation = mmap(NULL, RESERVED, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK(reservation != MAP_FAILED);
-    t.g->ram = reservation + 2 * GIB;
-    CHECK(!mprotect(t.g->ram, GUEST_RAM, PROT_READ | PROT_WRITE));
+    guest_ram_at = reservation + 2 * GIB;
+    t.g = guest_new(1, GUEST_CPUID);
     for (unsigned n = 0; n < CANARIES; n++) {
         CHECK(!mprotect(canary(n), 4096, PROT_READ | PROT_WRITE));
         memset(canary(n), 0xc5, 4096);
     }
-    set_region(t.g, 0, 0, 0, GUEST_RAM, t.g->ram);
     guest_long(t.g, 0, CODE_AT, escape_ops, (size_t)(escape_to_user + SNIPPET - escape_ops));
-    memset(t.g->ram + TSS, 0, 0x68);
+    map_low();
+    memset(t.g->ram + TSS, 0, TSS_LIMIT);
+    t.g->ram[TSS + TSS_LIMIT] = 0xff;
+    memcpy(t.g->ram + TSS + 102, &(uint16_t){0x68}, 2);
     memcpy(t.g->ram + TSS + 36, &(uint64_t){IST_TOP}, 8);
     for (unsigned n = 0; n < 32; n++)
         set_gate(n);
@@ -192,8 +215,20 @@ static void guest_begin(void)
     t.user = t.in_user = false;
 }
 
+/* Where it is asked for, ring 3 has run natively. */
+static void check_direct(void)
+{
+    if (!asked_direct() || !t.user)
+        return;
+    int fd = OK(t.g->vcpu[0], KVM_GET_STATS_FD, 0);
+    int64_t stops = figure(fd, "direct_stops");
+    close(fd);
+    CHECK(stops > 0);
+}
+
 static void guest_end(void)
 {
+    check_direct();
     for (unsigned n = 0; n < CANARIES; n++)
         for (unsigned i = 0; i < 4096; i++)
             CHECK_EQ(canary(n)[i], 0xc5);
@@ -213,14 +248,15 @@ static unsigned try(uint64_t rip, struct kvm_regs r)
     r.rip = rip;
     r.rflags = 2;
     if (t.user) {
-        const uint64_t frame[] = {rip, USER_CS, 2 | 3 << 12, r.rsp, USER_SS};
+        memcpy(t.g->ram + USER_CODE, t.g->ram + rip, SNIPPET);
+        const uint64_t frame[] = {USER_CODE, USER_CS, 0x202, r.rsp, USER_SS};
         memcpy(t.g->ram + FRAME, frame, sizeof frame);
         r.rip = snippet(escape_to_user, 0);
         r.rsp = FRAME;
     }
     run->s.regs.regs = r;
     run->kvm_dirty_regs = KVM_SYNC_X86_REGS;
-    if (t.in_user) {
+    if (t.user) { /* also for the TLB: the code has changed */
         run->s.regs.sregs = t.sregs;
         run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
     }

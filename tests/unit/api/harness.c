@@ -83,6 +83,26 @@ void *pages_new(uint64_t bytes)
     return p;
 }
 
+uint8_t *guest_ram_at;
+
+/* A shared mapping of a memfd, of which softkvm knows: user code may run natively (SOFTKVM_DIRECT). */
+static uint8_t *ram_new(const struct guest *g)
+{
+    AUTO_CLOSE int fd = memfd_create("guest", MFD_CLOEXEC);
+    CHECK(fd >= 0 && !ftruncate(fd, GUEST_RAM));
+    void *p = mmap(guest_ram_at, GUEST_RAM, PROT_READ | PROT_WRITE, MAP_SHARED | (guest_ram_at ? MAP_FIXED : 0), fd, 0);
+    CHECK(p != MAP_FAILED);
+    if (!guest_ram_at) {
+        CHECK(nmaps < ARRAY_SIZE(maps));
+        maps[nmaps].p = p;
+        maps[nmaps++].n = GUEST_RAM;
+    }
+    guest_ram_at = NULL;
+    if (!be->real)
+        CHECK(!softkvm_share_memory(g->vm, p, GUEST_RAM, fd, 0));
+    return p;
+}
+
 int eventfd_new(void)
 {
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -162,7 +182,7 @@ struct guest *guest_new(unsigned vcpus, unsigned flags)
         OK(g->vm, KVM_CREATE_PIT2, &pit);
     }
     if (!(flags & GUEST_NO_RAM)) {
-        g->ram = pages_new(GUEST_RAM);
+        g->ram = ram_new(g);
         set_region(g, 0, flags & GUEST_LOG ? KVM_MEM_LOG_DIRTY_PAGES : 0, 0, GUEST_RAM, g->ram);
     }
     for (unsigned i = 0; i < vcpus; i++) {

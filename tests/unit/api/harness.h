@@ -87,6 +87,7 @@ struct kvm_regs guest_regs(struct guest *g, unsigned cpu);
 void set_region(struct guest *g, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size, void *hva);
 int try_region(struct guest *g, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size, void *hva); /* 0 or errno */
 void *pages_new(uint64_t bytes); /* unmapped at the test's end */
+extern uint8_t *guest_ram_at;    /* where the next guest gets its RAM, in a reservation of the test's own; NULL: anywhere */
 int eventfd_new(void);           /* likewise */
 uint64_t eventfd_count(int fd);  /* and resets it */
 bool eventfd_wait(int fd, int ms); /* readable within ms? */
