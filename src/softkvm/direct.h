@@ -45,6 +45,7 @@ struct direct_space {
     bool giant;
     unsigned ndrops;
     uint64_t drops[DIRECT_DROPS]; /* linear page addresses */
+    unsigned unwritten; /* pages that were taken from it because code was made of them */
     uint64_t missed;  /* linear address that the stub has stopped at, +1; 0 none */
     unsigned heat, wait; /* interrupts that have lately found it in user code, and how many it takes */
     uint64_t warmed;     /* TSC of the last of them */

@@ -39,22 +39,40 @@ def until(fd, pattern, limit):
     return seen
 
 
+def stat_fields(pid):
+    with open("/proc/%d/stat" % pid) as f:
+        return f.read().rsplit(")", 1)[1].split()
+
+
+def family(pid):
+    """A process and its children: user code of Lodge's guests can run in these."""
+    pids = [pid]
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and int(stat_fields(int(name))[1]) == pid:
+                pids.append(int(name))
+        except OSError: # has ended meanwhile
+            pass
+    return pids
+
+
 def beyond_ram_kib(pid, ram):
-    """RSS of a process in KiB without the mappings whose name has one of `ram`: the guest's own memory."""
-    total, skip = 0, False
-    with open("/proc/%d/smaps" % pid) as f:
-        for line in f:
-            if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
-                skip = any(name in line for name in ram)
-            elif line.startswith("Rss:") and not skip:
-                total += int(line.split()[1])
+    """RSS of a process and its children in KiB without the mappings whose name has one of `ram`: the guest's own memory."""
+    total = 0
+    for p in family(pid):
+        skip = False
+        with open("/proc/%d/smaps" % p) as f:
+            for line in f:
+                if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                    skip = any(name in line for name in ram)
+                elif line.startswith("Rss:") and not skip:
+                    total += int(line.split()[1])
     return total
 
 
 def cpu_seconds(pid):
-    with open("/proc/%d/stat" % pid) as f:
-        fields = f.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """CPU time of a process and its children."""
+    return sum(int(f) for p in family(pid) for f in stat_fields(p)[11:13]) / os.sysconf("SC_CLK_TCK")
 
 
 class Lodge:

@@ -13,6 +13,7 @@
 #define LODGE_SOFTKVM_API_H
 
 #include <errno.h>
+#include <sched.h>
 
 #include "softkvm/api/sigmask.h"
 #include "softkvm/direct.h"
@@ -240,6 +241,19 @@ int mce_setup(struct vcpu *v, void *arg);
 int mce_inject(struct vcpu *v, void *arg);
 extern const uint64_t mce_supported;
 
+/* ---- direct_pin.c ---- */
+struct stub;
+struct pin { /* of a vCPU's thread to a CPU of the host, while its stubs run */
+    bool bound;
+    int cpu;
+    cpu_set_t before;        /* its mask without this */
+    uint64_t since, used;    /* ns: the begin of the window; CPU time of thread and stub then, 0 not known */
+    uint64_t rest;           /* ns: not to be bound before this */
+    const struct stub *stub; /* whose time is in `used` */
+};
+void pin_stub(struct vcpu *v, struct stub *s); /* before each run of a stub */
+void pin_end(struct vcpu *v);                  /* the thread is free again: it waits, or leaves KVM_RUN */
+
 /* ---- the private halves ---- */
 struct vm_api {
     _Atomic unsigned refs;         /* one for each descriptor: the VM's and its vCPUs' */
@@ -274,6 +288,7 @@ struct vcpu_api {
     struct sigmask sigmask;
 
     struct stats_file stats;
+    struct pin pin;
 
     /* fds.c */
     pthread_t runner; /* the thread whose KVM_RUN a shim has announced, while `announced`; guarded by the table's lock */

@@ -26,10 +26,11 @@
 #define HEAT_FIRST   3    /* interrupts that find it in user code before the first try, */
 #define HEAT_KEPT_MS 50   /* each at the most so long after the one before */
 #define HEAT_MAX     64
-#define WINDOW       256  /* stops that are looked at together */
+#define WINDOW       128  /* stops that are looked at together */
 #define STOP_NS      5000u /* of the stub's CPU time that each of them must have brought, beyond twice what a stop costs it */
-#define PAUSE_NS     1000000u /* and what a space must have had in its stub when it comes to a page that it may not execute */
+#define PAUSE_NS     3000000u /* and what a space must have had in its stub when it comes to a page that it may not execute */
 #define AROUND_INSNS 256  /* interpreted in a page that the stub may not execute, before the translator takes over until the next timer interrupt */
+#define REWRITES     4    /* pages that were translated from although the stub could write them: then it waits for longest */
 #define NO_PAGE      1ull
 
 /* What Linux's user code has for selectors, 64-bit code's and stack's, and 32-bit code's. Other guests choose as they like, and are translated. */
@@ -95,8 +96,9 @@ void direct_destroy(struct vcpu *v)
 /* ---- when ---- */
 
 /* The translator has user code from now on: until the next tick, or, if it has not paid, for longer. */
-static void pause_space(struct direct_space *s, bool failed)
+static void pause_space(struct vcpu *v, struct direct_space *s, bool failed)
 {
+    pin_end(v);
     s->active = false;
     if (failed)
         s->wait = MIN(2 * s->wait, (unsigned)HEAT_MAX);
@@ -115,7 +117,7 @@ static struct direct_space *place(struct vcpu *v)
     best->cr3 = v->cr3;
     best->active = false;
     best->stale = true;
-    best->missed = best->heat = 0;
+    best->missed = best->heat = best->unwritten = 0;
     best->wait = HEAT_FIRST;
     return best;
 }
@@ -182,7 +184,7 @@ static bool activate(struct vcpu *v, struct direct_space *s)
 {
     s->active = same_selectors(v) && have_stub(v, s);
     if (!s->active) {
-        pause_space(s, true);
+        pause_space(v, s, true);
         return false;
     }
     window_begin(s);
@@ -332,7 +334,7 @@ static void count(struct vcpu *v, struct direct_space *s, uint64_t cycles)
     if (++s->stops < WINDOW)
         return;
     if (!v->direct->always && stub_cpu_ns(s->stub) - s->began_ns < WINDOW * (2 * s->stub->stop_ns + STOP_NS))
-        pause_space(s, true);
+        pause_space(v, s, true);
     else if (s->wait > HEAT_FIRST)
         s->wait /= 2;
     window_begin(s);
@@ -354,7 +356,7 @@ static bool goes_around(struct vcpu *v, struct direct_space *s)
     if (!d->around_left--) {
         fpu_put(v);
         d->around = NO_PAGE;
-        pause_space(s, !d->always && stub_cpu_ns(s->stub) - s->began_ns < PAUSE_NS);
+        pause_space(v, s, !d->always && stub_cpu_ns(s->stub) - s->began_ns < PAUSE_NS);
     }
     return true;
 }
@@ -372,6 +374,16 @@ static enum direct_result stopped(struct vcpu *v, struct direct_space *s, enum s
     return why == STUB_TRAP ? DIRECT_STEPPED : DIRECT_LOOK;
 }
 
+/* Code that is written and run by turns: each time that some of it is translated, its page has to be taken from the stub. */
+static bool keeps_rewriting(struct direct_space *s)
+{
+    if (s->unwritten < REWRITES)
+        return false;
+    s->unwritten = 0;
+    s->wait = HEAT_MAX;
+    return true;
+}
+
 /* False: to the translator with it. */
 static bool ready(struct vcpu *v)
 {
@@ -379,6 +391,8 @@ static bool ready(struct vcpu *v)
     if (d->impossible || !fits(v))
         return false;
     struct direct_space *s = current(v);
+    if (keeps_rewriting(s) && !d->always)
+        return false;
     return s->active ? s->stub->tracer == gettid() && direct_settle(v, s) : activate(v, s) && direct_settle(v, s);
 }
 
@@ -391,18 +405,19 @@ static enum direct_result run(struct vcpu *v)
     fpu_put(v);
     if (!ready(v)) {
         if (v->direct->now)
-            pause_space(v->direct->now, true);
+            pause_space(v, v->direct->now, true);
         return DIRECT_TRANSLATE;
     }
     s = v->direct->now;
     if (goes_around(v, s))
         return DIRECT_INTERPRET;
+    pin_stub(v, s->stub);
     state_in(v, s->stub);
     enum stub_stop why = stub_run(s->stub, &v->direct->running, interrupted, v, &address, &cycles);
     if (why == STUB_IDLE)
         return DIRECT_LOOK;
     if (why == STUB_REFUSED) {
-        pause_space(s, true);
+        pause_space(v, s, true);
         return DIRECT_TRANSLATE;
     }
     count(v, s, cycles);

@@ -498,6 +498,7 @@ int run_ioctl(struct vcpu *v, void *arg)
         worker_tick(v->vm);
     }
     int r = run_vcpu(v);
+    pin_end(v);
     atomic_store(&v->api->ticked, false);
     count_exit(v, r);
     sync_out(v);

@@ -165,6 +165,7 @@ static int reader(const struct stats_file *f)
 static void vm_publish(struct softkvm_vm *vm)
 {
     struct bt_usage u = bt_usage(vm);
+    u.flush_max = (uint64_t)((unsigned __int128)u.flush_max * 1000000 / host_tsc_khz()); /* ns */
     publish(&vm->api->stats, vm_figures, ARRAY_SIZE(vm_figures), &u);
 }
 

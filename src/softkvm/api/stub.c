@@ -323,7 +323,7 @@ struct stub *stub_start(const int *fds, unsigned nfds)
     if (!s)
         return NULL;
     memset(s, 0, sizeof(*s));
-    s->pidfd = -1;
+    s->pidfd = s->cpu = -1;
     if (start(s, fds, nfds))
         return s;
     int err = errno ? errno : EPERM;

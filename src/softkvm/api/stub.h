@@ -34,6 +34,7 @@ struct stub_regs {
 struct stub {
     pid_t pid, tracer;
     int pidfd;
+    int cpu;              /* of the host that it is bound to, -1 none */
     uint64_t base, end;   /* linear addresses that it takes for itself */
     struct stub_op *ops;  /* the list, shared with the stub */
     size_t ops_bytes;

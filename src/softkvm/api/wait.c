@@ -143,6 +143,7 @@ enum wait_result vcpu_wait(struct vcpu *v)
     uint64_t start = now_ns();
     enum wait_result result = WAIT_WOKEN;
     STAT_ADD(v, halts, 1);
+    pin_end(v);
     stats_publish(v);
     bool may_poll = (v->msr.kvm_poll_control & 1) && !v->api->sigmask.set; /* a blocked signal would not be seen by polling */
     bool polls = may_poll && v->api->poll_ns;

@@ -193,7 +193,7 @@ int bt_create(struct softkvm_vm *vm);
 void bt_destroy(struct softkvm_vm *vm);
 struct bt_usage { /* of the VM's cache; bytes */
     uint64_t blocks, code, code_limit, tables, flushes;
-    uint64_t flush_max, flush_cpu_max; /* ns: how long the others were waited for and held at most while a piece was emptied; the CPU time of that */
+    uint64_t flush_max, flush_cpu_max; /* TSC cycles for which the others were waited for and held at most while a piece was emptied; ns of CPU time of that */
 };
 struct bt_usage bt_usage(struct softkvm_vm *vm);
 /* Gives the calling thread an alternate signal stack, unless it has one. 0 or -errno. */

@@ -264,7 +264,7 @@ struct bt_usage bt_usage(struct softkvm_vm *vm)
     u.code_limit = bt->size;
     u.flushes = bt->generation;
     bt_unlock(bt);
-    u.flush_max = (uint64_t)((unsigned __int128)atomic_load(&bt->hold_max) * 1000000 / host_tsc_khz());
+    u.flush_max = atomic_load(&bt->hold_max);
     u.flush_cpu_max = atomic_load(&bt->hold_cpu_max);
     return u;
 }

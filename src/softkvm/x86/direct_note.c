@@ -71,4 +71,6 @@ void direct_unwrite(struct vcpu *v, uint64_t gpa)
         return;
     __atomic_fetch_and(&v->direct->writable[page / 64], ~BIT64(page % 64), __ATOMIC_RELAXED);
     direct_note_all(v);
+    if (v->direct->now)
+        v->direct->now->unwritten++;
 }
