@@ -7,7 +7,7 @@
  * makes a system call of its own. What the stub stops for, the interpreter executes; the guest's kernel is translated as ever.
  *
  * Invariants
- * - Only code at CPL 3 in 64-bit mode runs there, with the selectors that the host's user code has, too (direct_fits()). Each instruction that reads
+ * - Only code at CPL 3 in 64-bit mode runs there, with the selectors that the host's user code has, too (fits()). Each instruction that reads
  *   what the host would answer otherwise either traps (RDTSC is made to) or keeps its page from being executable (direct_scan.c).
  * - A stub's mappings are a TLB: each is made from the guest's page tables with A set (and D, for one that can be written), and goes when the guest
  *   says so. The MMU only notes what is to go (direct_note.c); it goes before the stub runs next.

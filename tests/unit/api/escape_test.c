@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "harness.h"
@@ -215,6 +217,16 @@ static void guest_begin(void)
     t.user = t.in_user = false;
 }
 
+/* Some containers forbid it, and so do debuggers of this program. */
+static bool can_trace(void)
+{
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0);
+    int status;
+    return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
 /* Where it is asked for, ring 3 has run natively. */
 static void check_direct(void)
 {
@@ -223,7 +235,10 @@ static void check_direct(void)
     int fd = OK(t.g->vcpu[0], KVM_GET_STATS_FD, 0);
     int64_t stops = figure(fd, "direct_stops");
     close(fd);
-    CHECK(stops > 0);
+    if (can_trace())
+        CHECK(stops > 0);
+    else
+        printf("skip: ptrace is not allowed here, so ring 3 was translated\n");
 }
 
 static void guest_end(void)
