@@ -45,19 +45,22 @@ def stat_fields(pid):
 
 
 def family(pid):
-    """A process and its children: user code of Lodge's guests can run in these."""
+    """A process, and those in which user code of Lodge's guests runs."""
     pids = [pid]
     for name in os.listdir("/proc"):
         try:
-            if name.isdigit() and int(stat_fields(int(name))[1]) == pid:
-                pids.append(int(name))
+            if not name.isdigit() or int(stat_fields(int(name))[1]) != pid:
+                continue
+            with open("/proc/%s/comm" % name) as f:
+                if f.read() == "softkvm-user\n":
+                    pids.append(int(name))
         except OSError: # has ended meanwhile
             pass
     return pids
 
 
 def beyond_ram_kib(pid, ram):
-    """RSS of a process and its children in KiB without the mappings whose name has one of `ram`: the guest's own memory."""
+    """RSS of a process and its stubs in KiB without the mappings whose name has one of `ram`: the guest's own memory."""
     total = 0
     for p in family(pid):
         skip = False
@@ -71,7 +74,7 @@ def beyond_ram_kib(pid, ram):
 
 
 def cpu_seconds(pid):
-    """CPU time of a process and its children."""
+    """CPU time of a process and its stubs."""
     return sum(int(f) for p in family(pid) for f in stat_fields(p)[11:13]) / os.sysconf("SC_CLK_TCK")
 
 
