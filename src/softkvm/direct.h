@@ -49,7 +49,7 @@ struct direct_space {
     uint64_t missed;  /* linear address that the stub has stopped at, +1; 0 none */
     unsigned heat, wait; /* interrupts that have lately found it in user code, and how many it takes */
     uint64_t warmed;     /* TSC of the last of them */
-    unsigned stops;   /* of the current window */
+    unsigned stops, maps; /* of the current window; lists of mappings that the stub has made */
     uint64_t began_ns; /* CPU time of the stub when that began */
     uint64_t used;
 };

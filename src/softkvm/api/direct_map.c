@@ -229,5 +229,7 @@ bool direct_settle(struct vcpu *v, struct direct_space *s)
         map_around(v, s, missed - 1);
     if (v->rip < STUB_END && !s->pages[v->rip >> 12])
         map_around(v, s, v->rip);
+    if (s->stub->nops) /* two of these cost what a stop of the guest's does */
+        s->stops += s->maps++ & 1;
     return stub_flush(s->stub);
 }
