@@ -377,8 +377,9 @@ struct aside *xlat_aside(struct xlat *x, unsigned kind, unsigned k)
 /* The number of a way out, the registers being as they are now. */
 static unsigned way_here(struct xlat *x, unsigned insn, unsigned how)
 {
-    struct bt_way w = {.at_home = x->displaced, .insn = (uint8_t)insn, .how = (uint8_t)how}, *last = &x->ways[x->nways - 1];
-    if (x->nways && last->at_home == w.at_home && last->insn == w.insn && last->how == w.how)
+    struct bt_way w = {.at_home = x->displaced, .insn = (uint8_t)insn, .how = (uint8_t)how};
+    const struct bt_way *last = x->nways ? &x->ways[x->nways - 1] : NULL;
+    if (last && last->at_home == w.at_home && last->insn == w.insn && last->how == w.how)
         return x->nways - 1;
     x->ways[x->nways] = w;
     if (x->nways == BT_MAX_WAYS) {
