@@ -14,6 +14,16 @@ struct option_row {
     int (*set)(void *object, const char *value, struct error *err); /* value: NULL when there is none */
 };
 
+/* Defines the setter of an option without a value, or of such a field of a list: it stores a constant in the object. */
+#define OPTION_SETS(function, type, place, constant)                        \
+    static int function(void *object, const char *value, struct error *err) \
+    {                                                                       \
+        (void)value;                                                        \
+        (void)err;                                                          \
+        ((type *)object)->place = (constant);                               \
+        return 0;                                                           \
+    }
+
 /* Gives every argument to its row. The table ends with a NULL name. `verb` begins the errors. */
 int options_parse(const struct option_row *rows, const char *verb, int argc, char **argv, void *object, struct error *err);
 void options_help(const struct option_row *rows);

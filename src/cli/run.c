@@ -119,13 +119,7 @@ static int set_parallel(void *o, const char *value, struct error *err)
     return run_set_path(&c->path, value + 5, err);
 }
 
-static int set_boot_menu(void *o, const char *value, struct error *err)
-{
-    (void)value;
-    (void)err;
-    ((struct run *)o)->d.os.boot_menu = true;
-    return 0;
-}
+OPTION_SETS(set_boot_menu, struct run, d.os.boot_menu, true)
 
 static int set_console(void *o, const char *value, struct error *err)
 {
@@ -143,29 +137,9 @@ static int set_genid(void *o, const char *value, struct error *err)
                : 0;
 }
 
-static int set_hpet(void *o, const char *value, struct error *err)
-{
-    (void)value;
-    (void)err;
-    ((struct run *)o)->d.hpet = true;
-    return 0;
-}
-
-static int set_no_reboot(void *o, const char *value, struct error *err)
-{
-    (void)value;
-    (void)err;
-    ((struct run *)o)->d.on_reboot = DOMAIN_DESTROY;
-    return 0;
-}
-
-static int set_debug_exit(void *o, const char *value, struct error *err)
-{
-    (void)value;
-    (void)err;
-    ((struct run *)o)->d.debug_exit = DOMAIN_DEBUG_EXIT;
-    return 0;
-}
+OPTION_SETS(set_hpet, struct run, d.hpet, true)
+OPTION_SETS(set_no_reboot, struct run, d.on_reboot, DOMAIN_DESTROY)
+OPTION_SETS(set_debug_exit, struct run, d.debug_exit, DOMAIN_DEBUG_EXIT)
 
 static int set_debugcon(void *o, const char *value, struct error *err)
 {
@@ -186,37 +160,10 @@ static int set_cpu_feature(void *o, const char *value, struct error *err)
     return 0;
 }
 
-static int set_snapshot(void *o, const char *value, struct error *err)
-{
-    (void)value;
-    (void)err;
-    ((struct run *)o)->snapshot = true;
-    return 0;
-}
-
-static int set_stats(void *o, const char *value, struct error *err)
-{
-    (void)value;
-    (void)err;
-    ((struct run *)o)->stats = true;
-    return 0;
-}
-
-static int set_print_xml(void *o, const char *value, struct error *err)
-{
-    (void)value;
-    (void)err;
-    ((struct run *)o)->print_xml = true;
-    return 0;
-}
-
-static int set_help(void *o, const char *value, struct error *err)
-{
-    (void)value;
-    (void)err;
-    ((struct run *)o)->help = true;
-    return 0;
-}
+OPTION_SETS(set_snapshot, struct run, snapshot, true)
+OPTION_SETS(set_stats, struct run, stats, true)
+OPTION_SETS(set_print_xml, struct run, print_xml, true)
+OPTION_SETS(set_help, struct run, help, true)
 
 static const struct option_row rows[] = {
     {"kernel", "FILE", "bzImage, ELF with a PVH entry, or Multiboot kernel", run_set_kernel},

@@ -86,21 +86,8 @@ static int disk_file(void *object, const char *value, struct error *err)
     return run_set_path(&((struct domain_disk *)object)->file, value, err);
 }
 
-static int disk_readonly(void *object, const char *value, struct error *err)
-{
-    (void)value;
-    (void)err;
-    ((struct domain_disk *)object)->readonly = true;
-    return 0;
-}
-
-static int disk_cdrom(void *object, const char *value, struct error *err)
-{
-    (void)value;
-    (void)err;
-    ((struct domain_disk *)object)->cdrom = true;
-    return 0;
-}
+OPTION_SETS(disk_readonly, struct domain_disk, readonly, true)
+OPTION_SETS(disk_cdrom, struct domain_disk, cdrom, true)
 
 static int disk_format(void *object, const char *value, struct error *err)
 {
@@ -188,13 +175,7 @@ static int disk_serial(void *object, const char *value, struct error *err)
     return run_set_text(&((struct domain_disk *)object)->serial, value, err);
 }
 
-static int disk_snapshot(void *object, const char *value, struct error *err)
-{
-    (void)value;
-    (void)err;
-    ((struct domain_disk *)object)->snapshot = true;
-    return 0;
-}
+OPTION_SETS(disk_snapshot, struct domain_disk, snapshot, true)
 
 static int disk_queues(void *object, const char *value, struct error *err)
 {
@@ -353,13 +334,7 @@ int run_set_vsock(void *o, const char *value, struct error *err)
 
 /* ---- folders ---- */
 
-static int share_readonly(void *object, const char *value, struct error *err)
-{
-    (void)value;
-    (void)err;
-    ((struct domain_share *)object)->readonly = true;
-    return 0;
-}
+OPTION_SETS(share_readonly, struct domain_share, readonly, true)
 
 static int share_access(void *object, const char *value, struct error *err)
 {

@@ -64,13 +64,7 @@ static int memory_thp(void *object, const char *value, struct error *err)
     return i < 0 ? -1 : 0;
 }
 
-static int memory_locked(void *object, const char *value, struct error *err)
-{
-    (void)value;
-    (void)err;
-    backing(object)->locked = true;
-    return 0;
-}
+OPTION_SETS(memory_locked, struct run, d.backing.locked, true)
 
 static int memory_prealloc(void *object, const char *value, struct error *err)
 {

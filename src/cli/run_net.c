@@ -35,13 +35,7 @@ static int net_bootfile(void *object, const char *value, struct error *err)
     return run_set_text(&((struct domain_iface *)object)->bootfile, value, err);
 }
 
-static int net_restrict(void *object, const char *value, struct error *err)
-{
-    (void)value;
-    (void)err;
-    ((struct domain_iface *)object)->restricted = true;
-    return 0;
-}
+OPTION_SETS(net_restrict, struct domain_iface, restricted, true)
 
 static int tap_ifname(void *object, const char *value, struct error *err)
 {

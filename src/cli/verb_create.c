@@ -57,19 +57,11 @@ static int set_title(void *o, const char *value, struct error *err)
     return run_set_text(&((struct create *)o)->r.d.title, value, err);
 }
 
-#define SWITCH(name)                                                     \
-    static int set_##name(void *o, const char *value, struct error *err) \
-    {                                                                    \
-        (void)value;                                                     \
-        (void)err;                                                       \
-        ((struct create *)o)->name = true;                               \
-        return 0;                                                        \
-    }
-SWITCH(console)
-SWITCH(autostart)
-SWITCH(no_start)
-SWITCH(print_xml)
-SWITCH(help)
+OPTION_SETS(set_console, struct create, console, true)
+OPTION_SETS(set_autostart, struct create, autostart, true)
+OPTION_SETS(set_no_start, struct create, no_start, true)
+OPTION_SETS(set_print_xml, struct create, print_xml, true)
+OPTION_SETS(set_help, struct create, help, true)
 
 static const struct option_row rows[] = {
     {"import", "DISK[,format=FORMAT][,...]", "the image to start from; it is used, not copied", set_import},
