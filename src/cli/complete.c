@@ -126,30 +126,21 @@ static void complete_rows(const struct option_row *rows, const char *before, con
     }
 }
 
-/* True when the word is an option's value. */
-static bool complete_value(struct session *s, const struct manage_verb *v, const char *before, const char *typed,
-                           struct candidates *out)
-{
-    if (strncmp(before, "--", 2) != 0)
-        return false;
-    for (const struct manage_option *o = v->options; o && o->name; o++) {
-        if (!o->value || strcmp(o->name, before + 2) != 0)
-            continue;
-        if (o->object == OBJECT_NONE)
-            add_values(o->value, typed, out);
-        else
-            add_objects(s, o->object, NULL, typed, out);
-        return true;
-    }
-    return false;
-}
-
-static bool takes_value(const struct manage_verb *v, const char *word)
+/* The option that the word is, when its value stands behind it; else NULL. */
+static const struct manage_option *option_with_value(const struct manage_verb *v, const char *word)
 {
     for (const struct manage_option *o = v->options; o && o->name && strncmp(word, "--", 2) == 0; o++)
         if (o->value && strcmp(o->name, word + 2) == 0)
-            return true;
-    return false;
+            return o;
+    return NULL;
+}
+
+static void complete_value(struct session *s, const struct manage_option *o, const char *typed, struct candidates *out)
+{
+    if (o->object == OBJECT_NONE)
+        add_values(o->value, typed, out);
+    else
+        add_objects(s, o->object, NULL, typed, out);
 }
 
 static void complete_verb(struct session *s, const struct manage_verb *v, int argc, char *const *argv, struct candidates *out)
@@ -158,8 +149,11 @@ static void complete_verb(struct session *s, const struct manage_verb *v, int ar
     unsigned words = 0;
     if (v->run_raw)
         complete_rows(create_option_rows(), before, typed, out);
-    if (complete_value(s, v, before, typed, out))
+    const struct manage_option *option = option_with_value(v, before);
+    if (option) {
+        complete_value(s, option, typed, out);
         return;
+    }
     if (typed[0] == '-') {
         for (const struct manage_option *o = v->options; o && o->name; o++)
             add(out, typed, "--", o->name, strlen(o->name));
@@ -170,7 +164,7 @@ static void complete_verb(struct session *s, const struct manage_verb *v, int ar
     for (int i = 1; i < argc - 1; i++) {
         if (strcmp(argv[i], "--pool") == 0 && i + 1 < argc - 1)
             pool = argv[i + 1];
-        if (takes_value(v, argv[i]))
+        if (option_with_value(v, argv[i]))
             i++;
         else
             words += argv[i][0] != '-';
