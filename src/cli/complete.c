@@ -145,7 +145,7 @@ static void complete_value(struct session *s, const struct manage_option *o, con
 
 static void complete_verb(struct session *s, const struct manage_verb *v, int argc, char *const *argv, struct candidates *out)
 {
-    const char *typed = argv[argc - 1], *before = argc > 2 ? argv[argc - 2] : "", *pool = "default";
+    const char *typed = argv[argc - 1], *before = argc > 2 ? argv[argc - 2] : "", *pool = MANAGE_POOL;
     unsigned words = 0;
     if (v->run_raw)
         complete_rows(create_option_rows(), before, typed, out);

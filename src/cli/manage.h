@@ -8,8 +8,9 @@
 
 #include "cli/session.h"
 
-#define MANAGE_WORDS   4u /* arguments of a verb that are no options */
-#define MANAGE_OPTIONS 8u /* options of a verb's own */
+#define MANAGE_WORDS   4u        /* arguments of a verb that are no options */
+#define MANAGE_OPTIONS 8u        /* options of a verb's own */
+#define MANAGE_POOL    "default" /* where no pool is named */
 
 /* What an argument names: completion offers these. */
 enum object_kind { OBJECT_NONE, OBJECT_DOMAIN, OBJECT_POOL, OBJECT_VOLUME, OBJECT_FILE };

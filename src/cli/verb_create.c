@@ -19,7 +19,6 @@
 #include "model/xml.h"
 
 #define CREATE_MEMORY (1 * GIB)
-#define SEED_POOL     "default"
 #define SEED_PREFIX   "lodge-seed-"
 
 struct create {
@@ -148,11 +147,12 @@ static const char *pool_folder(struct session *s, struct arena *kept, struct err
     ARENA_SCOPED(pool_kept);
     struct remote_storage_pool_get_xml_desc_args args = {0};
     struct remote_storage_pool_get_xml_desc_ret ret;
-    if (session_pool(s, SEED_POOL, &args.pool, &pool_kept, err) < 0 || client_storage_pool_get_xml_desc(s->c, &args, &ret, err) < 0)
+    if (session_pool(s, MANAGE_POOL, &args.pool, &pool_kept, err) < 0 ||
+        client_storage_pool_get_xml_desc(s->c, &args, &ret, err) < 0)
         return NULL;
     const char *path = manage_xml_text(ret.xml, (const char *const[]){"target", "path", NULL}, NULL, kept);
     if (!path)
-        error_set(err, 0, "pool '%s': has no folder; put the seed on a disk of your own, and give it with --cdrom", SEED_POOL);
+        error_set(err, 0, "pool '%s': has no folder; put the seed on a disk of your own, and give it with --cdrom", MANAGE_POOL);
     return path;
 }
 

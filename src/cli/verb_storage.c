@@ -11,8 +11,6 @@
 #include "model/domain.h"
 #include "model/xml.h"
 
-#define DEFAULT_POOL "default"
-
 /* ---- pools ---- */
 
 static const char *pool_state(int state)
@@ -85,6 +83,13 @@ int manage_pool_list(struct session *s, const struct arguments *a, struct error 
     return session_show(s, rows, columns, err);
 }
 
+/* The pool that the first word names. */
+static int named_pool(struct session *s, const struct arguments *a, struct remote_nonnull_storage_pool *pool, struct arena *kept,
+                      struct error *err)
+{
+    return session_pool(s, a->nwords ? a->words[0] : MANAGE_POOL, pool, kept, err);
+}
+
 int manage_pool_info(struct session *s, const struct arguments *a, struct error *err)
 {
     static const struct column columns[] = {
@@ -93,7 +98,7 @@ int manage_pool_info(struct session *s, const struct arguments *a, struct error 
         {"available", "available", COLUMN_SIZE}, {"path", "path", COLUMN_TEXT},         COLUMN_END};
     struct remote_nonnull_storage_pool pool;
     ARENA_SCOPED(kept);
-    if (session_pool(s, a->nwords ? a->words[0] : DEFAULT_POOL, &pool, &kept, err) < 0)
+    if (named_pool(s, a, &pool, &kept, err) < 0)
         return -1;
     json_t *row = pool_row(s, &pool);
     return row ? session_show(s, row, columns, err)
@@ -104,7 +109,7 @@ int manage_pool_act(struct session *s, const struct arguments *a, struct error *
 {
     struct remote_nonnull_storage_pool pool;
     ARENA_SCOPED(kept);
-    if (session_pool(s, a->nwords ? a->words[0] : DEFAULT_POOL, &pool, &kept, err) < 0)
+    if (named_pool(s, a, &pool, &kept, err) < 0)
         return -1;
     bool starts = strcmp(a->verb->name, "pool-start") == 0;
     const struct remote_storage_pool_create_args start = {.pool = pool};
@@ -117,10 +122,11 @@ int manage_pool_act(struct session *s, const struct arguments *a, struct error *
 
 /* ---- volumes ---- */
 
+/* The pool that --pool names. */
 static const char *pool_of(const struct arguments *a)
 {
     const char *pool = manage_option(a, "pool");
-    return pool ? pool : DEFAULT_POOL;
+    return pool ? pool : MANAGE_POOL;
 }
 
 static json_t *vol_row(struct session *s, const struct remote_nonnull_storage_vol *vol)
@@ -154,8 +160,7 @@ int manage_vol_list(struct session *s, const struct arguments *a, struct error *
     struct remote_storage_pool_list_all_volumes_ret ret;
     ARENA_SCOPED(pool_kept);
     ARENA_SCOPED(kept);
-    if (session_pool(s, a->nwords ? a->words[0] : pool_of(a), &args.pool, &pool_kept, err) < 0 ||
-        client_storage_pool_list_all_volumes(s->c, &args, &ret, err) < 0)
+    if (named_pool(s, a, &args.pool, &pool_kept, err) < 0 || client_storage_pool_list_all_volumes(s->c, &args, &ret, err) < 0)
         return -1;
     rpc_client_keep(s->c, &kept);
     json_t *rows = json_array();
