@@ -74,6 +74,9 @@ int manage_define_text(struct session *s, const char *xml, struct arena *kept, s
 /* A domain's XML in `kept`; flags: VIR_DOMAIN_XML_…. NULL with err. */
 const char *manage_domain_xml(struct session *s, const struct remote_nonnull_domain *dom, unsigned flags, struct arena *kept,
                               struct error *err);
+struct xml_node;
+/* The first child of that name; NULL: there is none, or no node. */
+const struct xml_node *manage_xml_child(const struct xml_node *node, const char *name);
 /* The text of the element at a path of names below the root, or its attribute; in `kept`. NULL: there is none. */
 const char *manage_xml_text(const char *xml, const char *const names[], const char *attr, struct arena *kept);
 int manage_console_of(struct session *s, const struct remote_nonnull_domain *dom, struct error *err);

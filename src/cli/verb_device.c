@@ -13,7 +13,7 @@
 
 #define MAX_VCPUS 65536ul /* what a number of CPUs can be at all; the daemon knows its own limit */
 
-static const struct xml_node *child(const struct xml_node *node, const char *name)
+const struct xml_node *manage_xml_child(const struct xml_node *node, const char *name)
 {
     const struct xml_node *c = node ? node->children : NULL;
     while (c && strcmp(c->name, name) != 0)
@@ -24,7 +24,7 @@ static const struct xml_node *child(const struct xml_node *node, const char *nam
 /* The first of these attributes that the child has. */
 static const char *child_attr(const struct xml_node *node, const char *name, const char *const attrs[])
 {
-    const struct xml_node *c = child(node, name);
+    const struct xml_node *c = manage_xml_child(node, name);
     for (unsigned i = 0; c && attrs[i]; i++) {
         const char *value = xml_attr(c, attrs[i]);
         if (value)
@@ -46,7 +46,7 @@ static json_t *device_rows(struct session *s, const struct remote_nonnull_domain
         return NULL;
     }
     json_t *rows = json_array();
-    const struct xml_node *devices = child(xml_doc_root(doc), "devices");
+    const struct xml_node *devices = manage_xml_child(xml_doc_root(doc), "devices");
     for (const struct xml_node *n = devices ? devices->children : NULL; rows && n; n = n->next)
         if (strcmp(n->name, name) == 0)
             json_array_append_new(rows, row(s, dom, n));
@@ -61,11 +61,11 @@ static json_t *disk_row(struct session *s, const struct remote_nonnull_domain *d
     const char *device = xml_attr(node, "device");
     const struct remote_domain_get_block_info_args args = {.dom = *dom, .path = (char *)target};
     struct remote_domain_get_block_info_ret info;
-    bool sized = target && child(node, "source") && client_domain_get_block_info(s->c, &args, &info, NULL) == 0;
+    bool sized = target && manage_xml_child(node, "source") && client_domain_get_block_info(s->c, &args, &info, NULL) == 0;
     return json_pack("{so ss so so so so so so}", "target", sheet_text(target), "device", device ? device : "disk", "bus",
                      sheet_text(child_attr(node, "target", (const char *const[]){"bus", NULL})), "format",
                      sheet_text(child_attr(node, "driver", (const char *const[]){"type", NULL})), "readonly",
-                     json_boolean(child(node, "readonly") != NULL), "capacity",
+                     json_boolean(manage_xml_child(node, "readonly") != NULL), "capacity",
                      sized ? json_integer((json_int_t)info.capacity) : json_null(), "allocation",
                      sized ? json_integer((json_int_t)info.allocation) : json_null(), "source",
                      sheet_text(child_attr(node, "source", source)));

@@ -23,11 +23,8 @@ const char *manage_xml_text(const char *xml, const char *const names[], const ch
 {
     struct xml_doc *doc = xml_doc_parse(xml, strlen(xml), NULL);
     const struct xml_node *node = doc ? xml_doc_root(doc) : NULL;
-    for (; node && *names; names++) {
-        node = node->children;
-        while (node && strcmp(node->name, *names) != 0)
-            node = node->next;
-    }
+    for (; node && *names; names++)
+        node = manage_xml_child(node, *names);
     AUTO_FREE char *text = node && !attr ? xml_text(node) : NULL;
     const char *value = attr ? node ? xml_attr(node, attr) : NULL : text;
     char *copy = value ? arena_strdup(kept, value) : NULL;
@@ -75,11 +72,8 @@ int manage_pool_list(struct session *s, const struct arguments *a, struct error 
         return -1;
     rpc_client_keep(s->c, &kept);
     json_t *rows = json_array();
-    for (unsigned i = 0; rows && i < ret.pools.len; i++) {
-        json_t *row = pool_row(s, &ret.pools.val[i]);
-        if (row)
-            json_array_append_new(rows, row);
-    }
+    for (unsigned i = 0; rows && i < ret.pools.len; i++)
+        json_array_append_new(rows, pool_row(s, &ret.pools.val[i])); /* NULL is not appended */
     return session_show(s, rows, columns, err);
 }
 
@@ -164,11 +158,8 @@ int manage_vol_list(struct session *s, const struct arguments *a, struct error *
         return -1;
     rpc_client_keep(s->c, &kept);
     json_t *rows = json_array();
-    for (unsigned i = 0; rows && i < ret.vols.len; i++) {
-        json_t *row = vol_row(s, &ret.vols.val[i]);
-        if (row)
-            json_array_append_new(rows, row);
-    }
+    for (unsigned i = 0; rows && i < ret.vols.len; i++)
+        json_array_append_new(rows, vol_row(s, &ret.vols.val[i]));
     return session_show(s, rows, columns, err);
 }
 
