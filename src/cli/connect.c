@@ -13,8 +13,6 @@
 #include "cli/uri.h"
 #include "rpc/calls.h"
 
-#define SYSTEM_SOCKET "/run/libvirt/libvirt-sock"
-
 /* ---- daemons of this host ---- */
 
 /* The socket that the URI means, to be freed. NULL with err. */

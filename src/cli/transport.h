@@ -6,6 +6,8 @@
 #include "cli/uri.h"
 #include "rpc/client.h"
 
+#define SYSTEM_SOCKET "/run/libvirt/libvirt-sock" /* of qemu:///system, on any host */
+
 /* By a program whose standard input and output are the connection: ssh(1), or the one that ?command= names. */
 int transport_ssh(const struct uri *uri, const char *text, struct rpc_client **c, struct error *err);
 int transport_ext(const struct uri *uri, const char *text, struct rpc_client **c, struct error *err);

@@ -16,7 +16,6 @@
 #include "base/util.h"
 #include "cli/transport.h"
 
-#define SYSTEM_SOCKET  "/run/libvirt/libvirt-sock"
 #define SESSION_SOCKET "\"${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/libvirt/libvirt-sock\""
 #define ARGS_MAX       20u
 
