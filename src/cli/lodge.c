@@ -102,12 +102,11 @@ static int leading_options(int *argc, char ***argv, struct session *s, struct er
 /* At the prompt: another daemon, or the user's own. */
 static int connect_verb(struct session *s, int argc, char **argv, struct error *err)
 {
-    char *uri = argc > 1 ? strdup(argv[1]) : NULL;
     if (argc > 2)
         return error_set(err, 0, "lodge connect: '%s' is too many; write connect [URI]", argv[2]), 1;
     session_close(s);
     free(s->uri);
-    s->uri = uri;
+    s->uri = argc > 1 ? strdup(argv[1]) : NULL;
     return session_open(s, err) < 0;
 }
 
