@@ -3,16 +3,14 @@
 """libvirt_tour.py LODGED DEMO TEST…: Debian's own clients against lodged, with Debian's kernel (tools/demo.sh) as the guest. Runs on Debian's Python,
 which has libvirt's binding."""
 import os
-import pty
 import re
-import select
 import subprocess
 import sys
 import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../unit/daemon"))
-from lab import Daemon
+from lab import Daemon, Terminal
 
 lodged, demo = sys.argv[1:3]
 DIRECT = "kernel=%s/vmlinuz,initrd=%s/initrd.gz,kernel_args='console=ttyS0 quiet'" % (demo, demo)
@@ -30,31 +28,6 @@ def install(d, name, *more):
         f.truncate(32 << 20)
     return run("virt-install", "--connect", d.uri(), "--name", name, "--memory", "512", "--import", "--disk", disk + ",format=raw", "--network", "user",
                "--graphics", "none", "--osinfo", "detect=off,name=linux2022", "--noautoconsole", "--boot", DIRECT, *more)
-
-
-class Terminal:
-    """A program on a terminal of its own."""
-
-    def __init__(self, *args):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.execvp(args[0], args)
-        self.text = b""
-
-    def until(self, pattern, seconds=240):
-        end = time.monotonic() + seconds
-        while not re.search(pattern, self.text):
-            assert time.monotonic() < end, self.text.decode(errors="replace")
-            if select.select([self.fd], [], [], 1)[0]:
-                self.text += os.read(self.fd, 65536)
-        self.text = self.text[re.search(pattern, self.text).end():]
-
-    def type(self, text):
-        os.write(self.fd, text)
-
-    def end(self):
-        os.close(self.fd)
-        os.waitpid(self.pid, 0)
 
 
 def test_hotplug(d):

@@ -3,18 +3,15 @@
 """cli_test.py LODGE LODGED KERNEL [TEST…]: lodge's verbs against a lodged of their own. Guests are the smallest there are."""
 import json
 import os
-import pty
 import re
-import select
 import socket
 import ssl
 import subprocess
 import sys
 import threading
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../daemon"))
-from lab import domain, run_tests
+from lab import Terminal, domain, run_tests
 
 lodge, lodged, kernel = [os.path.abspath(a) for a in sys.argv[1:4]]
 
@@ -191,41 +188,14 @@ def test_create(d):
     assert values(d, *made, "--no-start") == {"name": "g", "started": False}
 
 
-class Terminal:
-    """lodge on a terminal of its own."""
-
-    def __init__(self, *args, env=None):
-        self.text = b""
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.execve(lodge, [lodge, *args], dict(os.environ, TERM="xterm", INPUTRC="/dev/null", **(env or {})))
-
-    def until(self, pattern, seconds=120):
-        end = time.monotonic() + seconds
-        while not re.search(pattern, self.text):
-            assert time.monotonic() < end, self.text
-            if select.select([self.fd], [], [], 1)[0]:
-                self.text += os.read(self.fd, 65536)
-        self.text = self.text[re.search(pattern, self.text).end():]
-
-    def type(self, text):
-        os.write(self.fd, text)
-
-    def end(self):
-        try:
-            while os.read(self.fd, 65536):
-                pass
-        except OSError: # the terminal's end
-            pass
-        os.close(self.fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+def prompt(d):
+    return Terminal(lodge, "-c", d.uri(), env={"XDG_STATE_HOME": d.root + "/state", "TERM": "xterm", "INPUTRC": "/dev/null"}, seconds=120)
 
 
 def test_prompt(d):
     """Completion, history over two lives, errors that do not end it, a daemon that comes back."""
     define(d, "guest-one")
-    env = {"XDG_STATE_HOME": d.root + "/state"}
-    t = Terminal("-c", d.uri(), env=env)
+    t = prompt(d)
     t.until(rb"lodge> ")
     t.type(b"doms\t")
     t.until(rb"tat")
@@ -251,15 +221,15 @@ def test_prompt(d):
     t.until(rb"[\r\n]shut off")
     t.until(rb"lodge> ")
     t.type(b"quit\r")
-    assert t.end() == 0
+    assert t.wait() == 0
     assert os.stat(d.root + "/state/lodge/history").st_mode & 0o777 == 0o600
-    t = Terminal("-c", d.uri(), env=env)
+    t = prompt(d)
     t.until(rb"lodge> ")
     t.type(b"\x1b[A\x1b[A\r") # the line before `quit`
     t.until(rb"[\r\n]shut off")
     t.until(rb"lodge> ")
     t.type(b"\x04")
-    assert t.end() == 0
+    assert t.wait() == 0
 
 
 def test_script(d):

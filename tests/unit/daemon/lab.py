@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A lodged in a folder of its own, virsh in front of it, and packets by hand."""
+"""A lodged in a folder of its own, virsh in front of it, packets by hand, and programs on terminals."""
 import os
+import pty
+import re
+import select
 import shutil
 import socket
 import struct
@@ -126,6 +129,42 @@ class Daemon:
         with open(path, "w") as f:
             f.write(text)
         return path
+
+
+class Terminal:
+    """A program on a terminal of its own. `seconds`: that it may take to say what is waited for, unless until() is given others."""
+
+    def __init__(self, *args, env=None, seconds=240):
+        self.text = b""
+        self.seconds = seconds
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execvpe(args[0], args, dict(os.environ, **(env or {})))
+
+    def until(self, pattern, seconds=None):
+        end = time.monotonic() + (seconds or self.seconds)
+        while not re.search(pattern, self.text):
+            assert time.monotonic() < end, self.text.decode(errors="replace")
+            if select.select([self.fd], [], [], 1)[0]:
+                self.text += os.read(self.fd, 65536)
+        self.text = self.text[re.search(pattern, self.text).end():]
+
+    def type(self, text):
+        os.write(self.fd, text)
+
+    def wait(self):
+        """Its exit status, when it ends by itself."""
+        try:
+            while os.read(self.fd, 65536):
+                pass
+        except OSError: # the terminal's end
+            pass
+        return self.end()
+
+    def end(self):
+        """Hangs up."""
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 def domain(name, kernel, cmdline="echo", more="", devices="", memory=32):
