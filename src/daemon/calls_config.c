@@ -120,8 +120,7 @@ int call_replace_config(struct call *c, struct dom *dom, struct domain *d)
         pthread_mutex_unlock(&c->daemon->lock);
         old = d;
     }
-    domain_free(old);
-    free(old);
+    dom_drop(old);
     return result;
 }
 
@@ -135,8 +134,7 @@ static int take_xml(struct call *c, struct dom *dom, const char *xml)
         return error_code(&c->err, VIR_ERR_XML_ERROR);
     }
     if (domain_assign_pci(d, &c->err) < 0) {
-        domain_free(d);
-        free(d);
+        dom_drop(d);
         return error_code(&c->err, VIR_ERR_XML_ERROR);
     }
     return call_replace_config(c, dom, d);
@@ -295,9 +293,7 @@ static int set_metadata(struct call *c, const void *args, void *ret)
         result = call_fail(c, VIR_ERR_INVALID_ARG, "domain '%s': a metadata element needs a uri and a key; give both", dom->name);
     struct domain *d = result == 0 && config ? dom_copy(dom->config, &c->err) : NULL;
     if (result == 0 && config && (!d || set_one(c, d, a) < 0)) {
-        if (d)
-            domain_free(d);
-        free(d);
+        dom_drop(d);
         result = -1;
     } else if (result == 0 && config) {
         result = call_replace_config(c, dom, d);

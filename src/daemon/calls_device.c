@@ -18,8 +18,7 @@ static int change_config(struct call *c, struct dom *dom, void (*change)(struct 
         return -1;
     change(d, value);
     if (domain_check(d, &c->err) < 0) {
-        domain_free(d);
-        free(d);
+        dom_drop(d);
         return error_code(&c->err, VIR_ERR_INVALID_ARG);
     }
     return call_replace_config(c, dom, d);

@@ -27,13 +27,6 @@ static struct domain *live_copy(struct call *c, struct dom *dom)
     return d;
 }
 
-static void drop(struct domain *d)
-{
-    if (d)
-        domain_free(d);
-    free(d);
-}
-
 /* What a device is called over QMP and in events. */
 static void name_iface(const struct domain_iface *f, char name[18])
 {
@@ -127,8 +120,8 @@ int call_attach_live(struct call *c, struct dom *dom, const char *device_xml)
         result = domain_assign_pci(with, &c->err) == 0 ? add_device(c, dom, before, with) : -1;
     else if (whole)
         error_code(&c->err, VIR_ERR_XML_ERROR);
-    drop(with);
-    drop(before);
+    dom_drop(with);
+    dom_drop(before);
     return result;
 }
 
@@ -165,7 +158,7 @@ int call_detach_live(struct call *c, struct dom *dom, const char *device_xml)
     AUTO_FREE char *key = NULL;
     AUTO_FREE char *rest = now ? call_edited_xml(c, dom, now, CALL_DETACH, device_xml, &key) : NULL;
     bool disk, known = rest && key && find_named(now, key, &disk) >= 0;
-    drop(now);
+    dom_drop(now);
     if (rest && !known)
         return call_fail(c, VIR_ERR_OPERATION_UNSUPPORTED,
                          "domain '%s' is running: only disks and network interfaces can be taken from it; use --config", dom->name);

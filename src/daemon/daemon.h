@@ -115,6 +115,7 @@ struct dom *dom_insert(struct hypervisor *hv, const uint8_t uuid[16], const char
 void dom_remove(struct dom *dom);
 char *dom_xml(const struct domain *d, int id, struct error *err);
 struct domain *dom_copy(const struct domain *d, struct error *err);
+void dom_drop(struct domain *d); /* frees it; NULL is allowed */
 
 /* ---- lodge-vm processes (process.c) ---- */
 

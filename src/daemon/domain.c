@@ -10,7 +10,7 @@
 
 #define JOB_WAIT_S 30
 
-static void free_domain(struct domain *d)
+void dom_drop(struct domain *d)
 {
     if (d)
         domain_free(d);
@@ -59,8 +59,8 @@ void dom_unref(struct dom *dom)
     pthread_mutex_unlock(&dom->hv->daemon->lock);
     if (!last)
         return;
-    free_domain(dom->config);
-    free_domain(dom->live);
+    dom_drop(dom->config);
+    dom_drop(dom->live);
     pthread_mutex_destroy(&dom->job);
     free(dom->name);
     free(dom);
@@ -226,10 +226,10 @@ static int set_config(struct dom *dom, struct domain *d, bool created, struct er
         pthread_mutex_lock(&dom->hv->daemon->lock);
         dom->config = old;
         pthread_mutex_unlock(&dom->hv->daemon->lock);
-        free_domain(d);
+        dom_drop(d);
         return -1;
     }
-    free_domain(old);
+    dom_drop(old);
     event_lifecycle(dom, VIR_DOMAIN_EVENT_DEFINED, created ? VIR_DOMAIN_EVENT_DEFINED_ADDED : VIR_DOMAIN_EVENT_DEFINED_UPDATED);
     return 0;
 }
@@ -239,7 +239,7 @@ struct dom *dom_define(struct hypervisor *hv, struct domain *d, bool transient, 
     bool created = false;
     struct dom *dom = find_or_insert(hv, d, &created, err);
     if (!dom || (!created && dom_lock(dom, err) < 0)) {
-        free_domain(d);
+        dom_drop(d);
         dom_unref(dom);
         return NULL;
     }
@@ -251,10 +251,10 @@ struct dom *dom_define(struct hypervisor *hv, struct domain *d, bool transient, 
         if (result == 0)
             dom->live = d;
         else
-            free_domain(d);
+            dom_drop(d);
     } else if (dom->removed) {
         result = error_set(err, VIR_ERR_OPERATION_FAILED, "domain '%s': was just undefined; try again", d->name);
-        free_domain(d);
+        dom_drop(d);
     } else {
         result = set_config(dom, d, created, err);
     }
@@ -279,7 +279,7 @@ int dom_undefine(struct dom *dom, struct error *err)
     dom->autostart = false;
     bool active = dom_active(dom);
     pthread_mutex_unlock(&dom->hv->daemon->lock);
-    free_domain(old);
+    dom_drop(old);
     event_lifecycle(dom, VIR_DOMAIN_EVENT_UNDEFINED, VIR_DOMAIN_EVENT_UNDEFINED_REMOVED);
     if (!active)
         dom_remove(dom);
@@ -298,7 +298,7 @@ int dom_start(struct dom *dom, bool paused, struct error *err)
         return error_set(err, VIR_ERR_NO_DOMAIN, "domain '%s' is not defined", dom->name);
     if (dom->hv->driver->start(dom, paused, err) == 0)
         return 0;
-    free_domain(dom->live);
+    dom_drop(dom->live);
     dom->live = NULL;
     return -1;
 }
@@ -343,7 +343,7 @@ void dom_set_gone(struct dom *dom, int reason, int detail)
     dom->state = VIR_DOMAIN_SHUTOFF;
     dom->reason = reason;
     pthread_mutex_unlock(&d->lock);
-    free_domain(old);
+    dom_drop(old);
     if (!was)
         return;
     event_lifecycle(dom, VIR_DOMAIN_EVENT_STOPPED, detail);

@@ -144,8 +144,7 @@ static int write_vm_xml(struct dom *dom, struct error *err)
     }
     AUTO_FREE char *xml = good ? dom_xml(d, -1, err) : NULL;
     good = xml && write(fd, xml, strlen(xml)) == (ssize_t)strlen(xml) && lseek(fd, 0, SEEK_SET) == 0;
-    domain_free(d);
-    free(d);
+    dom_drop(d);
     if (good)
         return fd;
     if (fd >= 0)
@@ -456,8 +455,7 @@ static void find_running(struct daemon *d, const char *name)
             log_error("domain '%s': %s", dom->name, error_text(&err));
     } else {
         process_forget_run(dom, id);
-        domain_free(live);
-        free(live);
+        dom_drop(live);
         if (!dom->config && dom->id < 0)
             dom_remove(dom);
     }
