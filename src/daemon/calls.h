@@ -16,6 +16,8 @@ int call_set_ref(struct call *c, struct remote_nonnull_domain *ref, const struct
 const struct domain *dom_now(const struct dom *dom);
 /* Does a call with VIR_DOMAIN_AFFECT_… flags mean what runs, the configuration, or both? -1 with c->err. */
 int call_affects(struct call *c, const struct dom *dom, unsigned flags, bool *live, bool *config);
+/* A client's XML as a domain whose devices all have addresses; dom_drop() frees it. NULL with c->err. */
+struct domain *call_parse(struct call *c, const char *xml);
 /* Makes `d` the configuration, durably; it is the callee's in any case. The job is held. */
 int call_replace_config(struct call *c, struct dom *dom, struct domain *d);
 

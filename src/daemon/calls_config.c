@@ -124,22 +124,6 @@ int call_replace_config(struct call *c, struct dom *dom, struct domain *d)
     return result;
 }
 
-static int take_xml(struct call *c, struct dom *dom, const char *xml)
-{
-    struct domain *d = xml ? calloc(1, sizeof *d) : NULL;
-    if (!d)
-        return -1;
-    if (domain_parse(d, xml, strlen(xml), &c->err) < 0) {
-        free(d);
-        return error_code(&c->err, VIR_ERR_XML_ERROR);
-    }
-    if (domain_assign_pci(d, &c->err) < 0) {
-        dom_drop(d);
-        return error_code(&c->err, VIR_ERR_XML_ERROR);
-    }
-    return call_replace_config(c, dom, d);
-}
-
 char *call_edited_xml(struct call *c, const struct dom *dom, const struct domain *d, enum call_change change, const char *device_xml,
                       char **key)
 {
@@ -166,7 +150,8 @@ char *call_edited_xml(struct call *c, const struct dom *dom, const struct domain
 static int edit_config(struct call *c, struct dom *dom, enum call_change change, const char *device_xml)
 {
     AUTO_FREE char *whole = call_edited_xml(c, dom, dom->config, change, device_xml, NULL);
-    return whole ? take_xml(c, dom, whole) : -1;
+    struct domain *d = whole ? call_parse(c, whole) : NULL;
+    return d ? call_replace_config(c, dom, d) : -1;
 }
 
 static int edit_live(struct call *c, struct dom *dom, enum call_change change, const char *device_xml)

@@ -209,15 +209,12 @@ static int list_defined(struct call *c, const void *args, void *ret)
 
 /* ---- defining ---- */
 
-static struct domain *parse(struct call *c, const char *xml)
+struct domain *call_parse(struct call *c, const char *xml)
 {
     struct domain *d = calloc(1, sizeof *d);
-    if (d && domain_parse(d, xml, strlen(xml), &c->err) == 0) {
-        if (domain_assign_pci(d, &c->err) == 0)
-            return d;
-        domain_free(d);
-    }
-    free(d);
+    if (d && domain_parse(d, xml, strlen(xml), &c->err) == 0 && domain_assign_pci(d, &c->err) == 0)
+        return d;
+    dom_drop(d);
     if (error_is_set(&c->err))
         error_code(&c->err, VIR_ERR_XML_ERROR);
     return NULL;
@@ -225,7 +222,7 @@ static struct domain *parse(struct call *c, const char *xml)
 
 static int define(struct call *c, const char *xml, struct remote_nonnull_domain *ref)
 {
-    struct domain *d = parse(c, xml);
+    struct domain *d = call_parse(c, xml);
     struct dom *dom = d ? dom_define(c->client->hv, d, false, &c->err) : NULL;
     int result = dom ? call_set_ref(c, ref, dom) : -1;
     call_dom_done(dom);
@@ -246,7 +243,7 @@ static int define_xml_flags(struct call *c, const void *args, void *ret)
 static int create_xml(struct call *c, const void *args, void *ret)
 {
     const struct remote_domain_create_xml_args *a = args;
-    struct domain *d = parse(c, a->xml_desc);
+    struct domain *d = call_parse(c, a->xml_desc);
     struct dom *dom = d ? dom_define(c->client->hv, d, true, &c->err) : NULL;
     if (!dom)
         return -1;

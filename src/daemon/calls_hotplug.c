@@ -113,13 +113,10 @@ int call_attach_live(struct call *c, struct dom *dom, const char *device_xml)
 {
     if (!dom->hv->driver->attach)
         return call_fail(c, VIR_ERR_OPERATION_UNSUPPORTED, "domain '%s': this driver has no hot plug; use --config", dom->name);
-    struct domain *before = live_copy(c, dom), *with = before ? calloc(1, sizeof *with) : NULL;
-    AUTO_FREE char *whole = with ? call_edited_xml(c, dom, before, CALL_ATTACH, device_xml, NULL) : NULL;
-    int result = -1;
-    if (whole && domain_parse(with, whole, strlen(whole), &c->err) == 0)
-        result = domain_assign_pci(with, &c->err) == 0 ? add_device(c, dom, before, with) : -1;
-    else if (whole)
-        error_code(&c->err, VIR_ERR_XML_ERROR);
+    struct domain *before = live_copy(c, dom);
+    AUTO_FREE char *whole = before ? call_edited_xml(c, dom, before, CALL_ATTACH, device_xml, NULL) : NULL;
+    struct domain *with = whole ? call_parse(c, whole) : NULL;
+    int result = with ? add_device(c, dom, before, with) : -1;
     dom_drop(with);
     dom_drop(before);
     return result;
