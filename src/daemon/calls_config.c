@@ -159,6 +159,8 @@ static int edit_live(struct call *c, struct dom *dom, enum call_change change, c
     if (change == CALL_UPDATE)
         return call_fail(c, VIR_ERR_OPERATION_UNSUPPORTED, "domain '%s' is running: devices cannot be changed in it; use --config",
                          dom->name);
+    if (!dom->hv->driver->attach)
+        return call_fail(c, VIR_ERR_OPERATION_UNSUPPORTED, "domain '%s': this driver has no hot plug; use --config", dom->name);
     return change == CALL_ATTACH ? call_attach_live(c, dom, device_xml) : call_detach_live(c, dom, device_xml);
 }
 

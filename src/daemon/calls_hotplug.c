@@ -111,8 +111,6 @@ static int add_device(struct call *c, struct dom *dom, const struct domain *befo
 
 int call_attach_live(struct call *c, struct dom *dom, const char *device_xml)
 {
-    if (!dom->hv->driver->attach)
-        return call_fail(c, VIR_ERR_OPERATION_UNSUPPORTED, "domain '%s': this driver has no hot plug; use --config", dom->name);
     struct domain *before = live_copy(c, dom);
     AUTO_FREE char *whole = before ? call_edited_xml(c, dom, before, CALL_ATTACH, device_xml, NULL) : NULL;
     struct domain *with = whole ? call_parse(c, whole) : NULL;
@@ -149,8 +147,6 @@ static int wait_gone(struct call *c, struct dom *dom, const char *name)
 
 int call_detach_live(struct call *c, struct dom *dom, const char *device_xml)
 {
-    if (!dom->hv->driver->detach)
-        return call_fail(c, VIR_ERR_OPERATION_UNSUPPORTED, "domain '%s': this driver has no hot plug; use --config", dom->name);
     struct domain *now = live_copy(c, dom);
     AUTO_FREE char *key = NULL;
     AUTO_FREE char *rest = now ? call_edited_xml(c, dom, now, CALL_DETACH, device_xml, &key) : NULL;

@@ -53,7 +53,7 @@ struct domain_driver {
     int (*save)(struct dom *dom, struct error *err);
     int (*save_autostart)(struct dom *dom, bool on, struct error *err);
     int (*forget)(struct dom *dom, struct error *err);
-    /* Hot plug, or NULL: a device by its XML, and by its name. What runs is saved with daemon.lock held. */
+    /* Hot plug, or all NULL: a device by its XML, and by its name. What runs is saved with daemon.lock held. */
     int (*attach)(struct dom *dom, const char *device_xml, struct error *err);
     int (*detach)(struct dom *dom, const char *name, struct error *err);
     int (*save_live)(struct dom *dom, struct error *err);
