@@ -30,6 +30,10 @@ struct params;
 /* The rows of domstats. */
 void interface_stats(struct params *p, struct dom *dom);
 
+struct xml_doc;
+struct xml_node;
+/* <devices> of a domain's XML; NULL: it has none. */
+const struct xml_node *call_devices(const struct xml_doc *doc);
 /* A domain's XML with one device more, less or changed, to be freed; `key` gets what tells the device from others of its kind, or NULL.
  * NULL with c->err. */
 enum call_change { CALL_ATTACH, CALL_DETACH, CALL_UPDATE };

@@ -98,10 +98,10 @@ static char *changed_xml(const char *xml, const struct xml_node *devices, const 
     return fclose(out) == 0 ? text : NULL;
 }
 
-static struct xml_node *child_named(const struct xml_doc *doc, const char *name)
+const struct xml_node *call_devices(const struct xml_doc *doc)
 {
-    struct xml_node *n = xml_doc_root(doc)->children;
-    while (n && strcmp(n->name, name) != 0)
+    const struct xml_node *n = xml_doc_root(doc)->children;
+    while (n && strcmp(n->name, "devices") != 0)
         n = n->next;
     return n;
 }
@@ -131,7 +131,7 @@ char *call_edited_xml(struct call *c, const struct dom *dom, const struct domain
     char *whole = NULL;
     struct xml_doc *doc = xml ? xml_doc_parse(xml, strlen(xml), &c->err) : NULL;
     struct xml_doc *device = doc ? xml_doc_parse(device_xml, strlen(device_xml), &c->err) : NULL;
-    const struct xml_node *devices = device ? child_named(doc, "devices") : NULL, *old = NULL;
+    const struct xml_node *devices = device ? call_devices(doc) : NULL, *old = NULL;
     if (doc && !device)
         error_code(&c->err, VIR_ERR_XML_ERROR);
     if (devices && change != CALL_ATTACH)
@@ -185,7 +185,7 @@ static char *named_device(struct call *c, struct dom *dom, const char *alias, bo
     AUTO_FREE char *xml = dom_xml(live ? dom->live : dom->config, -1, &c->err);
     pthread_mutex_unlock(&c->daemon->lock);
     struct xml_doc *doc = xml ? xml_doc_parse(xml, strlen(xml), &c->err) : NULL;
-    const struct xml_node *devices = doc ? child_named(doc, "devices") : NULL;
+    const struct xml_node *devices = doc ? call_devices(doc) : NULL;
     char *text = NULL;
     for (const struct xml_node *n = devices ? devices->children : NULL; n && !text; n = n->next)
         for (const struct xml_node *child = n->children; child && !text; child = child->next)

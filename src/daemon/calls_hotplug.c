@@ -57,10 +57,8 @@ static char *last_device(const struct domain *d, const char *name, struct error 
 {
     AUTO_FREE char *xml = dom_xml(d, -1, err);
     struct xml_doc *doc = xml ? xml_doc_parse(xml, strlen(xml), err) : NULL;
-    const struct xml_node *n = doc ? xml_doc_root(doc)->children : NULL, *found = NULL;
-    while (n && strcmp(n->name, "devices") != 0)
-        n = n->next;
-    for (n = n ? n->children : NULL; n; n = n->next)
+    const struct xml_node *devices = doc ? call_devices(doc) : NULL, *found = NULL;
+    for (const struct xml_node *n = devices ? devices->children : NULL; n; n = n->next)
         if (strcmp(n->name, name) == 0)
             found = n;
     char *text = found ? xml_node_text(found) : NULL;
