@@ -9,9 +9,7 @@
 #include "daemon/calls.h"
 #include "daemon/params.h"
 
-#define MAC_TEXT 18u
-
-static void format_mac(const struct domain_iface *f, char text[MAC_TEXT])
+void call_mac(const struct domain_iface *f, char text[MAC_TEXT])
 {
     snprintf(text, MAC_TEXT, "%02x:%02x:%02x:%02x:%02x:%02x", f->mac[0], f->mac[1], f->mac[2], f->mac[3], f->mac[4], f->mac[5]);
 }
@@ -42,7 +40,7 @@ static bool mac_of(struct call *c, struct dom *dom, const char *name, char mac[M
     pthread_mutex_lock(&c->daemon->lock);
     for (unsigned i = 0; dom->live && i < dom->live->nifaces && !found; i++) {
         const struct domain_iface *f = &dom->live->ifaces[i];
-        format_mac(f, mac);
+        call_mac(f, mac);
         found = strcasecmp(mac, name) == 0 || (f->target && strcmp(f->target, name) == 0);
     }
     pthread_mutex_unlock(&c->daemon->lock);
@@ -79,7 +77,7 @@ void interface_stats(struct params *p, struct dom *dom)
     for (unsigned i = 0; i < n; i++) {
         const struct domain_iface *f = &dom->live->ifaces[i];
         char mac[MAC_TEXT];
-        format_mac(f, mac);
+        call_mac(f, mac);
         params_string(p, f->target ? f->target : mac, "net.%u.name", i);
         const json_t *s = find_mac(json_object_get(answer, "return"), mac);
         for (unsigned r = 0; s && r < ARRAY_SIZE(rows); r++)
