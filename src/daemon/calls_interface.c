@@ -25,14 +25,6 @@ static const json_t *find_mac(const json_t *list, const char *mac)
     return NULL;
 }
 
-static json_t *ask(struct dom *dom, struct error *err)
-{
-    if (dom->hv->driver == &lodge_driver && dom_active(dom))
-        return process_ask(dom, "x-query-interfaces", NULL, err);
-    error_set(err, VIR_ERR_OPERATION_INVALID, "domain '%s' is not running", dom->name);
-    return NULL;
-}
-
 /* A card is known by its device on the host or, as most have none, by its MAC address. False: the domain has no such card. */
 static bool mac_of(struct call *c, struct dom *dom, const char *name, char mac[MAC_TEXT])
 {
@@ -52,7 +44,7 @@ static int interface_stats_call(struct call *c, const void *args, void *ret)
     const struct remote_domain_interface_stats_args *a = args;
     char mac[MAC_TEXT];
     struct dom *dom = call_dom(c, &a->dom);
-    json_t *answer = dom ? ask(dom, &c->err) : NULL;
+    json_t *answer = dom ? process_ask(dom, "x-query-interfaces", NULL, &c->err) : NULL;
     const json_t *s = answer && mac_of(c, dom, a->device, mac) ? find_mac(json_object_get(answer, "return"), mac) : NULL;
     if (answer && !s)
         call_fail(c, VIR_ERR_INVALID_ARG, "domain '%s' has no interface '%s'; name its MAC address, see domiflist", dom->name,
@@ -70,7 +62,7 @@ void interface_stats(struct params *p, struct dom *dom)
 {
     static const char *const rows[][2] = {{"rx_bytes", "rx.bytes"}, {"rx_packets", "rx.pkts"}, {"rx_drop", "rx.drop"},
                                           {"tx_bytes", "tx.bytes"}, {"tx_packets", "tx.pkts"}, {"tx_drop", "tx.drop"}};
-    json_t *answer = ask(dom, NULL);
+    json_t *answer = process_ask(dom, "x-query-interfaces", NULL, NULL);
     pthread_mutex_lock(&p->c->daemon->lock);
     unsigned n = dom->live ? dom->live->nifaces : 0;
     params_uint(p, n, "net.count");
