@@ -24,7 +24,8 @@ struct figure {
     uint32_t type; /* does it grow, is it what there is now, or the most there was? */
 };
 
-#define COUNT(name, field) {name, offsetof(struct vcpu, field), KVM_STATS_UNIT_NONE, KVM_STATS_TYPE_CUMULATIVE}
+#define GROWS(name, field, unit) {name, offsetof(struct vcpu, field), unit, KVM_STATS_TYPE_CUMULATIVE}
+#define COUNT(name, field)       GROWS(name, field, KVM_STATS_UNIT_NONE)
 static const struct figure vcpu_figures[] = {
     COUNT("exits", stats.exits),
     COUNT("io_exits", stats.io_exits),
@@ -42,7 +43,7 @@ static const struct figure vcpu_figures[] = {
     COUNT("insn_emulation", stats.insns),
     COUNT("decode_misses", stats.decode_misses),
     COUNT("bt_translations", bt.stats.translated),
-    {"bt_translation_cycles", offsetof(struct vcpu, bt.stats.translating), KVM_STATS_UNIT_CYCLES, KVM_STATS_TYPE_CUMULATIVE},
+    GROWS("bt_translation_cycles", bt.stats.translating, KVM_STATS_UNIT_CYCLES),
     COUNT("bt_invalidations", bt.stats.invalidated),
     COUNT("bt_emulations", bt.stats.interps),
     COUNT("bt_lookups", bt.stats.lookups),
@@ -50,7 +51,7 @@ static const struct figure vcpu_figures[] = {
     COUNT("bt_polls", bt.stats.polls),
     COUNT("bt_flushes", bt.stats.flushes),
     COUNT("direct_stops", stats.direct_stops),
-    {"direct_cycles", offsetof(struct vcpu, stats.direct_cycles), KVM_STATS_UNIT_CYCLES, true},
+    GROWS("direct_cycles", stats.direct_cycles, KVM_STATS_UNIT_CYCLES),
     COUNT("direct_flushes", stats.direct_flushes),
 };
 
