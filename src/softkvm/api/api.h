@@ -174,6 +174,8 @@ void section_leave(struct vcpu *v);
 void exclusive_drop(struct vcpu *v); /* after an instruction that unwound between vm_exclusive_begin and _end */
 
 /* ---- wait.c ---- */
+/* Makes a vCPU that runs the guest's code, translated or natively, look at its requests soon. Any thread. */
+void vcpu_poke(struct vcpu *v);
 enum wait_result { WAIT_WOKEN, WAIT_SIGNAL };
 /* Sleeps until vcpu_kick(), a signal, or kvm_run->immediate_exit. */
 enum wait_result vcpu_wait(struct vcpu *v);

@@ -35,12 +35,17 @@ static _Atomic uint32_t *wait_word(struct vcpu *v)
     return (_Atomic uint32_t *)(void *)v->run;
 }
 
+void vcpu_poke(struct vcpu *v)
+{
+    bt_poke(v);
+    direct_kick(v);
+}
+
 void vcpu_kick(struct vcpu *v, uint32_t requests)
 {
     struct vcpu_api *a = v->api;
     atomic_fetch_or(&v->requests, requests);
-    bt_poke(v);
-    direct_kick(v);
+    vcpu_poke(v);
     if (!atomic_load(&a->waiting))
         return;
     int fd = atomic_load(&a->sigmask.wake_fd);

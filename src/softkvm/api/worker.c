@@ -46,8 +46,7 @@ static void tick(struct softkvm_vm *vm, struct worker *w)
         /* Translated code does not see immediate_exit by itself. */
         if (atomic_load(&v->api->sigmask.running) || (atomic_load(&v->bt.running) && api_immediate_exit(v))) {
             cpu_request(v, REQ_TICK);
-            bt_poke(v);
-            direct_kick(v);
+            vcpu_poke(v);
         }
     }
 }
