@@ -243,6 +243,10 @@ int mce_setup(struct vcpu *v, void *arg);
 int mce_inject(struct vcpu *v, void *arg);
 extern const uint64_t mce_supported;
 
+/* ---- engine.c ---- */
+/* Address space whose pages are zero and not resident before they are used, and not in a core dump; NULL: none. */
+void *engine_reserve(uint64_t bytes);
+
 /* ---- direct_pin.c ---- */
 struct stub;
 struct pin { /* of a vCPU's thread to a CPU of the host, while its stubs run */

@@ -63,13 +63,12 @@ void direct_memory_free(struct softkvm_vm *vm)
         close(vm->api->memory[n].fd);
 }
 
-static void *reserve(uint64_t bytes)
+/* For entries that are small and far apart. */
+static void *reserve_scattered(uint64_t bytes)
 {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED)
-        return NULL;
-    madvise(p, bytes, MADV_NOHUGEPAGE); /* single bytes, far apart */
-    madvise(p, bytes, MADV_DONTDUMP);
+    void *p = engine_reserve(bytes);
+    if (p)
+        madvise(p, bytes, MADV_NOHUGEPAGE);
     return p;
 }
 
@@ -129,7 +128,7 @@ static bool have_stub(struct vcpu *v, struct direct_space *s)
         stub_end(s->stub);
         s->stub = NULL;
     }
-    if (!s->pages && !(s->pages = reserve(DIRECT_PAGES)))
+    if (!s->pages && !(s->pages = reserve_scattered(DIRECT_PAGES)))
         return false;
     if (s->stub)
         return true;
@@ -430,7 +429,7 @@ int direct_create(struct vcpu *v)
     if (!v->bt.on || v->bt.check || !v->vm->api->nmemory || (wanted && strcmp(wanted, "0") == 0))
         return 0;
     struct direct_cpu *d = calloc(1, sizeof(*d));
-    uint64_t *writable = d ? reserve(BT_GPA_MAX / PAGE_SIZE / 8) : NULL;
+    uint64_t *writable = d ? reserve_scattered(BT_GPA_MAX / PAGE_SIZE / 8) : NULL;
     if (!writable) {
         free(d);
         return -ENOMEM;

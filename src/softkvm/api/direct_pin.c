@@ -5,21 +5,14 @@
  * bound is let go for a while. A mask that somebody else has set meanwhile is left alone.
  */
 #include <sched.h>
-#include <time.h>
 
 #include "softkvm/api/api.h"
 #include "softkvm/api/stub.h"
+#include "softkvm/x86/bt_priv.h"
 
 #define PIN_WINDOW_NS 50000000u
 #define PIN_SHARE     70u /* percent */
 #define PIN_REST_NS   200000000u
-
-static uint64_t thread_cpu_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
 
 static bool still_bound(const struct pin *p)
 {
@@ -54,7 +47,7 @@ static void bind(struct pin *p, uint64_t now)
 /* What the thread and the stub have had of the window that ends now. */
 static bool has_its_share(struct pin *p, const struct stub *s, uint64_t now)
 {
-    uint64_t used = thread_cpu_ns() + stub_cpu_ns(s);
+    uint64_t used = bt_cpu_time() + stub_cpu_ns(s);
     bool share = !p->used || p->stub != s || (used - p->used) * 100 >= (now - p->since) * PIN_SHARE;
     p->since = now;
     p->used = used;

@@ -16,7 +16,7 @@
 #define DEFAULT_CACHE (64 * MIB)
 #define HWCAP2_FSGS 2
 
-static void *reserve(uint64_t bytes)
+void *engine_reserve(uint64_t bytes)
 {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
@@ -98,11 +98,11 @@ int bt_create(struct softkvm_vm *vm)
     vm->bt = bt;
     int err = map_code(bt, bytes);
     divide(bt, bytes);
-    bt->arena = reserve(bytes);
-    bt->pool = reserve(BT_MAX_PAGES * sizeof *bt->pool);
-    bt->code_pages = reserve(BT_GPA_MAX / PAGE_SIZE / 8);
-    bt->protected = reserve(BT_GPA_MAX / PAGE_SIZE / 8);
-    bt->blocks = reserve(bytes / BT_MIN_BLOCK * sizeof *bt->blocks);
+    bt->arena = engine_reserve(bytes);
+    bt->pool = engine_reserve(BT_MAX_PAGES * sizeof *bt->pool);
+    bt->code_pages = engine_reserve(BT_GPA_MAX / PAGE_SIZE / 8);
+    bt->protected = engine_reserve(BT_GPA_MAX / PAGE_SIZE / 8);
+    bt->blocks = engine_reserve(bytes / BT_MIN_BLOCK * sizeof *bt->blocks);
     bt->work = calloc(1, bt_xlat_size());
     if (err || !bt->arena || !bt->pool || !bt->code_pages || !bt->protected || !bt->blocks || !bt->work) {
         bt_destroy(vm);
@@ -156,8 +156,8 @@ static void **map_of(struct bt_cpu *c, unsigned n)
 
 struct vcpu *bt_cpu_map(void)
 {
-    uint8_t *p = reserve(VCPU_BYTES);
-    struct vcpu *v = p ? (void *)(p + BT_TABLE_BYTES) : reserve(BT_USER_TABLE);
+    uint8_t *p = engine_reserve(VCPU_BYTES);
+    struct vcpu *v = p ? (void *)(p + BT_TABLE_BYTES) : engine_reserve(BT_USER_TABLE);
     if (p) {
         madvise(p, VCPU_BYTES, MADV_NOHUGEPAGE); /* entries lie far apart */
         v->bt.has_tables = true;
@@ -189,7 +189,7 @@ void bt_cpu_unmap(struct vcpu *v)
 static bool reserve_all(struct bt_cpu *c)
 {
     for (unsigned n = 0; n < ARRAY_SIZE(maps); n++)
-        if (!(*map_of(c, n) = reserve(maps[n].bytes)))
+        if (!(*map_of(c, n) = engine_reserve(maps[n].bytes)))
             return false;
     return true;
 }
@@ -201,7 +201,7 @@ void bt_cpu_init(struct vcpu *v)
         return;
     bool ok = reserve_all(c);
     if (ok && v->vm->bt->check) {
-        ok = (c->check = reserve(sizeof *c->check)) != NULL;
+        ok = (c->check = engine_reserve(sizeof *c->check)) != NULL;
         if (ok)
             c->check->every = v->vm->bt->check;
     }
