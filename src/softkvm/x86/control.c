@@ -71,7 +71,7 @@ void cr3_write(struct vcpu *v, uint64_t val)
     else
         mmu_flush_address_space(v);
     v->cr3 = val;
-    direct_note_cr3(v, (v->cr4 & CR4_PCIDE) && keep);
+    direct_note_cr3(v, keep);
 }
 
 static uint64_t cr4_valid(const struct vcpu *v)
@@ -343,12 +343,10 @@ void op_invpcid(struct vcpu *v, const struct insn *i)
         mmu_flush_page(v, la);
     else if (type == INV_ALL)
         mmu_flush_all(v);
+    else if (type == INV_ALL_BUT_GLOBAL)
+        mmu_flush_local(v);
     else
         mmu_flush_address_space(v);
-    if (type == INV_ALL_BUT_GLOBAL) {
-        bt_tlb_forget_all(v);
-        direct_note_all(v);
-    }
 }
 
 /* Caches are the host's and always coherent: nothing to write back. */

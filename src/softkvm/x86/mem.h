@@ -71,6 +71,7 @@ void mmu_probe(struct vcpu *v, uint64_t la, unsigned n, enum mem_access acc, enu
 
 void mmu_init(struct vcpu *v);                          /* before the first access */
 void mmu_flush_all(struct vcpu *v);                     /* everything, global too */
+void mmu_flush_local(struct vcpu *v);                   /* all but global entries, of every PCID */
 void mmu_flush_address_space(struct vcpu *v);           /* a write of CR3 without PCIDs: all but global entries */
 void mmu_switch_space(struct vcpu *v, unsigned from, unsigned to, bool keep); /* the same with PCIDs; keep: those of `to` stay valid */
 void mmu_flush_pcid(struct vcpu *v, unsigned pcid);     /* all but global entries, of a PCID that is not current */

@@ -433,6 +433,13 @@ void mmu_flush_address_space(struct vcpu *v)
     direct_note_pcid(v, v->cr3 & 0xfff);
 }
 
+void mmu_flush_local(struct vcpu *v)
+{
+    mmu_flush_address_space(v);
+    bt_tlb_forget_all(v);
+    direct_note_all(v);
+}
+
 void mmu_switch_space(struct vcpu *v, unsigned from, unsigned to, bool keep)
 {
     if (from == to && keep)
