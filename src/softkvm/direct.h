@@ -70,9 +70,8 @@ enum direct_result {
 
 
 struct direct_cpu {
-    enum direct_result (*run)(struct vcpu *v); /* runs user code of `now` up to the stub's next stop; begins with fpu_put() */
+    enum direct_result (*run)(struct vcpu *v); /* runs user code up to its stub's next stop; begins with fpu_put() */
     struct direct_space space[DIRECT_SPACES];
-    struct direct_space *now; /* that of CR3, NULL none */
     uint64_t *writable;       /* bit map by guest page below BT_GPA_MAX */
     uint64_t known[DIRECT_KNOWN]; /* by hash of a page of code: the hash, with bit 0 for `may be executed` */
     uint64_t uses;
@@ -84,6 +83,7 @@ struct direct_cpu {
 };
 
 /* ---- for the MMU; x86/direct_note.c ---- */
+struct direct_space *direct_current(const struct vcpu *v); /* that of CR3, NULL none */
 void direct_note_cr3(struct vcpu *v, bool keep); /* v->cr3 has been written; keep: the translations of its PCID are valid */
 void direct_note_page(struct vcpu *v, uint64_t la); /* INVLPG */
 void direct_note_pcid(struct vcpu *v, unsigned pcid);

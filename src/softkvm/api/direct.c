@@ -25,7 +25,7 @@
 
 #define HEAT_FIRST   3    /* interrupts that find it in user code before the first try, */
 #define HEAT_KEPT_MS 50   /* each at the most so long after the one before */
-#define HEAT_MAX     64
+#define HEAT_MAX     64u
 #define WINDOW       128  /* stops that are looked at together */
 #define STOP_NS      5000u /* of the stub's CPU time that each of them must have brought, beyond twice what a stop costs it */
 #define PAUSE_NS     3000000u /* and what a space must have had in its stub when it comes to a page that it may not execute */
@@ -100,7 +100,7 @@ static void pause_space(struct vcpu *v, struct direct_space *s, bool failed)
     pin_end(v);
     s->active = false;
     if (failed)
-        s->wait = MIN(2 * s->wait, (unsigned)HEAT_MAX);
+        s->wait = MIN(2 * s->wait, HEAT_MAX);
     s->heat = failed ? 0 : s->wait - 1;
     s->warmed = __builtin_ia32_rdtsc();
 }
@@ -145,11 +145,10 @@ static bool have_stub(struct vcpu *v, struct direct_space *s)
 static bool same_selectors(struct vcpu *v)
 {
     static const uint64_t wanted[] = {0x00cffb000000ffff, 0x00cff3000000ffff, 0x00affb000000ffff}; /* 0x23, 0x2b, 0x33 */
-    enum { ACCESSED = 40 }; /* bit */
+    enum { FIRST = USER_CS32 & ~7, ACCESSED = 40 /* bit */ };
     for (unsigned n = 0; n < ARRAY_SIZE(wanted); n++) {
-        uint64_t la = v->gdt.base + (USER_CS32 & ~7u) + 8 * n, gpa, desc;
-        bool writable, user;
-        if ((USER_CS32 & ~7u) + 8 * n + 7 > v->gdt.limit || !mmu_translate_debug(v, la, &gpa, &writable, &user) || !vm_phys_read(v->vm, gpa, &desc, 8))
+        uint64_t desc;
+        if (FIRST + 8 * n + 7 > v->gdt.limit || !direct_peek(v, v->gdt.base + FIRST + 8 * n, &desc, sizeof(desc)))
             return false;
         if ((desc ^ wanted[n]) & ~BIT64(ACCESSED))
             return false;
@@ -178,14 +177,12 @@ static void window_begin(struct direct_space *s)
     s->began_ns = stub_cpu_ns(s->stub);
 }
 
-/* From now on user code of the current address space comes to run(). */
+/* From now on user code of the current address space comes to run(). False: it cannot. */
 static bool activate(struct vcpu *v, struct direct_space *s)
 {
-    s->active = same_selectors(v) && have_stub(v, s);
-    if (!s->active) {
-        pause_space(v, s, true);
+    if (!same_selectors(v) || !have_stub(v, s))
         return false;
-    }
+    s->active = true;
     window_begin(s);
     s->missed = v->gpr[RSP] + 1;
     bt_jumps_clear(v, BT_USER);
@@ -194,11 +191,11 @@ static bool activate(struct vcpu *v, struct direct_space *s)
 
 static struct direct_space *current(struct vcpu *v)
 {
-    struct direct_cpu *d = v->direct;
-    if (!d->now || d->now->cr3 != v->cr3) /* KVM_SET_SREGS and task switches tell nobody but the TLB */
-        d->now = place(v);
-    d->now->used = ++d->uses;
-    return d->now;
+    struct direct_space *s = direct_current(v);
+    if (!s)
+        s = place(v);
+    s->used = ++v->direct->uses;
+    return s;
 }
 
 void direct_tick(struct vcpu *v)
@@ -212,8 +209,8 @@ void direct_tick(struct vcpu *v)
         return;
     s->heat = now - s->warmed > (uint64_t)HEAT_KEPT_MS * v->tsc_khz ? 1 : s->heat + 1;
     s->warmed = now;
-    if (s->heat >= s->wait)
-        activate(v, s);
+    if (s->heat >= s->wait && !activate(v, s))
+        pause_space(v, s, true);
 }
 
 void direct_kick(struct vcpu *v)
@@ -307,11 +304,8 @@ static bool in_front(struct vcpu *v, struct direct_space *s, enum stub_stop why,
 static bool trapped(struct vcpu *v)
 {
     uint8_t code[2] = {0};
-    uint64_t gpa;
-    bool writable, user;
-    for (unsigned n = 0; n < 2; n++)
-        if (mmu_translate_debug(v, v->rip - 2 + n, &gpa, &writable, &user))
-            vm_phys_read(v->vm, gpa, &code[n], 1);
+    for (unsigned n = 0; n < 2; n++) /* they may lie in two pages */
+        direct_peek(v, v->rip - 2 + n, &code[n], 1);
     if (code[0] == 0xcd && code[1] == 3)
         v->rip -= 2;
     else if (code[1] == 0xcc || code[1] == 0xf1)
@@ -319,11 +313,6 @@ static bool trapped(struct vcpu *v)
     else
         return false;
     return true;
-}
-
-static bool interrupted(const void *ctx)
-{
-    return cpu_interrupted(ctx);
 }
 
 static void count(struct vcpu *v, struct direct_space *s, uint64_t cycles)
@@ -344,7 +333,7 @@ static bool goes_around(struct vcpu *v, struct direct_space *s)
 {
     struct direct_cpu *d = v->direct;
     uint64_t page = v->rip & PAGE_MASK;
-    if (v->rip < STUB_END && s->pages && !(s->pages[page >> 12] & DIRECT_REFUSED)) {
+    if (v->rip < STUB_END && !(s->pages[page >> 12] & DIRECT_REFUSED)) {
         d->around = NO_PAGE;
         return false;
     }
@@ -383,44 +372,54 @@ static bool keeps_rewriting(struct direct_space *s)
     return true;
 }
 
-/* False: to the translator with it. */
-static bool ready(struct vcpu *v)
+/* Makes the stub what user code at rip needs. False: to the translator with it. */
+static bool ready(struct vcpu *v, struct direct_space *s)
 {
-    struct direct_cpu *d = v->direct;
-    if (d->impossible || !fits(v))
+    if (keeps_rewriting(s) && !v->direct->always)
         return false;
-    struct direct_space *s = current(v);
-    if (keeps_rewriting(s) && !d->always)
-        return false;
-    return s->active ? s->stub->tracer == gettid() && direct_settle(v, s) : activate(v, s) && direct_settle(v, s);
+    return (s->active ? s->stub->tracer == gettid() : activate(v, s)) && direct_settle(v, s);
+}
+
+/* Runs the stub, unless something is asked of the vCPU: whoever asks sees that it runs, or we see what he asks. */
+static enum direct_result enter(struct vcpu *v, struct direct_space *s)
+{
+    _Atomic int *running = &v->direct->running;
+    uint64_t address, cycles;
+    atomic_store(running, s->stub->pidfd);
+    if (cpu_interrupted(v)) {
+        atomic_store(running, -1);
+        return DIRECT_LOOK;
+    }
+    enum stub_stop why = stub_run(s->stub, &address, &cycles);
+    atomic_store(running, -1);
+    count(v, s, cycles);
+    return stopped(v, s, why, address);
 }
 
 static enum direct_result run(struct vcpu *v)
 {
-    struct direct_space *s = v->direct->now;
-    uint64_t address, cycles;
-    if (s && s->cr3 == v->cr3 && s->active && !s->stale && goes_around(v, s))
+    struct direct_space *s = direct_current(v);
+    if (s && s->active && !s->stale && goes_around(v, s))
         return DIRECT_INTERPRET;
     fpu_put(v);
-    if (!ready(v)) {
-        if (v->direct->now)
-            pause_space(v, v->direct->now, true);
+    if (v->direct->impossible || !fits(v)) {
+        if (s)
+            pause_space(v, s, true);
         return DIRECT_TRANSLATE;
     }
-    s = v->direct->now;
+    s = current(v);
+    if (!ready(v, s)) {
+        pause_space(v, s, true);
+        return DIRECT_TRANSLATE;
+    }
     if (goes_around(v, s))
         return DIRECT_INTERPRET;
     pin_stub(v, s->stub);
     state_in(v, s->stub);
-    enum stub_stop why = stub_run(s->stub, &v->direct->running, interrupted, v, &address, &cycles);
-    if (why == STUB_IDLE)
-        return DIRECT_LOOK;
-    if (why == STUB_REFUSED) {
-        pause_space(v, s, true);
-        return DIRECT_TRANSLATE;
-    }
-    count(v, s, cycles);
-    return stopped(v, s, why, address);
+    if (stub_load(s->stub))
+        return enter(v, s);
+    pause_space(v, s, true);
+    return DIRECT_TRANSLATE;
 }
 
 int direct_create(struct vcpu *v)

@@ -7,7 +7,7 @@
 
 #include "softkvm/api/api.h"
 #include "softkvm/x86/bt_priv.h"
-#include "softkvm/x86/fpu.h"
+#include "softkvm/x86/mem.h"
 #include "softkvm/x86/walk.h"
 
 #define AROUND 32 /* pages that are looked at around one */
@@ -19,14 +19,6 @@ struct run {
     uint8_t kind; /* DIRECT_* */
 };
 
-void direct_forget(struct direct_space *s)
-{
-    if (s->pages)
-        madvise(s->pages, DIRECT_PAGES, MADV_DONTNEED);
-    s->ndrops = 0;
-    s->stale = s->large = s->giant = false;
-}
-
 /* ---- taking away ---- */
 
 static void unmap_all(struct direct_space *s)
@@ -35,7 +27,9 @@ static void unmap_all(struct direct_space *s)
     stub->nops = 0;
     stub_unmap(stub, 0, stub->base);
     stub_unmap(stub, stub->end, STUB_END - stub->end);
-    direct_forget(s);
+    madvise(s->pages, DIRECT_PAGES, MADV_DONTNEED);
+    s->ndrops = 0;
+    s->stale = s->large = s->giant = false;
 }
 
 static void unmap_page(struct direct_space *s, uint64_t la)
@@ -95,15 +89,11 @@ static bool may_write(struct vcpu *v, const struct walk *w, struct memslot *slot
     return true;
 }
 
-/* Copies n bytes of guest memory that lie in one page; how many there are. */
-static unsigned copy_code(struct vcpu *v, uint64_t la, uint8_t *to, unsigned n)
+bool direct_peek(struct vcpu *v, uint64_t la, void *to, unsigned n)
 {
-    struct walk w;
-    const struct memslot *slot = walk_page(v, la, false, false, NULL, NULL, &w) ? vm_slot(v->vm, w.gpa) : NULL;
-    if (!slot)
-        return 0;
-    memcpy(to, slot->hva + (w.gpa - slot->gpa), n);
-    return n;
+    uint64_t gpa;
+    bool writable, user;
+    return mmu_translate_debug(v, la, &gpa, &writable, &user) && vm_phys_read(v->vm, gpa, to, n);
 }
 
 /* The same libraries are in many address spaces: a page is known by what it holds. */
@@ -130,8 +120,8 @@ static bool may_execute(struct vcpu *v, uint64_t la, const struct walk *w, const
     memset(c.before, 0, sizeof(c.before));
     memset(c.after, 0, sizeof(c.after));
     memcpy(c.page, host, sizeof(c.page));
-    c.nbefore = copy_code(v, la - DIRECT_BEFORE, c.before, DIRECT_BEFORE);
-    copy_code(v, la + PAGE_SIZE, c.after, sizeof(c.after));
+    c.nbefore = direct_peek(v, la - DIRECT_BEFORE, c.before, DIRECT_BEFORE) ? DIRECT_BEFORE : 0;
+    direct_peek(v, la + PAGE_SIZE, c.after, sizeof(c.after));
     return plain_code(v, &c);
 }
 

@@ -11,7 +11,7 @@
  * execute, each with its neighbours, as far as the guest's page tables have them in use. False: the stub is of no use any more.
  */
 bool direct_settle(struct vcpu *v, struct direct_space *s);
-/* All of the space's mappings are to go, and the record of them. */
-void direct_forget(struct direct_space *s);
+/* n bytes of guest memory, within one page, without side effects. False: not all of them are there. */
+bool direct_peek(struct vcpu *v, uint64_t la, void *to, unsigned n);
 
 #endif

@@ -8,7 +8,6 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -370,33 +369,24 @@ static enum stub_stop classify(struct stub *s, int status, uint64_t *address)
     }
 }
 
-static bool put_state(struct stub *s)
+bool stub_load(struct stub *s)
 {
     struct iovec area = {s->xsave, s->xsave_bytes};
     return s->pid && ptrace(PTRACE_SETREGS, s->pid, NULL, &s->regs) == 0 && ptrace(PTRACE_SETREGSET, s->pid, NT_X86_XSTATE, &area) == 0;
 }
 
-static bool get_state(struct stub *s)
+static bool take_state(struct stub *s)
 {
     struct iovec area = {s->xsave, sizeof(s->xsave)};
     return ptrace(PTRACE_GETREGS, s->pid, NULL, &s->regs) == 0 && ptrace(PTRACE_GETREGSET, s->pid, NT_X86_XSTATE, &area) == 0;
 }
 
-enum stub_stop stub_run(struct stub *s, _Atomic int *running, bool (*stop)(const void *ctx), const void *ctx, uint64_t *address, uint64_t *cycles)
+enum stub_stop stub_run(struct stub *s, uint64_t *address, uint64_t *cycles)
 {
-    *cycles = 0;
-    if (!put_state(s))
-        return STUB_REFUSED;
-    atomic_store(running, s->pidfd);
-    if (stop(ctx)) {
-        atomic_store(running, -1);
-        return STUB_IDLE;
-    }
     uint64_t begin = __rdtsc();
     int status = ptrace(PTRACE_SYSEMU, s->pid, NULL, NULL) < 0 ? -1 : wait_stop(s);
     *cycles = __rdtsc() - begin;
-    atomic_store(running, -1);
-    if (status < 0 || !get_state(s))
+    if (status < 0 || !take_state(s))
         return STUB_DEAD;
     return classify(s, status, address);
 }

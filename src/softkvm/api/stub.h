@@ -52,8 +52,6 @@ enum stub_stop {
     STUB_FAULT,   /* SIGSEGV, SIGBUS, SIGILL, SIGFPE: rip at the instruction */
     STUB_TRAP,    /* SIGTRAP: rip behind the instruction */
     STUB_VSYSCALL,/* a call of the host's vsyscall page was refused: *address is its number */
-    STUB_IDLE,    /* stop() said so: it has not run */
-    STUB_REFUSED, /* the host does not take these registers: it has not run */
     STUB_DEAD,    /* killed by somebody: its registers are lost */
 };
 
@@ -67,12 +65,14 @@ void stub_unmap(struct stub *s, uint64_t la, uint64_t bytes);
 /* Executes the list. False: a call has failed (s->broken), or the stub is dead. */
 bool stub_flush(struct stub *s);
 
+/* Gives the stub s->regs and s->xsave. False: the host does not take these registers. */
+bool stub_load(struct stub *s);
 /*
- * Runs guest code with s->regs and s->xsave, and leaves there what it has come to. `running` holds the stub's pidfd while it runs; `stop()` is asked once
- * that can be seen by stub_kick()'s callers. *address: of a fault, 0 where the host does not say.
+ * Runs guest code with what stub_load() has given, and leaves in s->regs and s->xsave what that has come to. *address: of a fault, 0 where the host does
+ * not say; *cycles: of the TSC that it took.
  */
-enum stub_stop stub_run(struct stub *s, _Atomic int *running, bool (*stop)(const void *ctx), const void *ctx, uint64_t *address, uint64_t *cycles);
-void stub_kick(int pidfd);
+enum stub_stop stub_run(struct stub *s, uint64_t *address, uint64_t *cycles);
+void stub_kick(int pidfd); /* ends a stub_run() that is under way, or the next one. Any thread. */
 uint64_t stub_cpu_ns(const struct stub *s); /* CPU time of the process */
 
 #endif

@@ -447,8 +447,10 @@ static void run_cold(struct vcpu *v)
 /* May user code of the current address space be to run natively? */
 static bool direct_active(const struct vcpu *v)
 {
-    const struct direct_cpu *d = v->direct;
-    return d && v->cpl == 3 && (d->always || (d->now && d->now->active && d->now->cr3 == v->cr3));
+    if (!v->direct || v->cpl != 3)
+        return false;
+    const struct direct_space *s = direct_current(v);
+    return v->direct->always || (s && s->active);
 }
 
 /* False: it is to be translated. */

@@ -9,17 +9,22 @@ static unsigned pcid_of(uint64_t cr3)
     return cr3 & 0xfff;
 }
 
+struct direct_space *direct_current(const struct vcpu *v)
+{
+    for (struct direct_space *s = v->direct->space; s < v->direct->space + DIRECT_SPACES; s++)
+        if (s->cr3 == v->cr3)
+            return s;
+    return NULL;
+}
+
 void direct_note_cr3(struct vcpu *v, bool keep)
 {
     struct direct_cpu *d = v->direct;
-    if (!d)
-        return;
-    d->now = NULL;
-    for (struct direct_space *s = d->space; s < d->space + DIRECT_SPACES; s++) {
+    for (unsigned n = 0; d && n < DIRECT_SPACES; n++) {
+        struct direct_space *s = &d->space[n];
         if (!((s->cr3 ^ v->cr3) & PAGE_MASK)) { /* the same page table, perhaps by another PCID */
             s->stale |= !keep || s->cr3 != v->cr3;
             s->cr3 = v->cr3;
-            d->now = s;
         } else if (!keep && pcid_of(s->cr3) == pcid_of(v->cr3)) {
             s->stale = true;
         }
@@ -71,6 +76,7 @@ void direct_unwrite(struct vcpu *v, uint64_t gpa)
         return;
     __atomic_fetch_and(&v->direct->writable[page / 64], ~BIT64(page % 64), __ATOMIC_RELAXED);
     direct_note_all(v);
-    if (v->direct->now)
-        v->direct->now->unwritten++;
+    struct direct_space *s = direct_current(v);
+    if (s)
+        s->unwritten++;
 }
