@@ -25,9 +25,8 @@ static int begin_hugepages(const struct xml_node *node, void *object, struct err
 
 static int begin_page(const struct xml_node *node, void *object, struct error *err)
 {
-    const char *unit = xml_attr(node, "unit");
-    AUTO_FREE char *whole = NULL;
-    if (asprintf(&whole, "%s%s", xml_attr(node, "size"), unit ? unit : "KiB") < 0)
+    AUTO_FREE char *whole = memory_amount(node, xml_attr(node, "size"));
+    if (!whole)
         return -1;
     uint64_t *size = &backing(object)->page_size;
     if (domain_parse_size(whole, 0, size) < 0 || *size < PAGE_SIZE || *size & (*size - 1))

@@ -5,12 +5,18 @@
 #include "base/util.h"
 #include "model/part.h"
 
-static int parse_memory(const struct xml_node *node, uint64_t *bytes, struct error *err)
+char *memory_amount(const struct xml_node *node, const char *number)
 {
     const char *unit = xml_attr(node, "unit");
+    char *whole;
+    return number && asprintf(&whole, "%s%s", number, unit ? unit : "KiB") >= 0 ? whole : NULL;
+}
+
+static int parse_memory(const struct xml_node *node, uint64_t *bytes, struct error *err)
+{
     AUTO_FREE char *text = xml_text(node);
-    AUTO_FREE char *whole = NULL;
-    if (!text || asprintf(&whole, "%s%s", text, unit ? unit : "KiB") < 0)
+    AUTO_FREE char *whole = memory_amount(node, text);
+    if (!whole)
         return -1;
     if (domain_parse_size(whole, 0, bytes) < 0)
         return xml_error(node, err, "'%.64s' is not an amount of memory; write a number, and a unit such as 'MiB'", whole);

@@ -144,8 +144,8 @@ unsigned domain_distance(const struct domain *d, unsigned from, unsigned to)
 int domain_begin_cell(const struct xml_node *node, void *object, struct error *err)
 {
     struct domain *d = object;
-    const char *cpus = xml_attr(node, "cpus"), *unit = xml_attr(node, "unit");
-    AUTO_FREE char *amount = NULL;
+    const char *cpus = xml_attr(node, "cpus");
+    AUTO_FREE char *amount = memory_amount(node, xml_attr(node, "memory"));
     uint64_t id = d->ncells;
     if (xml_attr_number(node, "id", DOMAIN_MAX_CELLS - 1, &id, err) < 0 || xml_attr_only(node, "memAccess", "shared", err) < 0 ||
         xml_attr_switch(node, "discard", 0, err) < 0)
@@ -153,7 +153,7 @@ int domain_begin_cell(const struct xml_node *node, void *object, struct error *e
     if (id != d->ncells)
         return xml_error(node, err, "cells are numbered from 0 without gaps; write id='%u'", d->ncells);
     struct domain_cell *c = domain_add_cell(d, err);
-    if (!c || asprintf(&amount, "%s%s", xml_attr(node, "memory"), unit ? unit : "KiB") < 0)
+    if (!c || !amount)
         return -1;
     if (domain_parse_size(amount, 0, &c->memory) < 0 || !c->memory)
         return xml_error(node, err, "'%.64s' is not an amount of memory; write a number, and a unit such as 'MiB'", amount);

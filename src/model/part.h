@@ -28,6 +28,9 @@ struct domain_part {
 #include "model/parts.h"
 #undef PART
 
+/* In memory.c: a number with the element's unit, or KiB, for domain_parse_size(). To be freed; NULL when memory is out. */
+char *memory_amount(const struct xml_node *node, const char *number);
+
 /* <timer>, which stands below <clock>. */
 int domain_begin_timer(const struct xml_node *node, void *object, struct error *err);
 void domain_write_timers(const struct domain *d, FILE *out);

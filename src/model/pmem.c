@@ -33,10 +33,9 @@ static int begin_path(const struct xml_node *node, void *object, struct error *e
 
 static int begin_size(const struct xml_node *node, void *object, struct error *err)
 {
-    const char *unit = xml_attr(node, "unit");
     AUTO_FREE char *text = xml_text(node);
-    AUTO_FREE char *whole = NULL;
-    if (!text || asprintf(&whole, "%s%s", text, unit ? unit : "KiB") < 0)
+    AUTO_FREE char *whole = memory_amount(node, text);
+    if (!whole)
         return -1;
     return domain_parse_size(whole, 0, &last(object)->size) < 0
                ? xml_error(node, err, "'%s' is not an amount of memory; write such as <size unit='MiB'>512</size>", whole)
