@@ -14,15 +14,9 @@ import tempfile
 import termios
 import time
 
+from checks import check, finish
+
 lodge, folder = sys.argv[1:3]
-failures = 0
-
-
-def check(what, good, detail=""):
-    global failures
-    if not good:
-        failures += 1
-        print(f"not so: {what} {detail}")
 
 
 def accels():
@@ -228,5 +222,4 @@ for name in accels():
     test_ends(name)
     test_terminal(name)
     test_slow_reader(name)
-print(f"{failures} failures")
-sys.exit(failures != 0)
+finish()

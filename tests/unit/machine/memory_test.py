@@ -10,17 +10,11 @@ import subprocess
 import sys
 import time
 
+from checks import check, finish
+
 lodge, folder = sys.argv[1:3]
 KIB = 32 * 1024
 HUGE = "/sys/kernel/mm/hugepages/hugepages-2048kB"
-failures = 0
-
-
-def check(what, good, detail=""):
-    global failures
-    if not good:
-        failures += 1
-        print(f"not so: {what} {detail}")
 
 
 def command(memory, cmdline, more=()):
@@ -203,5 +197,4 @@ test_locked()
 test_huge()
 test_refusals()
 test_no_right_to_lock()
-print(f"{failures} failures")
-sys.exit(failures != 0)
+finish()
