@@ -15,13 +15,10 @@ static struct domain_backing *backing(void *object)
     return &((struct domain *)object)->backing;
 }
 
-static int begin_hugepages(const struct xml_node *node, void *object, struct error *err)
-{
-    (void)node;
-    (void)err;
-    backing(object)->hugepages = true;
-    return 0;
-}
+BEGIN_FLAG(begin_hugepages, backing(object)->hugepages)
+BEGIN_FLAG(begin_nosharepages, backing(object)->nosharepages)
+BEGIN_FLAG(begin_locked, backing(object)->locked)
+BEGIN_FLAG(begin_discard, backing(object)->discard)
 
 static int begin_page(const struct xml_node *node, void *object, struct error *err)
 {
@@ -31,30 +28,6 @@ static int begin_page(const struct xml_node *node, void *object, struct error *e
     uint64_t *size = &backing(object)->page_size;
     if (domain_parse_size(whole, 0, size) < 0 || *size < PAGE_SIZE || *size & (*size - 1))
         return xml_error(node, err, "'%.64s' is no size of a page; write a power of two, such as size='2' unit='M'", whole);
-    return 0;
-}
-
-static int begin_nosharepages(const struct xml_node *node, void *object, struct error *err)
-{
-    (void)node;
-    (void)err;
-    backing(object)->nosharepages = true;
-    return 0;
-}
-
-static int begin_locked(const struct xml_node *node, void *object, struct error *err)
-{
-    (void)node;
-    (void)err;
-    backing(object)->locked = true;
-    return 0;
-}
-
-static int begin_discard(const struct xml_node *node, void *object, struct error *err)
-{
-    (void)node;
-    (void)err;
-    backing(object)->discard = true;
     return 0;
 }
 

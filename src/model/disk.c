@@ -80,13 +80,7 @@ static int begin_serial(const struct xml_node *node, void *object, struct error 
 }
 
 /* Without a place for it, a transient disk's changes are forgotten. */
-static int begin_transient(const struct xml_node *node, void *object, struct error *err)
-{
-    (void)node;
-    (void)err;
-    last(object)->snapshot = true;
-    return 0;
-}
+BEGIN_FLAG(begin_transient, last(object)->snapshot)
 
 /* total_bytes_sec, read_iops_sec_max, and so on: the element's name says which. */
 static int begin_rate(const struct xml_node *node, void *object, struct error *err)
@@ -135,13 +129,7 @@ static int begin_target(const struct xml_node *node, void *object, struct error 
     return 0;
 }
 
-static int begin_readonly(const struct xml_node *node, void *object, struct error *err)
-{
-    (void)node;
-    (void)err;
-    last(object)->readonly = true;
-    return 0;
-}
+BEGIN_FLAG(begin_readonly, last(object)->readonly)
 
 static int begin_address(const struct xml_node *node, void *object, struct error *err)
 {

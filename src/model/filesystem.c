@@ -46,13 +46,7 @@ static int begin_target(const struct xml_node *node, void *object, struct error 
     return xml_take_attr(node, "dir", &last(object)->tag, err);
 }
 
-static int begin_readonly(const struct xml_node *node, void *object, struct error *err)
-{
-    (void)node;
-    (void)err;
-    last(object)->readonly = true;
-    return 0;
-}
+BEGIN_FLAG(begin_readonly, last(object)->readonly)
 
 static int begin_address(const struct xml_node *node, void *object, struct error *err)
 {

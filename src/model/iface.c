@@ -147,13 +147,7 @@ static int begin_tftp(const struct xml_node *node, void *object, struct error *e
     return xml_take_attr(node, "root", &f->tftp, err) < 0 ? -1 : xml_take_attr(node, "bootfile", &f->bootfile, err);
 }
 
-static int begin_restrict(const struct xml_node *node, void *object, struct error *err)
-{
-    (void)node;
-    (void)err;
-    last(object)->restricted = true;
-    return 0;
-}
+BEGIN_FLAG(begin_restrict, last(object)->restricted)
 
 static int begin_mac(const struct xml_node *node, void *object, struct error *err)
 {

@@ -28,6 +28,16 @@ struct domain_part {
 #include "model/parts.h"
 #undef PART
 
+/* A begin function of an element that is a yes by being there: sets `flag`, an expression of `object`. */
+#define BEGIN_FLAG(fn, flag)                                                    \
+    static int fn(const struct xml_node *node, void *object, struct error *err) \
+    {                                                                           \
+        (void)node;                                                             \
+        (void)err;                                                              \
+        flag = true;                                                            \
+        return 0;                                                               \
+    }
+
 /* In memory.c: a number with the element's unit, or KiB, for domain_parse_size(). To be freed; NULL when memory is out. */
 char *memory_amount(const struct xml_node *node, const char *number);
 
