@@ -74,6 +74,15 @@ static int place_device(struct pci_dev *d, struct windows *w, struct error *err)
     return 0;
 }
 
+static int place_devices(struct pci_bus *b, struct windows *w, struct error *err)
+{
+    struct pci_iter it = {.bus = b};
+    for (struct pci_dev *d = pci_iter_next(&it); d && it.bus == b; d = pci_iter_next(&it))
+        if (place_device(d, w, err) < 0)
+            return -1;
+    return 0;
+}
+
 /* Room for BARs of these kinds behind a port, in any order: naturally aligned blocks waste less than they hold. */
 static uint64_t room(const struct pci_bus *b, enum pci_bar_kind kind, uint64_t *largest)
 {
@@ -128,25 +137,19 @@ static bool place_ports(struct pci_bus *b, struct windows *host, struct windows 
 static int place_bus(struct pci_bus *b, unsigned number, struct windows *host, struct error *err)
 {
     struct windows own = {0};
-    struct pci_iter it = {.bus = b};
     pci_dev_config_write(b->bridge, PCI_SECONDARY, 1, number);
     pci_dev_config_write(b->bridge, PCI_SUBORDINATE, 1, number);
     if (!place_memory(b, host, &own) || !place_ports(b, host, &own))
         return error_set(err, 0, "PCI bus %u: its windows do not fit the host bridge's; use fewer root ports", b->number);
-    for (struct pci_dev *d = pci_iter_next(&it); d && it.bus == b; d = pci_iter_next(&it))
-        if (place_device(d, &own, err) < 0)
-            return -1;
-    return 0;
+    return place_devices(b, &own, err);
 }
 
 int pci_host_assign(struct pci_host *h, struct error *err)
 {
     struct windows w = {.io = h->cfg.io, .mmio32 = h->cfg.mmio32, .mmio64 = h->cfg.mmio64};
-    struct pci_iter it = {.bus = &h->root};
-    for (struct pci_dev *d = pci_iter_next(&it); d && it.bus == &h->root; d = pci_iter_next(&it))
-        if (place_device(d, &w, err) < 0)
-            return -1;
     unsigned number = 1;
+    if (place_devices(&h->root, &w, err) < 0)
+        return -1;
     for (struct pci_bus *b = h->root.next; b; b = b->next)
         if (place_bus(b, number++, &w, err) < 0)
             return -1;

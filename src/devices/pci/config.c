@@ -206,22 +206,20 @@ static bool in_window(const struct pci_window *w, uint64_t addr, uint64_t size)
     return size <= w->size && addr >= w->base && addr - w->base <= w->size - size;
 }
 
-/* Does memory there reach the device: through the host's windows, and those of its port? */
-static bool memory_reaches(const struct pci_dev *d, const struct pci_window *host, uint64_t addr, uint64_t size)
+/* Does the port that a device is behind let it through? `bridge` is NULL on bus 0. */
+static bool passes_memory(const struct pci_dev *bridge, uint64_t addr, uint64_t size)
 {
-    const struct pci_dev *bridge = d->bus->bridge;
-    if (!in_window(host, addr, size) || !bridge)
-        return in_window(host, addr, size);
+    if (!bridge)
+        return true;
     struct pci_window mem = pci_bridge_mem(bridge), pref = pci_bridge_pref(bridge);
     return (pci_get16(bridge->config + PCI_COMMAND) & PCI_COMMAND_MEM) &&
            (in_window(&mem, addr, size) || in_window(&pref, addr, size));
 }
 
-static bool ports_reach(const struct pci_dev *d, uint64_t addr, uint64_t size)
+static bool passes_ports(const struct pci_dev *bridge, uint64_t addr, uint64_t size)
 {
-    const struct pci_dev *bridge = d->bus->bridge;
-    if (!in_window(&d->host->cfg.io, addr, size) || !bridge)
-        return in_window(&d->host->cfg.io, addr, size);
+    if (!bridge)
+        return true;
     struct pci_window io = pci_bridge_io(bridge);
     return (pci_get16(bridge->config + PCI_COMMAND) & PCI_COMMAND_IO) && in_window(&io, addr, size);
 }
@@ -231,18 +229,22 @@ static bool bar_wanted(const struct pci_dev *d, unsigned bar, uint64_t *addr)
 {
     const struct pci_host_config *cfg = &d->host->cfg;
     const struct pci_bar *b = &d->bars[bar];
+    const struct pci_dev *bridge = d->bus->bridge;
     const uint8_t *reg = d->config + PCI_BAR0 + 4 * bar;
     uint16_t command = pci_get16(d->config + PCI_COMMAND);
     *addr = pci_get32(reg) & ~(b->size - 1);
     switch (b->kind) {
     case PCI_BAR_IO:
-        return (command & PCI_COMMAND_IO) && ports_reach(d, *addr, b->size);
+        return (command & PCI_COMMAND_IO) && in_window(&cfg->io, *addr, b->size) &&
+               passes_ports(bridge, *addr, b->size);
     case PCI_BAR_MEM32:
-        return (command & PCI_COMMAND_MEM) && memory_reaches(d, &cfg->mmio32, *addr, b->size);
+        return (command & PCI_COMMAND_MEM) && in_window(&cfg->mmio32, *addr, b->size) &&
+               passes_memory(bridge, *addr, b->size);
     case PCI_BAR_MEM64_PREF:
         *addr |= (uint64_t)pci_get32(reg + 4) << 32;
         return (command & PCI_COMMAND_MEM) &&
-               (memory_reaches(d, &cfg->mmio32, *addr, b->size) || memory_reaches(d, &cfg->mmio64, *addr, b->size));
+               (in_window(&cfg->mmio32, *addr, b->size) || in_window(&cfg->mmio64, *addr, b->size)) &&
+               passes_memory(bridge, *addr, b->size);
     case PCI_BAR_NONE:
     case PCI_BAR_UPPER:
         break;
