@@ -258,12 +258,22 @@ static void init_express(struct pci_dev *d, unsigned number, bool hotplug)
     pci_set16(w + PCI_EXP_RTCTL, ROOT_CONTROL);
 }
 
+static int check_config(struct pci_host *h, const struct rootport_config *cfg, struct error *err)
+{
+    bool exists = cfg->bus >= 1 && cfg->bus <= PCI_BUS_MAX;
+    if (!exists || pci_bus_find(h, cfg->bus))
+        return error_set(err, 0, "root port: PCI bus %u %s; give each its own number from 1 to %d", cfg->bus,
+                         exists ? "has a root port already" : "does not exist", PCI_BUS_MAX);
+    if (cfg->slot >= PCI_SLOTS * 8)
+        return error_set(err, 0, "root port of PCI bus %u: behind another port; give it a place on bus 0", cfg->bus);
+    return 0;
+}
+
 int rootport_create(struct pci_host *h, const struct rootport_config *cfg, struct rootport **out, struct error *err)
 {
     static const struct pci_id id = {.vendor = 0x1b36, .device = 0x000c, .class_code = 0x060400};
-    if (cfg->bus < 1 || cfg->bus > PCI_BUS_MAX || pci_bus_find(h, cfg->bus))
-        return error_set(err, 0, "root port: PCI bus %u %s; give each its own number from 1 to %d", cfg->bus,
-                         cfg->bus < 1 || cfg->bus > PCI_BUS_MAX ? "does not exist" : "has a root port already", PCI_BUS_MAX);
+    if (check_config(h, cfg, err) < 0)
+        return -1;
     struct rootport *p = calloc(1, sizeof *p);
     if (!p)
         return error_set(err, 0, "device 'pcie-root-port': out of memory; close other programs");
@@ -277,9 +287,7 @@ int rootport_create(struct pci_host *h, const struct rootport_config *cfg, struc
     p->opaque = cfg->opaque;
     pci_dev_msi(d);
     p->bus = (struct pci_bus){.bridge = d, .number = cfg->bus, .changed = slot_changed};
-    if (cfg->slot >= PCI_SLOTS * 8)
-        error_set(err, 0, "root port of PCI bus %u: behind another port; give it a place on bus 0", cfg->bus);
-    if (cfg->slot >= PCI_SLOTS * 8 || pci_dev_add(h, d, cfg->slot, err) < 0) {
+    if (pci_dev_add(h, d, cfg->slot, err) < 0) {
         free(p);
         return -1;
     }
