@@ -85,6 +85,11 @@ static uint64_t counter_now(const struct hpet *h)
     return running(h) ? now_ns() / HPET_TICK_NS + h->counter : h->counter;
 }
 
+static void set_counter(struct hpet *h, uint64_t value)
+{
+    h->counter = running(h) ? value - now_ns() / HPET_TICK_NS : value;
+}
+
 /* Ticks from `now` to the comparator: 0 for one that has passed. */
 static uint64_t ticks_to(const struct hpet_timer *t, uint64_t now)
 {
@@ -253,7 +258,7 @@ static void write_config(struct hpet *h, uint64_t val)
     drop_lines(h);
     h->config = val;
     if (changed & CONFIG_ENABLE)
-        h->counter = running(h) ? now - now_ns() / HPET_TICK_NS : now;
+        set_counter(h, now);
     if (changed & CONFIG_REPLACE)
         h->cfg.replace(h->cfg.opaque, val & CONFIG_REPLACE);
     raise_lines(h);
@@ -303,7 +308,7 @@ static void write_reg(struct hpet *h, unsigned reg, uint64_t val)
     if (reg == REG_CONFIG) {
         write_config(h, val);
     } else if (reg == REG_COUNTER) {
-        h->counter = running(h) ? val - now_ns() / HPET_TICK_NS : val;
+        set_counter(h, val);
         arm_all(h);
     } else if (reg >= REG_TIMERS && i < HPET_TIMERS) {
         write_timer(h, &h->timers[i], reg % TIMER_BYTES, val);
@@ -359,8 +364,7 @@ int hpet_create(struct bus *b, const struct hpet_config *cfg, struct hpet **out,
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&h->changed, &attr);
     pthread_condattr_destroy(&attr);
-    for (unsigned i = 0; i < HPET_TIMERS; i++)
-        h->timers[i].comparator = ~0ull;
+    hpet_reset(h);
     int e = bus_map(b, BUS_MMIO, HPET_BASE, HPET_BYTES, &hpet_io, h, hpet_desc.name, err);
     if (e == 0 && (e = pthread_create(&h->thread, NULL, hpet_thread, h)) != 0) {
         error_set(err, e, "device 'hpet': cannot start its thread: %s; raise the limit of processes (ulimit -u)", strerror(e));
