@@ -6,12 +6,6 @@
 
 enum { SRAT_APIC = 0, SRAT_MEMORY = 1, SRAT_X2APIC = 2, SRAT_ENABLED = 1 };
 
-static void put_zeroes(struct aml *a, unsigned n)
-{
-    while (n--)
-        aml_u8(a, 0);
-}
-
 static void put_cpu(struct aml *a, unsigned id, unsigned cell)
 {
     if (id < 255) {
@@ -20,7 +14,7 @@ static void put_cpu(struct aml *a, unsigned id, unsigned cell)
         aml_u8(a, cell); /* bits 0 to 7 */
         aml_u8(a, id);
         aml_u32(a, SRAT_ENABLED);
-        put_zeroes(a, 8); /* SAPIC EID, the cell's other bits, clock domain */
+        aml_u64(a, 0); /* SAPIC EID, the cell's other bits, clock domain */
     } else {
         aml_u8(a, SRAT_X2APIC);
         aml_u8(a, 24);
@@ -28,14 +22,14 @@ static void put_cpu(struct aml *a, unsigned id, unsigned cell)
         aml_u32(a, cell);
         aml_u32(a, id);
         aml_u32(a, SRAT_ENABLED);
-        put_zeroes(a, 8); /* clock domain, reserved */
+        aml_u64(a, 0); /* clock domain, reserved */
     }
 }
 
 void acpi_put_srat(struct aml *a, const struct acpi_numa *numa, unsigned cpus)
 {
     aml_u32(a, 1); /* as the specification demands */
-    put_zeroes(a, 8);
+    aml_u64(a, 0);
     for (unsigned i = 0; i < MIN(cpus, (unsigned)ARRAY_SIZE(numa->cpu_cell)); i++)
         put_cpu(a, i, numa->cpu_cell[i]);
     for (unsigned i = 0; i < numa->nranges; i++) {
@@ -47,7 +41,7 @@ void acpi_put_srat(struct aml *a, const struct acpi_numa *numa, unsigned cpus)
         aml_u64(a, numa->ranges[i].size);
         aml_u32(a, 0);
         aml_u32(a, SRAT_ENABLED);
-        put_zeroes(a, 8);
+        aml_u64(a, 0);
     }
 }
 

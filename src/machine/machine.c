@@ -354,8 +354,9 @@ static int make_cpus(struct machine *m, struct error *err)
     return 0;
 }
 
-static struct acpi_config describe_acpi(const struct machine *m)
+static struct acpi_config describe_acpi(struct machine *m)
 {
+    numa_describe(m->domain, &m->board.mem, &m->numa);
     return (struct acpi_config){.cpus = m->domain->vcpus,
                                 .pci64_base = m->board.pci64_base,
                                 .pci64_end = m->board.pci64_end,
@@ -371,7 +372,6 @@ static struct acpi_config describe_acpi(const struct machine *m)
 static int load_firmware(struct machine *m, struct error *err)
 {
     const struct domain *d = m->domain;
-    numa_describe(d, &m->board.mem, &m->numa);
     struct acpi_config acpi = describe_acpi(m);
     struct firmware_config cfg = {.acpi = &acpi,
                                   .mem = &m->board.mem,
@@ -396,7 +396,6 @@ static void install_smbios(struct machine *m)
 static int load_kernel(struct machine *m, struct error *err)
 {
     struct board *b = &m->board;
-    numa_describe(m->domain, &b->mem, &m->numa);
     struct acpi_config acpi = describe_acpi(m);
     struct e820 map;
     struct boot_config boot = {.os = &m->domain->os, .mem = &b->mem, .map = &map};
