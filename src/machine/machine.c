@@ -506,14 +506,21 @@ static void kick_cpus(struct machine *m)
         vmcpu_kick(&m->cpus[i]);
 }
 
-void machine_pause(struct machine *m)
+/* Takes the CPUs out of the guest; false: they are out already. */
+static bool hold_cpus(struct machine *m)
 {
     if (m->board.paused)
-        return;
+        return false;
     terminal_release(m->terminal, true); /* a CPU that waits for this thread to write its output would not come */
     board_pause(&m->board, true);
     kick_cpus(m);
     board_wait_cpus(&m->board, m->ncpus);
+    return true;
+}
+
+void machine_pause(struct machine *m)
+{
+    hold_cpus(m);
 }
 
 void machine_resume(struct machine *m)
@@ -531,18 +538,7 @@ void machine_resume(struct machine *m)
 
 /* ---- hot plug ---- */
 
-/* Keeps the CPUs out of the guest for a moment, which is no pause that anybody is told of. False: they are out already. */
-static bool hold_cpus(struct machine *m)
-{
-    if (m->board.paused)
-        return false;
-    terminal_release(m->terminal, true);
-    board_pause(&m->board, true);
-    kick_cpus(m);
-    board_wait_cpus(&m->board, m->ncpus);
-    return true;
-}
-
+/* After a moment of hold_cpus(), which is no pause that anybody is told of. */
 static void let_cpus(struct machine *m, bool held)
 {
     if (!held)
