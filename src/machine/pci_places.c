@@ -16,12 +16,19 @@ int pci_place(const struct domain_pci_address *a)
     return a->set ? PCI_PLACE(a->bus, a->slot, a->function) : PCI_SLOT_AUTO;
 }
 
-int pci_controller_place(const struct domain *d, enum controller_type type)
+/* A controller's place in the domain; -1: the domain does not name it. */
+static int find_controller(const struct domain *d, enum controller_type type, unsigned index)
 {
     for (unsigned i = 0; i < d->ncontrollers; i++)
-        if (d->controllers[i].type == type && d->controllers[i].index == 0)
-            return pci_place(&d->controllers[i].address);
-    return PCI_SLOT_AUTO;
+        if (d->controllers[i].type == type && d->controllers[i].index == (int)index)
+            return (int)i;
+    return -1;
+}
+
+int pci_controller_place(const struct domain *d, enum controller_type type)
+{
+    int i = find_controller(d, type, 0);
+    return i >= 0 ? pci_place(&d->controllers[i].address) : PCI_SLOT_AUTO;
 }
 
 static void reserve(struct pci_host *pci, const struct domain_pci_address *a)
@@ -78,10 +85,8 @@ int pci_places_create(const struct domain *d, struct pci_host *pci, int released
 
 struct rootport *pci_places_port(const struct pci_places *p, const struct domain *d, unsigned bus)
 {
-    for (unsigned i = 0; i < d->ncontrollers; i++)
-        if (d->controllers[i].type == CONTROLLER_PCI && d->controllers[i].index == (int)bus)
-            return p->ports[i];
-    return NULL;
+    int i = find_controller(d, CONTROLLER_PCI, bus);
+    return i >= 0 ? p->ports[i] : NULL;
 }
 
 void pci_places_destroy(struct pci_places *p)
