@@ -124,28 +124,35 @@ static int make_vhost_net(struct virtio_devices *v, const struct domain_iface *f
     return vhost_net_create(pci, &cfg, &v->vhosts[i], err);
 }
 
-static int make_net(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err)
+static int make_e1000e(struct virtio_devices *v, const struct domain_iface *f, struct pci_host *pci, unsigned i, struct error *err)
 {
-    const struct domain_iface *f = &d->ifaces[i];
+    struct e1000e_config cfg = {.slot = pci_place(&f->address), .net = v->nets[i], .pcap = v->pcaps[i]};
+    memcpy(cfg.mac, f->mac, sizeof cfg.mac);
+    return e1000e_create(pci, &cfg, &v->e1000es[i], err);
+}
+
+static int make_vnet(struct virtio_devices *v, const struct domain_iface *f, struct pci_host *pci, unsigned i, struct error *err)
+{
     struct vnet_config cfg = {.slot = pci_place(&f->address),
+                              .net = v->nets[i],
+                              .pcap = v->pcaps[i],
                               .pairs = f->queues,
                               .mtu = (uint16_t)f->mtu,
                               .link_down = f->link_down,
                               .to_guest = {f->inbound.average, f->inbound.burst},
                               .from_guest = {f->outbound.average, f->outbound.burst}};
     memcpy(cfg.mac, f->mac, sizeof cfg.mac);
+    return vnet_create(pci, &cfg, &v->vnets[i], err);
+}
+
+static int make_net(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err)
+{
+    const struct domain_iface *f = &d->ifaces[i];
     if (f->type == IFACE_VHOSTUSER)
         return make_vhost_net(v, f, pci, i, err);
     if ((f->pcap && pcap_create(f->pcap, &v->pcaps[i], err) < 0) || make_netdev(f, d->name, &v->nets[i], err) < 0)
         return -1;
-    if (f->model == IFACE_E1000E) {
-        struct e1000e_config intel = {.slot = pci_place(&f->address), .net = v->nets[i], .pcap = v->pcaps[i]};
-        memcpy(intel.mac, f->mac, sizeof intel.mac);
-        return e1000e_create(pci, &intel, &v->e1000es[i], err);
-    }
-    cfg.net = v->nets[i];
-    cfg.pcap = v->pcaps[i];
-    return vnet_create(pci, &cfg, &v->vnets[i], err);
+    return f->model == IFACE_E1000E ? make_e1000e(v, f, pci, i, err) : make_vnet(v, f, pci, i, err);
 }
 
 static int make_share(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err)
