@@ -343,9 +343,10 @@ static void dispatch(void *opaque, struct pollset *p)
 static void detached(void *opaque, const char *name, int disk)
 {
     struct qmp *q = opaque;
-    if (disk >= 0)
+    if (disk >= 0) {
         memmove(&q->disk_errors[disk], &q->disk_errors[disk + 1], (DOMAIN_MAX_DISKS - 1 - (unsigned)disk) * sizeof q->disk_errors[0]);
-    q->disk_errors[DOMAIN_MAX_DISKS - 1] = 0;
+        q->disk_errors[DOMAIN_MAX_DISKS - 1] = 0;
+    }
     qmp_event(q, "DEVICE_DELETED", "{\"device\": \"%s\"}", name);
 }
 
