@@ -295,16 +295,16 @@ static int x_query_interfaces(struct qmp *q, const json_t *args, FILE *answer, s
     fputc('[', answer);
     for (unsigned i = 0; i < d->nifaces; i++) {
         const struct netdev *net = machine_net(qmp_machine(q), i);
-        const uint8_t *mac = d->ifaces[i].mac;
+        char mac[IFACE_MAC_TEXT];
         if (!net)
             continue;
         struct net_stats s = net_stats_of(net);
+        iface_mac_text(&d->ifaces[i], mac);
         fprintf(answer,
-                "%s{\"mac\": \"%02x:%02x:%02x:%02x:%02x:%02x\", \"rx_bytes\": %llu, \"rx_packets\": %llu, \"rx_drop\": %llu, "
+                "%s{\"mac\": \"%s\", \"rx_bytes\": %llu, \"rx_packets\": %llu, \"rx_drop\": %llu, "
                 "\"tx_bytes\": %llu, \"tx_packets\": %llu, \"tx_drop\": %llu}",
-                before, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], (unsigned long long)s.rx_bytes,
-                (unsigned long long)s.rx_packets, (unsigned long long)s.rx_drop, (unsigned long long)s.tx_bytes,
-                (unsigned long long)s.tx_packets, (unsigned long long)s.tx_drop);
+                before, mac, (unsigned long long)s.rx_bytes, (unsigned long long)s.rx_packets, (unsigned long long)s.rx_drop,
+                (unsigned long long)s.tx_bytes, (unsigned long long)s.tx_packets, (unsigned long long)s.tx_drop);
         before = ", ";
     }
     fputc(']', answer);

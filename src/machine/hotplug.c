@@ -7,12 +7,6 @@
 
 #include "base/util.h"
 
-static void name_card(const struct domain_iface *f, char name[HOTPLUG_NAME_MAX])
-{
-    const uint8_t *m = f->mac;
-    snprintf(name, HOTPLUG_NAME_MAX, "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
-}
-
 static int find_disk(const struct domain *d, const char *name)
 {
     for (unsigned i = 0; i < d->ndisks; i++)
@@ -23,9 +17,9 @@ static int find_disk(const struct domain *d, const char *name)
 
 static int find_card(const struct domain *d, const char *name)
 {
-    char own[HOTPLUG_NAME_MAX];
+    char own[IFACE_MAC_TEXT];
     for (unsigned i = 0; i < d->nifaces; i++) {
-        name_card(&d->ifaces[i], own);
+        iface_mac_text(&d->ifaces[i], own);
         if (strcasecmp(own, name) == 0)
             return (int)i;
     }
@@ -90,8 +84,8 @@ static int attach_disk(const struct hotplug *h, struct domain *from, struct erro
 static int attach_card(const struct hotplug *h, struct domain *from, struct error *err)
 {
     struct domain_iface *card = &from->ifaces[0];
-    char name[HOTPLUG_NAME_MAX];
-    name_card(card, name);
+    char name[IFACE_MAC_TEXT];
+    iface_mac_text(card, name);
     if (card->model != IFACE_VIRTIO)
         return error_set(err, 0, "network card '%s': only cards of the model 'virtio' can be attached to a running guest", name);
     if (find_card(h->domain, name) >= 0)
@@ -155,7 +149,7 @@ static bool reap_behind(const struct hotplug *h, unsigned bus, char name[HOTPLUG
     for (unsigned i = 0; i < d->nifaces; i++) {
         if (!d->ifaces[i].address.set || d->ifaces[i].address.bus != bus)
             continue;
-        name_card(&d->ifaces[i], name);
+        iface_mac_text(&d->ifaces[i], name);
         virtio_devices_remove_net(h->virtio, d->nifaces, i);
         domain_remove_iface(d, i);
         *disk = -1;

@@ -18,8 +18,8 @@ struct hotplug {
     struct virtio_devices *virtio;
 };
 
-/* A device's name is a disk's target or a network card's MAC address. */
-#define HOTPLUG_NAME_MAX 18
+/* A device's name is a disk's target or a network card's MAC address, which is the longer. */
+#define HOTPLUG_NAME_MAX IFACE_MAC_TEXT
 
 /* Takes the one disk or interface of `from` out of it; the first free port where it names no address. -1 with err: nothing has
  * changed. */

@@ -289,11 +289,17 @@ static void write_user(const struct domain_iface *f, FILE *out)
         fputs("      <lodge:restrict/>\n", out);
 }
 
-static void write_one(const struct domain_iface *f, FILE *out)
+void iface_mac_text(const struct domain_iface *f, char text[IFACE_MAC_TEXT])
 {
     const uint8_t *m = f->mac;
-    fprintf(out, "    <interface type='%s'>\n      <mac address='%02x:%02x:%02x:%02x:%02x:%02x'/>\n", iface_type_names[f->type], m[0], m[1], m[2], m[3],
-            m[4], m[5]);
+    snprintf(text, IFACE_MAC_TEXT, "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+}
+
+static void write_one(const struct domain_iface *f, FILE *out)
+{
+    char mac[IFACE_MAC_TEXT];
+    iface_mac_text(f, mac);
+    fprintf(out, "    <interface type='%s'>\n      <mac address='%s'/>\n", iface_type_names[f->type], mac);
     write_source(f, out);
     fprintf(out, "      <model type='%s'/>\n", models[f->model]);
     if (f->queues)

@@ -50,4 +50,7 @@ struct domain_iface {
     char *alias; /* the user's name of it; NULL: none */
 };
 
+#define IFACE_MAC_TEXT 18u /* bytes of "52:54:00:00:00:01", with its end */
+void iface_mac_text(const struct domain_iface *f, char text[IFACE_MAC_TEXT]);
+
 #endif
