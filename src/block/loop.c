@@ -166,8 +166,7 @@ static bool run_ready(struct io_loop *l)
 static bool reap(struct io_loop *l)
 {
     bool any = reap_posted(l);
-    any = l->engine->reap(l) || any;
-    return (l->workers && io_workers_reap(l->workers)) || any;
+    return (l->engine->reap && l->engine->reap(l)) || any;
 }
 
 static void pump(struct io_loop *l)

@@ -51,7 +51,7 @@ struct io_engine {
     void (*close)(struct io_loop *l);
     /* Takes a step; may put off starting it to reap(). At most LOOP_DEPTH at a time. */
     void (*start)(struct io_loop *l, struct io_step *s);
-    /* Calls io_step_done() for each completed step; true if there was any. */
+    /* Calls io_step_done() for each completed step; true if there was any. NULL: each has come by io_step_post(). */
     bool (*reap)(struct io_loop *l);
 };
 extern const struct io_engine io_uring_engine, io_threads_engine;
@@ -94,8 +94,7 @@ void io_step_post(struct io_loop *l, struct io_step *s, ssize_t ret); /* the sam
 /* Threads start when there is work. NULL without memory. */
 struct io_workers *io_workers_create(struct io_loop *l);
 void io_workers_free(struct io_workers *w); /* nothing is under way */
-void io_workers_give(struct io_workers *w, struct io_step *s);
-bool io_workers_reap(struct io_workers *w); /* as io_engine's */
+void io_workers_give(struct io_workers *w, struct io_step *s); /* ends by io_step_post(), or at once by io_step_done() */
 
 /* A lock between fibers of one loop; held across waits. Outside of fibers nobody else runs, and it is free. */
 struct fiber_lock {

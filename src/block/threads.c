@@ -3,12 +3,8 @@
  * A few threads that perform steps, started as work comes: the engine for kernels that do not permit io_uring, and for every engine the place of calls
  * that take long.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <string.h>
 
-#include "base/log.h"
 #include "base/util.h"
 #include "block/loop.h"
 
@@ -20,18 +16,10 @@ struct io_workers {
     pthread_mutex_t lock;
     pthread_cond_t work;
     struct io_step *todo, **todo_tail;
-    struct io_step *done, **done_tail;
     bool quit;
     pthread_t threads[WORKERS_MAX];
     unsigned nthreads, max, idle;
 };
-
-static void append(struct io_step ***tail, struct io_step *s)
-{
-    s->next = NULL;
-    **tail = s;
-    *tail = &s->next;
-}
 
 static void *worker(void *arg)
 {
@@ -49,12 +37,8 @@ static void *worker(void *arg)
         if (!p->todo)
             p->todo_tail = &p->todo;
         pthread_mutex_unlock(&p->lock);
-        s->ret = io_perform(s);
+        io_step_post(p->loop, s, io_perform(s));
         pthread_mutex_lock(&p->lock);
-        append(&p->done_tail, s);
-        uint64_t one = 1;
-        if (write(p->loop->event_fd, &one, sizeof one) < 0 && errno != EAGAIN)
-            log_error("block layer: cannot write its eventfd: %s", strerror(errno));
     }
     pthread_mutex_unlock(&p->lock);
     return NULL;
@@ -70,7 +54,6 @@ struct io_workers *io_workers_create(struct io_loop *l)
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->work, NULL);
     p->todo_tail = &p->todo;
-    p->done_tail = &p->done;
     return p;
 }
 
@@ -97,28 +80,16 @@ void io_workers_give(struct io_workers *p, struct io_step *s)
     pthread_mutex_unlock(&p->lock);
     if (wanted && pthread_create(&p->threads[p->nthreads], NULL, worker, p) == 0)
         pthread_setname_np(p->threads[p->nthreads++], "block");
-    if (p->nthreads == 0)
-        s->ret = io_perform(s);
+    if (p->nthreads == 0) {
+        io_step_done(p->loop, s, io_perform(s));
+        return;
+    }
+    s->next = NULL;
     pthread_mutex_lock(&p->lock);
-    append(p->nthreads ? &p->todo_tail : &p->done_tail, s);
+    *p->todo_tail = s;
+    p->todo_tail = &s->next;
     pthread_cond_signal(&p->work);
     pthread_mutex_unlock(&p->lock);
-}
-
-bool io_workers_reap(struct io_workers *p)
-{
-    pthread_mutex_lock(&p->lock);
-    struct io_step *done = p->done;
-    p->done = NULL;
-    p->done_tail = &p->done;
-    pthread_mutex_unlock(&p->lock);
-    bool any = done;
-    while (done) {
-        struct io_step *s = done;
-        done = s->next;
-        io_step_done(p->loop, s, s->ret);
-    }
-    return any;
 }
 
 /* ---- the engine ---- */
@@ -139,9 +110,4 @@ static void threads_start(struct io_loop *l, struct io_step *s)
     io_workers_give(l->engine_data, s);
 }
 
-static bool threads_reap(struct io_loop *l)
-{
-    return io_workers_reap(l->engine_data);
-}
-
-const struct io_engine io_threads_engine = {"threads", threads_open, threads_close, threads_start, threads_reap};
+const struct io_engine io_threads_engine = {"threads", threads_open, threads_close, threads_start, NULL};
