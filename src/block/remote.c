@@ -174,22 +174,18 @@ static ssize_t command(struct file *f, struct remote_cmd *c)
 
 /* ---- steps ---- */
 
-static void write_begin(struct remote *r, bool alone)
+static void write_begin(struct file *f, bool alone)
 {
+    struct remote *r = f->remote;
     fiber_lock(&r->writing);
     while (alone && r->writes && fiber_self()) {
         fiber_queue_push(&r->last_write, fiber_self());
         fiber_yield();
     }
-}
-
-static void write_started(struct file *f, bool alone)
-{
-    struct remote *r = f->remote;
-    if (alone)
-        return;
-    r->writes++;
-    fiber_unlock(f->loop, &r->writing);
+    if (!alone) {
+        r->writes++;
+        fiber_unlock(f->loop, &r->writing);
+    }
 }
 
 static void write_end(struct file *f, bool alone)
@@ -202,23 +198,24 @@ static void write_end(struct file *f, bool alone)
         fiber_queue_push(&f->loop->ready, waiter);
 }
 
-/* The bytes [at, at + len) of a step's vector, if they lie in one piece. */
-static uint8_t *in_one_piece(const struct io_step *s, uint64_t at, uint64_t len)
-{
-    for (int i = 0; i < s->niov; at -= s->iov[i++].iov_len)
-        if (at < s->iov[i].iov_len)
-            return s->iov[i].iov_len - at >= len ? (uint8_t *)s->iov[i].iov_base + at : NULL;
-    return NULL;
-}
-
 struct piece {
     uint64_t done, len;   /* bytes of the step */
     uint64_t from, bytes; /* whole blocks around them */
 };
 
+/* Where a step's vector has the piece's blocks, if they are the piece and lie there side by side. */
+static uint8_t *in_place(const struct io_step *s, const struct piece *p)
+{
+    uint64_t at = p->done;
+    for (int i = 0; p->bytes == p->len && i < s->niov; at -= s->iov[i++].iov_len)
+        if (at < s->iov[i].iov_len)
+            return s->iov[i].iov_len - at >= p->len ? (uint8_t *)s->iov[i].iov_base + at : NULL;
+    return NULL;
+}
+
 static ssize_t read_piece(struct file *f, const struct io_step *s, const struct piece *p)
 {
-    uint8_t *place = p->bytes == p->len ? in_one_piece(s, p->done, p->len) : NULL;
+    uint8_t *place = in_place(s, p);
     AUTO_FREE uint8_t *buf = place ? NULL : malloc(p->bytes);
     if (!place && !buf)
         return -ENOMEM;
@@ -231,15 +228,14 @@ static ssize_t read_piece(struct file *f, const struct io_step *s, const struct 
 
 static ssize_t write_piece(struct file *f, const struct io_step *s, const struct piece *p)
 {
-    uint8_t *place = p->bytes == p->len ? in_one_piece(s, p->done, p->len) : NULL;
+    uint8_t *place = in_place(s, p);
     bool around = p->bytes != p->len;
     AUTO_FREE uint8_t *buf = place ? NULL : malloc(p->bytes);
     if (!place && !buf)
         return -ENOMEM;
     struct remote_cmd old = {.op = REMOTE_READ, .offset = p->from, .len = p->bytes, .data = buf};
     struct remote_cmd c = {.op = REMOTE_WRITE, .offset = p->from, .len = p->bytes, .data = place ? place : buf};
-    write_begin(f->remote, around);
-    write_started(f, around);
+    write_begin(f, around);
     ssize_t ret = around ? command(f, &old) : 0;
     if (ret == 0 && buf)
         iov_to(s->iov, s->niov, p->done, buf + (s->offset + p->done - p->from), p->len);
@@ -269,13 +265,14 @@ static ssize_t transfer(struct file *f, const struct io_step *s)
 static ssize_t zero(struct file *f, const struct io_step *s)
 {
     ssize_t ret = 0;
-    if (!f->protocol->has_zero || (s->offset | s->len) % f->unit)
-        return f->protocol->has_zero ? -EINVAL : -EOPNOTSUPP;
+    if (!f->protocol->has_zero)
+        return -EOPNOTSUPP;
+    if ((s->offset | s->len) % f->unit)
+        return -EINVAL;
     for (uint64_t done = 0, part; ret == 0 && done < s->len; done += part) {
         part = MIN(s->len - done, f->protocol->range_max);
         struct remote_cmd c = {.op = REMOTE_ZERO, .punch = s->mode & FALLOC_FL_PUNCH_HOLE, .offset = s->offset + done, .len = part};
-        write_begin(f->remote, false);
-        write_started(f, false);
+        write_begin(f, false);
         ret = command(f, &c);
         write_end(f, false);
     }
