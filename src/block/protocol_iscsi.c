@@ -117,6 +117,13 @@ static int connect_lun(struct file *f, struct lun *u)
     return ret == 0 ? read_capacity(f, u) : -1;
 }
 
+static void iscsi_release(struct lun *u)
+{
+    if (u->ctx)
+        lib.iscsi_destroy_context(u->ctx);
+    free(u);
+}
+
 static int iscsi_open(struct file *f, const char *what, struct error *err)
 {
     const char *at = strchr(f->path, '@'), *percent = strchr(f->path, '%');
@@ -136,8 +143,7 @@ static int iscsi_open(struct file *f, const char *what, struct error *err)
         const char *why = lib.iscsi_get_error(u->ctx);
         error_set(err, 0, "%s '%s': cannot connect: %.*s; check the target and its LUN", what, f->path, (int)strcspn(why, "\n"),
                   why);
-        lib.iscsi_destroy_context(u->ctx);
-        free(u);
+        iscsi_release(u);
         return -1;
     }
     f->readonly |= write_protected(u);
@@ -152,9 +158,7 @@ static void iscsi_end(struct file *f)
         lib.iscsi_set_timeout(u->ctx, LOGOUT_MAX);
         lib.iscsi_logout_sync(u->ctx);
     }
-    if (u->ctx)
-        lib.iscsi_destroy_context(u->ctx);
-    free(u);
+    iscsi_release(u);
 }
 
 /* ---- commands ---- */

@@ -324,6 +324,17 @@ static int start_thread(struct file *f)
     return e;
 }
 
+static void release(struct file *f)
+{
+    struct remote *r = f->remote;
+    pthread_cond_destroy(&r->answered);
+    pthread_mutex_destroy(&r->lock);
+    if (r->wake >= 0)
+        close(r->wake);
+    free(r);
+    f->remote = NULL;
+}
+
 int remote_open(struct file *f, const char *what, struct error *err)
 {
     struct remote *r = calloc(1, sizeof *r);
@@ -342,10 +353,7 @@ int remote_open(struct file *f, const char *what, struct error *err)
     if (e)
         error_set(err, e, "%s '%s': cannot wait for its server: %s; raise the limits of threads and open files (ulimit)", what,
                   f->path, strerror(e));
-    if (r->wake >= 0)
-        close(r->wake);
-    free(r);
-    f->remote = NULL;
+    release(f);
     return -1;
 }
 
@@ -358,8 +366,5 @@ void remote_close(struct file *f)
     eventfd_write(r->wake, 1);
     pthread_join(r->thread, NULL);
     f->protocol->close(f);
-    pthread_cond_destroy(&r->answered);
-    pthread_mutex_destroy(&r->lock);
-    close(r->wake);
-    free(r);
+    release(f);
 }
