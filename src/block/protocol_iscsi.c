@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
-#include <poll.h>
 #include <string.h>
 
 #include "base/util.h"
@@ -253,13 +252,12 @@ static void try_again(struct lun *u)
 static int iscsi_turn(struct file *f, int wake, int ms)
 {
     struct lun *u = f->connection;
-    struct pollfd p[2] = {{.fd = lib.iscsi_get_fd(u->ctx), .events = (short)lib.iscsi_which_events(u->ctx)},
-                          {.fd = wake, .events = POLLIN}};
-    if (poll(p, ARRAY_SIZE(p), u->again ? MIN(ms, RETRY_MS) : ms) < 0)
-        return errno == EINTR ? 0 : -errno;
+    int come = remote_poll(lib.iscsi_get_fd(u->ctx), (short)lib.iscsi_which_events(u->ctx), wake, u->again ? MIN(ms, RETRY_MS) : ms);
+    if (come < 0)
+        return come;
     if (u->again && now_ns() >= u->again_ns)
         try_again(u);
-    if (lib.iscsi_service(u->ctx, p[0].revents) < 0 || u->gone)
+    if (lib.iscsi_service(u->ctx, come) < 0 || u->gone)
         return -ECONNRESET;
     return 0;
 }

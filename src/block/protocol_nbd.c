@@ -211,21 +211,26 @@ static void nbd_start(struct file *f, struct remote_cmd *c)
         remote_answer(c, lib.nbd_get_errno() ? -lib.nbd_get_errno() : -EIO);
 }
 
+static bool hung_up(struct nbd *n)
+{
+    return lib.nbd_aio_is_dead(n->h) > 0 || lib.nbd_aio_is_closed(n->h) > 0;
+}
+
 static int nbd_turn(struct file *f, int wake, int ms)
 {
     struct nbd *n = f->connection;
     unsigned want = lib.nbd_aio_get_direction(n->h);
-    struct pollfd p[2] = {{.fd = lib.nbd_aio_get_fd(n->h)}, {.fd = wake, .events = POLLIN}};
-    p[0].events = (short)((want & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) | (want & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0));
-    if (lib.nbd_aio_is_dead(n->h) > 0 || lib.nbd_aio_is_closed(n->h) > 0)
+    int events = (want & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) | (want & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0);
+    if (hung_up(n))
         return -ECONNRESET;
-    if (poll(p, ARRAY_SIZE(p), ms) < 0)
-        return errno == EINTR ? 0 : -errno;
-    if (p[0].revents & (POLLIN | POLLHUP | POLLERR) && want & LIBNBD_AIO_DIRECTION_READ)
+    int come = remote_poll(lib.nbd_aio_get_fd(n->h), (short)events, wake, ms);
+    if (come < 0)
+        return come;
+    if (come & (POLLIN | POLLHUP | POLLERR) && want & LIBNBD_AIO_DIRECTION_READ)
         lib.nbd_aio_notify_read(n->h);
-    else if (p[0].revents)
+    else if (come)
         lib.nbd_aio_notify_write(n->h);
-    return lib.nbd_aio_is_dead(n->h) > 0 || lib.nbd_aio_is_closed(n->h) > 0 ? -ECONNRESET : 0;
+    return hung_up(n) ? -ECONNRESET : 0;
 }
 
 static const char *const prefixes[] = {"nbd:", "nbds://", "nbd+unix://", "nbds+unix://", NULL};

@@ -109,6 +109,12 @@ static bool take(struct remote *r, struct remote_cmd **todo)
     return !quit;
 }
 
+int remote_poll(int fd, short events, int wake, int ms)
+{
+    struct pollfd p[2] = {{.fd = fd, .events = events}, {.fd = wake, .events = POLLIN}};
+    return poll(p, ARRAY_SIZE(p), ms) < 0 && errno != EINTR ? -errno : p[0].revents;
+}
+
 static int wait_for_server(struct file *f)
 {
     struct remote *r = f->remote;

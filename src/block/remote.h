@@ -55,6 +55,8 @@ extern const struct file_protocol protocol_nbd, protocol_iscsi, protocol_http;
 
 /* Protocols: a command's end; 0 or -errno. The command is gone then. */
 void remote_answer(struct remote_cmd *c, int ret);
+/* Protocols with a socket, for turn(): what has come for `fd`, 0 if nothing has, or -errno. */
+int remote_poll(int fd, short events, int wake, int ms);
 /* Seconds: the environment's LODGE_SERVER_TIMEOUT, or 60. */
 unsigned remote_patience(void);
 
