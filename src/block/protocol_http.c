@@ -59,10 +59,9 @@ struct window {
 
 struct http {
     CURLM *multi;
-    const char *url; /* the file's path */
     uint64_t clock;
     struct window windows[WINDOWS];
-    struct queue waiting; /* all windows are being fetched */
+    struct queue waiting; /* for a window: all are being fetched */
 };
 
 static void push(struct queue *q, struct remote_cmd *c)
@@ -73,14 +72,6 @@ static void push(struct queue *q, struct remote_cmd *c)
     else
         q->first = c;
     q->last = c;
-}
-
-static void push_front(struct queue *q, struct remote_cmd *c)
-{
-    c->opaque = q->first;
-    q->first = c;
-    if (!q->last)
-        q->last = c;
 }
 
 static struct remote_cmd *pop(struct queue *q)
@@ -220,7 +211,6 @@ static int http_open(struct file *f, const char *what, struct error *err)
         return -1;
     }
     lib.curl_multi_setopt(h->multi, CURLMOPT_MAX_HOST_CONNECTIONS, CONNECTIONS_MAX);
-    h->url = f->path;
     f->readonly = true;
     f->connection = h;
     return 0;
@@ -248,44 +238,48 @@ static struct window *window_for(struct http *h, uint64_t at)
     return oldest;
 }
 
-/* False: it has to wait for a window. */
-static bool serve(struct file *f, struct remote_cmd *c)
+/* Begins to fetch what is at `at`. */
+static int fill(struct file *f, struct window *w, uint64_t at)
+{
+    int ret = w->curl ? 0 : window_open(w, f->path);
+    if (ret < 0) {
+        window_close(w);
+        return ret;
+    }
+    w->tries = 0;
+    ask_for(w, at, MIN(WINDOW, f->size - at));
+    return fetch(f->connection, w);
+}
+
+static void serve(struct file *f, struct window *w, struct remote_cmd *c)
 {
     struct http *h = f->connection;
     uint64_t at = ALIGN_DOWN(c->offset, WINDOW);
-    struct window *w = window_for(h, at);
-    if (!w)
-        return false;
     w->used = ++h->clock;
-    if (w->want && w->at == at) {
-        if (w->busy)
-            push(&w->waiting, c);
-        else
-            give(w, c, 0);
-        return true;
-    }
-    int ret = w->curl ? 0 : window_open(w, h->url);
-    w->tries = 0;
-    if (ret == 0) {
-        ask_for(w, at, MIN(WINDOW, f->size - at));
-        ret = fetch(h, w);
-    } else {
-        window_close(w);
-    }
-    if (ret == 0)
+    int ret = w->want && w->at == at ? 0 : fill(f, w, at);
+    if (w->busy)
         push(&w->waiting, c);
     else
-        remote_answer(c, ret);
-    return true;
+        give(w, c, ret);
+}
+
+/* Those that wait for a window, in the order in which they came. */
+static void serve_waiting(struct file *f)
+{
+    struct http *h = f->connection;
+    for (struct window *w; h->waiting.first && (w = window_for(h, ALIGN_DOWN(h->waiting.first->offset, WINDOW)));)
+        serve(f, w, pop(&h->waiting));
 }
 
 static void http_start(struct file *f, struct remote_cmd *c)
 {
     struct http *h = f->connection;
-    if (c->op != REMOTE_READ)
+    if (c->op != REMOTE_READ) {
         remote_answer(c, c->op == REMOTE_SYNC ? 0 : -EROFS);
-    else if (h->waiting.first || !serve(f, c))
-        push(&h->waiting, c);
+        return;
+    }
+    push(&h->waiting, c);
+    serve_waiting(f);
 }
 
 static void fetched(struct http *h, struct window *w, CURLcode e)
@@ -316,11 +310,7 @@ static int http_turn(struct file *f, int wake, int ms)
         if (m->msg == CURLMSG_DONE && w)
             fetched(h, w, e);
     }
-    for (bool room = true; room && h->waiting.first;) {
-        struct remote_cmd *c = pop(&h->waiting);
-        if (!(room = serve(f, c)))
-            push_front(&h->waiting, c);
-    }
+    serve_waiting(f);
     return 0;
 }
 
