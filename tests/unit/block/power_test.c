@@ -208,6 +208,16 @@ static void grow(uint64_t end)
     t.end = MAX(t.end, end);
 }
 
+/* What the file is now counts as stable. */
+static void start_recording(const char *path)
+{
+    AUTO_CLOSE int fd = open(path, O_RDONLY);
+    t.end = 0;
+    memset(t.stable, 0, sizeof t.stable);
+    grow((uint64_t)lseek(fd, 0, SEEK_END));
+    CHECK(pread(fd, t.stable, FILE_MAX, 0) == (ssize_t)t.end);
+}
+
 static void begin(const struct io_step *s)
 {
     CHECK(t.npending < PENDING);
@@ -242,9 +252,8 @@ static void sync_ended(void)
     t.npending = kept;
 }
 
-static void observe(void *opaque, const struct io_step *s, bool ended)
+static void record(const struct io_step *s, bool ended)
 {
-    (void)opaque;
     if (s->kind == IO_SYNC) {
         ended ? sync_ended() : sync_begins();
     } else if (!ended) {
@@ -254,6 +263,12 @@ static void observe(void *opaque, const struct io_step *s, bool ended)
             if (t.pending[i].step == s)
                 t.pending[i].step = NULL;
     }
+}
+
+static void observe(void *opaque, const struct io_step *s, bool ended)
+{
+    (void)opaque;
+    record(s, ended);
     moment();
 }
 
@@ -380,11 +395,7 @@ static void workload(const struct qcow2_create *kind)
     o.size = DISK;
     o.replace = true;
     CHECK(qcow2_create(t.loop, &o, &err) == 0);
-    AUTO_CLOSE int fd = open(o.path, O_RDONLY);
-    t.end = 0;
-    memset(t.stable, 0, sizeof t.stable);
-    grow((uint64_t)lseek(fd, 0, SEEK_END));
-    CHECK(pread(fd, t.stable, FILE_MAX, 0) == (ssize_t)t.end);
+    start_recording(o.path);
     for (unsigned i = 0; i < SECTORS; i++)
         t.sectors[i] = (struct sector){.n = 1, .completed = 1, .at_flush = 1};
     open_again(true);
@@ -429,13 +440,7 @@ static void check_name(void)
 static void observe_name(void *opaque, const struct io_step *s, bool ended)
 {
     (void)opaque;
-    if (s->kind == IO_SYNC) {
-        ended ? sync_ended() : sync_begins();
-    } else if (!ended) {
-        begin(s);
-    } else {
-        t.pending[t.npending - 1].step = NULL; /* one after another, outside of fibers */
-    }
+    record(s, ended);
     for (unsigned i = 0; i < 8; i++)
         check_name();
 }
@@ -449,11 +454,7 @@ static void rename_backing(unsigned cluster_bits, unsigned rounds)
     CHECK(qcow2_create(t.loop, &o, &err) == 0);
     CHECK(image_open(t.loop, &(struct image_options){.path = t.image, .format = "qcow2", .no_backing = true, .what = "image"}, &im, &err) == 0);
     CHECK(qcow2_set_backing(im, "first", "raw", &err) == 0);
-    t.end = 0;
-    memset(t.stable, 0, sizeof t.stable);
-    AUTO_CLOSE int fd = open(t.image, O_RDONLY);
-    grow((uint64_t)lseek(fd, 0, SEEK_END));
-    CHECK(pread(fd, t.stable, FILE_MAX, 0) == (ssize_t)t.end);
+    start_recording(t.image);
     strcpy(names.before, "first");
     im->file->observe = observe_name;
     for (unsigned i = 0; i < rounds; i++) {
