@@ -88,6 +88,34 @@ def free_port():
                 pass
 
 
+def listens(port):
+    with socket.socket() as c:
+        return c.connect_ex(("127.0.0.1", port)) == 0
+
+
+def sock(name="s.sock"):
+    path = os.path.abspath(name)
+    if os.path.exists(path):
+        os.unlink(path)
+    return path
+
+
+def serve(path, *args, env=None):
+    return server(*lodge, "serve", "-q", "--socket", path, *args, ready=path, env=env)
+
+
+@contextlib.contextmanager
+def iscsi_target(name, lun, *options):
+    """tgtd, which needs a port and a control socket of its own, with the file `lun`: its process, and its port."""
+    port, control = free_port(), str(random.randrange(1000, 30000))
+    admin = lambda *a: run("tgtadm", "-C", control, "--lld", "iscsi", *a)
+    with server("tgtd", "-f", "-C", control, "--iscsi", f"portal=127.0.0.1:{port}", ready=lambda: listens(port)) as p:
+        admin("--op", "new", "--mode", "target", "--tid", "1", "-T", name)
+        admin("--op", "new", "--mode", "logicalunit", "--tid", "1", "--lun", "1", *options, "-b", os.path.abspath(lun))
+        admin("--op", "bind", "--mode", "target", "--tid", "1", "-I", "ALL")
+        yield p, port
+
+
 def main(*tests):
     """Runs the tests in a folder of their own; arguments behind the program's choose some by name."""
     for need in ("qemu-img", "qemu-io"):

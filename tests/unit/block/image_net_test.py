@@ -12,18 +12,7 @@ import struct
 import subprocess
 import threading
 
-from image_common import fill, free_port, image, lodge, main, refused, run, server
-
-
-def sock(name="s.sock"):
-    path = os.path.abspath(name)
-    if os.path.exists(path):
-        os.unlink(path)
-    return path
-
-
-def serve(path, *args):
-    return server(*lodge, "serve", "-q", "--socket", path, *args, ready=path)
+from image_common import fill, free_port, image, iscsi_target, listens, lodge, main, refused, run, serve, server, sock
 
 
 # ---- the server ----
@@ -71,10 +60,7 @@ def export_writes():
 def export_tcp_tls():
     fill("raw", 2 << 20)
     port = free_port()
-    def up():
-        with socket.socket() as c:
-            return c.connect_ex(("localhost", port)) == 0
-    with server(*lodge, "serve", "-q", "-f", "raw", "--read-only", "--tcp", f"localhost:{port}", "raw", ready=up):
+    with server(*lodge, "serve", "-q", "-f", "raw", "--read-only", "--tcp", f"localhost:{port}", "raw", ready=lambda: listens(port)):
         run("qemu-img", "compare", "-q", "-f", "raw", "-F", "raw", f"nbd://localhost:{port}", "raw")
         image("compare", "-q", "-f", "raw", "-F", "raw", f"nbd:localhost:{port}", "raw")
     with open("psk", "w") as f:
@@ -296,22 +282,14 @@ def http_client():
 
 
 def iscsi_client():
-    """tgtd is the target. It needs a port and a control socket of its own."""
+    """tgtd is the target."""
     if not shutil.which("tgtd"):
         print("   (tgt is not installed)")
         return
     fill("raw", 3 << 20)
     shutil.copy("raw", "lun")
-    port, control = free_port(), str(random.randrange(1000, 30000))
     name = "iqn.2026-11.test:disk"
-    def up():
-        with socket.socket() as c:
-            return c.connect_ex(("127.0.0.1", port)) == 0
-    admin = lambda *a: run("tgtadm", "-C", control, "--lld", "iscsi", *a)
-    with server("tgtd", "-f", "-C", control, "--iscsi", f"portal=127.0.0.1:{port}", ready=up):
-        admin("--op", "new", "--mode", "target", "--tid", "1", "-T", name)
-        admin("--op", "new", "--mode", "logicalunit", "--tid", "1", "--lun", "1", "-b", os.path.abspath("lun"))
-        admin("--op", "bind", "--mode", "target", "--tid", "1", "-I", "ALL")
+    with iscsi_target(name, "lun") as (_, port):
         url = f"iscsi://127.0.0.1:{port}/{name}/1"
         image("compare", "-q", "-f", "raw", "-F", "raw", url, "raw")
         s = sock()

@@ -12,7 +12,7 @@ import struct
 import subprocess
 import threading
 
-from image_common import fill, free_port, image, lodge, main, run, server
+from image_common import fill, image, iscsi_target, lodge, main, run, serve, sock
 
 WAIT = 120  # seconds: nothing here takes that long, whatever else the machine does
 PATIENCE = "10"  # seconds that a silent server is given: a live one must answer within it, on a loaded machine too
@@ -25,10 +25,8 @@ class Nbd:
     def __init__(self, path, plan, block=1):
         self.data = bytearray(open(path, "rb").read())
         self.plan, self.block = plan, block
-        self.name = os.path.abspath("fake.sock")
+        self.name = sock("fake.sock")
         self.most, self.seen, self.unaligned = 0, [], False
-        if os.path.exists(self.name):
-            os.unlink(self.name)
         self.s = socket.socket(socket.AF_UNIX)
         self.s.bind(self.name)
         self.s.listen(16)
@@ -155,11 +153,11 @@ def nbd_writes():
         for q in batch:
             s.answer(q, 28 if q[0] == WRITE and q[2] >= 3 << 20 else 0)
     s = Nbd("raw", plan)
-    sock = os.path.abspath("relay.sock")
-    with server(*lodge, "serve", "-q", "--socket", sock, "-f", "raw", s.uri, ready=sock):
+    relay = sock("relay.sock")
+    with serve(relay, "-f", "raw", s.uri):
         cmds = [x for n in range(40) for x in ("-c", f"aio_write -q -P {n + 1} {n * 50000} 50000")] + ["-c", "aio_flush"]
-        run("qemu-io", "-f", "raw", *cmds, *[x for n in range(40) for x in ("-c", f"read -P {n + 1} {n * 50000} 50000")], f"nbd:unix:{sock}")
-        p = subprocess.run(["qemu-io", "-f", "raw", "-c", "write 3M 64k", "-c", "read -P 1 0 50000", f"nbd:unix:{sock}"], capture_output=True, text=True, timeout=WAIT)
+        run("qemu-io", "-f", "raw", *cmds, *[x for n in range(40) for x in ("-c", f"read -P {n + 1} {n * 50000} 50000")], f"nbd:unix:{relay}")
+        p = subprocess.run(["qemu-io", "-f", "raw", "-c", "write 3M 64k", "-c", "read -P 1 0 50000", f"nbd:unix:{relay}"], capture_output=True, text=True, timeout=WAIT)
         assert "No space left" in p.stdout + p.stderr and "read 50000/50000" in p.stdout, p
     assert any(q[0] == FLUSH for q in s.seen)
     s.close()
@@ -175,7 +173,7 @@ def nbd_blocks():
         for q in batch:
             s.answer(q, 22 if q[2] % 4096 or (q[0] != FLUSH and (len(q[3]) if q[0] == WRITE else q[3]) % 4096) else 0)
     s = Nbd("raw", plan, block=4096)
-    sock = os.path.abspath("relay.sock")
+    relay = sock("relay.sock")
     args = []
     for _ in range(20):  # twelve at a time that do not overlap
         group = []
@@ -187,8 +185,8 @@ def nbd_blocks():
                 want[at:at + size] = bytes([byte]) * size
                 args += ["-c", f"aio_write -q -P {byte} {at} {size}"]
         args += ["-c", "aio_flush"]
-    with server(*lodge, "serve", "-q", "--socket", sock, "-f", "raw", s.uri, ready=sock):
-        run("qemu-io", "-f", "raw", *args, f"nbd:unix:{sock}")
+    with serve(relay, "-f", "raw", s.uri):
+        run("qemu-io", "-f", "raw", *args, f"nbd:unix:{relay}")
     assert not s.unaligned and bytes(s.data) == bytes(want)
     s.close()
 
@@ -362,41 +360,33 @@ def iscsi():
         return
     fill("raw", 16 << 20)
     shutil.copy("raw", "lun")
-    port, control = free_port(), str(random.randrange(1000, 30000))
     name = "iqn.2026-11.test:many"
-    def up():
-        with socket.socket() as c:
-            return c.connect_ex(("127.0.0.1", port)) == 0
-    admin = lambda *a: run("tgtadm", "-C", control, "--lld", "iscsi", *a)
-    sock = os.path.abspath("relay.sock")
-    with server("tgtd", "-f", "-C", control, "--iscsi", f"portal=127.0.0.1:{port}", ready=up) as tgtd:
-        admin("--op", "new", "--mode", "target", "--tid", "1", "-T", name)
-        admin("--op", "new", "--mode", "logicalunit", "--tid", "1", "--lun", "1", "--blocksize", "4096", "-b", os.path.abspath("lun"))
-        admin("--op", "bind", "--mode", "target", "--tid", "1", "-I", "ALL")
+    relay = sock("relay.sock")
+    with iscsi_target(name, "lun", "--blocksize", "4096") as (tgtd, port):
         url = f"iscsi://127.0.0.1:{port}/{name}/1"
         holding = Holding(port, 4)
         image("convert", "-f", "raw", "-O", "raw", f"iscsi://127.0.0.1:{holding.port}/{name}/1", "back")
         run("cmp", "raw", "back")
         assert holding.reads >= 16, holding.reads
         holding.s.close()
-        with server(*lodge, "serve", "-q", "--socket", sock, "-f", "raw", url, ready=sock):
+        with serve(relay, "-f", "raw", url):
             # writers of parts of the same blocks, all at the same time
             cmds = [x for n in range(64) for x in ("-c", f"aio_write -q -P {n + 1} {n * 1536} 1536")] + ["-c", "aio_flush"]
-            run("qemu-io", "-f", "raw", *cmds, *[x for n in range(64) for x in ("-c", f"read -P {n + 1} {n * 1536} 1536")], f"nbd:unix:{sock}")
-        with server(*lodge, "serve", "-q", "--socket", sock, "-f", "raw", url, ready=sock, env={**os.environ, "LODGE_SERVER_TIMEOUT": PATIENCE}) as p:
+            run("qemu-io", "-f", "raw", *cmds, *[x for n in range(64) for x in ("-c", f"read -P {n + 1} {n * 1536} 1536")], f"nbd:unix:{relay}")
+        with serve(relay, "-f", "raw", url, env={**os.environ, "LODGE_SERVER_TIMEOUT": PATIENCE}) as p:
             try:
-                stopped(sock, tgtd)
+                stopped(relay, tgtd)
                 assert p.poll() is None
             finally:
                 tgtd.send_signal(signal.SIGCONT)
 
 
-def stopped(sock, tgtd):
+def stopped(relay, tgtd):
     """A target that does not answer: what is under way fails, and what comes later does."""
-    run("qemu-io", "-f", "raw", "-c", "read 1M 64k", f"nbd:unix:{sock}")
+    run("qemu-io", "-f", "raw", "-c", "read 1M 64k", f"nbd:unix:{relay}")
     tgtd.send_signal(signal.SIGSTOP)
     for at in ("2M", "3M"):
-        got = subprocess.run(["qemu-io", "-f", "raw", "-c", f"read {at} 64k", f"nbd:unix:{sock}"], capture_output=True, text=True, timeout=WAIT)
+        got = subprocess.run(["qemu-io", "-f", "raw", "-c", f"read {at} 64k", f"nbd:unix:{relay}"], capture_output=True, text=True, timeout=WAIT)
         assert "read failed" in got.stdout + got.stderr, got
 
 

@@ -2,13 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """image_verbs_test.py LODGE [TEST...]: measure, amend, bitmap and dd, beside qemu-img's. (dd counts as dd(1) does: qemu-img's count= includes what skip= leaves out.)"""
 import json
-import os
 import random
-import shutil
 import subprocess
 import time
 
-from image_common import fill, image, lodge, main, refused, run, same, server
+from image_common import fill, image, lodge, main, refused, run, same, serve, server, sock
 
 
 def measure():
@@ -68,13 +66,11 @@ def dirty(name, bitmap, tool):
 
 
 def dirty_ranges(name, bitmap, tool):
-    sock = os.path.abspath("bm.sock")
-    if os.path.exists(sock):
-        os.unlink(sock)
-    cmd = [*lodge, "serve", "-f", "qcow2", "--read-only", "--bitmap", bitmap, "--socket", sock, name] if tool == "lodge" else \
-        ["qemu-nbd", "-r", "-t", "-f", "qcow2", "-B", bitmap, "-k", sock, name]
-    with server(*cmd, ready=sock):
-        out = run("qemu-img", "map", "--output=json", "--image-opts", f"driver=nbd,server.type=unix,server.path={sock},x-dirty-bitmap=qemu:dirty-bitmap:{bitmap}")
+    path = sock("bm.sock")
+    cmd = [*lodge, "serve", "-f", "qcow2", "--read-only", "--bitmap", bitmap, "--socket", path, name] if tool == "lodge" else \
+        ["qemu-nbd", "-r", "-t", "-f", "qcow2", "-B", bitmap, "-k", path, name]
+    with server(*cmd, ready=path):
+        out = run("qemu-img", "map", "--output=json", "--image-opts", f"driver=nbd,server.type=unix,server.path={path},x-dirty-bitmap=qemu:dirty-bitmap:{bitmap}")
     for e in json.loads(out):
         if not e["data"]:
             yield from range(e["start"] >> 16, (e["start"] + e["length"] + 65535) >> 16)
@@ -142,11 +138,9 @@ def bitmaps():
 
 def with_lodge_writes(name, commands, kill=False):
     """qemu-io writes through Lodge's NBD export."""
-    sock = os.path.abspath("w.sock")
-    if os.path.exists(sock):
-        os.unlink(sock)
-    with server(*lodge, "serve", "-f", "qcow2", "--socket", sock, name, ready=sock) as p:
-        run("qemu-io", "-f", "raw", *[x for c in commands for x in ("-c", c)], f"nbd:unix:{sock}")
+    path = sock("w.sock")
+    with serve(path, "-f", "qcow2", name) as p:
+        run("qemu-io", "-f", "raw", *[x for c in commands for x in ("-c", c)], f"nbd:unix:{path}")
         if kill:
             p.kill()
 
