@@ -110,10 +110,13 @@ def iscsi_target(name, lun, *options):
     port, control = free_port(), str(random.randrange(1000, 30000))
     admin = lambda *a: run("tgtadm", "-C", control, "--lld", "iscsi", *a)
     with server("tgtd", "-f", "-C", control, "--iscsi", f"portal=127.0.0.1:{port}", ready=lambda: listens(port)) as p:
-        admin("--op", "new", "--mode", "target", "--tid", "1", "-T", name)
-        admin("--op", "new", "--mode", "logicalunit", "--tid", "1", "--lun", "1", *options, "-b", os.path.abspath(lun))
-        admin("--op", "bind", "--mode", "target", "--tid", "1", "-I", "ALL")
-        yield p, port
+        try:
+            admin("--op", "new", "--mode", "target", "--tid", "1", "-T", name)
+            admin("--op", "new", "--mode", "logicalunit", "--tid", "1", "--lun", "1", *options, "-b", os.path.abspath(lun))
+            admin("--op", "bind", "--mode", "target", "--tid", "1", "-I", "ALL")
+            yield p, port
+        finally:
+            p.kill()  # it takes no notice of SIGTERM
 
 
 def main(*tests):
