@@ -102,6 +102,10 @@ def overlay(disk):
 
 # ---- whole commands ----
 
+def command(tool, *args):
+    return timed(*(lodge if tool == "lodge" else ["qemu-img"]), *args)[:2]
+
+
 def mixed():
     """Half zeroes, a quarter text, a quarter noise; raw, as qcow2, and compressed."""
     if os.path.exists("mixed"):
@@ -125,7 +129,7 @@ def convert_case(src, dst, *options, compressed=False):
             os.unlink("out")
         os.sync()
         name = "packed.qcow2" if compressed else "mixed" if src == "raw" else "mixed.qcow2"
-        return timed(*(lodge if tool == "lodge" else ["qemu-img"]), "convert", *options, "-f", src, "-O", dst, name, "out")[:2]
+        return command(tool, "convert", *options, "-f", src, "-O", dst, name, "out")
     return mixed, each
 
 
@@ -134,14 +138,14 @@ def check_case():
     def prepare():
         if not os.path.exists("large"):
             run(*lodge, "create", "-f", "qcow2", "-o", "preallocation=metadata", "large", "100G")
-    return prepare, lambda tool: timed(*(lodge if tool == "lodge" else ["qemu-img"]), "check", "-f", "qcow2", "large")[:2]
+    return prepare, lambda tool: command(tool, "check", "-f", "qcow2", "large")
 
 
 def create_case(*options):
     def each(tool):
         if os.path.exists("new"):
             os.unlink("new")
-        return timed(*(lodge if tool == "lodge" else ["qemu-img"]), "create", "-f", "qcow2", *options, "new", "100G")[:2]
+        return command(tool, "create", "-f", "qcow2", *options, "new", "100G")
     return lambda: None, each
 
 
