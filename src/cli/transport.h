@@ -15,7 +15,4 @@ int transport_ext(const struct uri *uri, const char *text, struct rpc_client **c
 int transport_tcp(const struct uri *uri, const char *text, struct rpc_client **c, struct error *err);
 int transport_tls(const struct uri *uri, const char *text, struct rpc_client **c, struct error *err);
 
-/* A TCP connection to the URI's host. The descriptor, or -1 with err. */
-int transport_dial(const struct uri *uri, const char *text, int default_port, struct error *err);
-
 #endif

@@ -50,7 +50,8 @@ static const struct library_call calls[] = {CALLS(CALL)};
 
 /* ---- TCP ---- */
 
-int transport_dial(const struct uri *uri, const char *text, int default_port, struct error *err)
+/* A TCP connection to the URI's host. The descriptor, or -1 with err. */
+static int dial(const struct uri *uri, const char *text, int default_port, struct error *err)
 {
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
     struct addrinfo *list;
@@ -82,7 +83,7 @@ int transport_dial(const struct uri *uri, const char *text, int default_port, st
 
 int transport_tcp(const struct uri *uri, const char *text, struct rpc_client **c, struct error *err)
 {
-    int fd = transport_dial(uri, text, TCP_PORT, err);
+    int fd = dial(uri, text, TCP_PORT, err);
     return fd < 0 ? -1 : rpc_client_from_fd(fd, text, c, err);
 }
 
@@ -268,7 +269,7 @@ int transport_tls(const struct uri *uri, const char *text, struct rpc_client **c
     if (!t)
         return error_set(err, ENOMEM, "URI '%s': out of memory", text);
     t->fd = -1;
-    if (load_files(t, &files, verify, text, err) < 0 || (t->fd = transport_dial(uri, text, TLS_PORT, err)) < 0 ||
+    if (load_files(t, &files, verify, text, err) < 0 || (t->fd = dial(uri, text, TLS_PORT, err)) < 0 ||
         handshake(t, uri, verify, text, err) < 0 || wait_accepted(t, &files, text, err) < 0) {
         tls_close(t);
         return -1;
