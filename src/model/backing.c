@@ -7,7 +7,7 @@
 
 const char *const memory_source_names[] = {"memfd", "anonymous", "file", NULL};
 const char *const memory_access_names[] = {"shared", "private", NULL};
-const char *const memory_allocation_names[] = {"ondemand", "immediate", NULL};
+static const char *const memory_allocation_names[] = {"ondemand", "immediate", NULL};
 const char *const memory_thp_names[] = {"on", "off", NULL};
 
 static struct domain_backing *backing(void *object)

@@ -46,11 +46,10 @@ struct domain_cell {
 
 struct domain;
 
-extern const char *const numa_mode_names[];         /* NULL at the end, as all of these */
-extern const char *const memory_source_names[];     /* from the value 1 on */
-extern const char *const memory_access_names[];     /* likewise */
-extern const char *const memory_allocation_names[]; /* likewise */
-extern const char *const memory_thp_names[];        /* likewise */
+extern const char *const numa_mode_names[];     /* NULL at the end, as all of these */
+extern const char *const memory_source_names[]; /* from the value 1 on */
+extern const char *const memory_access_names[]; /* likewise */
+extern const char *const memory_thp_names[];    /* likewise */
 
 /* "0-3,^2,8" as bits below `limit`. 0, or -1: not a set, or a number beyond it. */
 int domain_parse_set(const char *text, unsigned limit, uint64_t *words);
