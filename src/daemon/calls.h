@@ -26,8 +26,6 @@ int agent_shutdown(struct dom *dom, bool reboot, struct error *err);
 int agent_interfaces(struct call *c, struct dom *dom, struct remote_domain_interface_addresses_ret *r);
 
 /* ---- network cards (calls_interface.c) ---- */
-#define MAC_TEXT 18u
-void call_mac(const struct domain_iface *f, char text[MAC_TEXT]);
 struct params;
 /* The rows of domstats. */
 void interface_stats(struct params *p, struct dom *dom);

@@ -30,14 +30,14 @@ static struct domain *live_copy(struct call *c, struct dom *dom)
 /* A device by what it is called over QMP and in events: a disk by its target, a card by its MAC address. */
 static int find_named(const struct domain *d, const char *name, bool *disk)
 {
-    char own[MAC_TEXT];
+    char own[IFACE_MAC_TEXT];
     *disk = true;
     for (unsigned i = 0; i < d->ndisks; i++)
         if (strcmp(d->disks[i].target, name) == 0)
             return (int)i;
     *disk = false;
     for (unsigned i = 0; i < d->nifaces; i++) {
-        call_mac(&d->ifaces[i], own);
+        iface_mac_text(&d->ifaces[i], own);
         if (strcasecmp(own, name) == 0)
             return (int)i;
     }
@@ -81,7 +81,7 @@ static int keep_device(struct call *c, struct dom *dom, struct domain *with, boo
 static int add_device(struct call *c, struct dom *dom, const struct domain *before, struct domain *with)
 {
     bool disk = with->ndisks == before->ndisks + 1;
-    char name[MAC_TEXT];
+    char name[IFACE_MAC_TEXT];
     if (!disk && with->nifaces != before->nifaces + 1)
         return call_fail(c, VIR_ERR_OPERATION_UNSUPPORTED,
                          "domain '%s' is running: only disks and network interfaces can be added to it; use --config", dom->name);
@@ -94,7 +94,7 @@ static int add_device(struct call *c, struct dom *dom, const struct domain *befo
     if (disk)
         snprintf(name, sizeof name, "%s", with->disks[with->ndisks - 1].target);
     else
-        call_mac(&with->ifaces[with->nifaces - 1], name);
+        iface_mac_text(&with->ifaces[with->nifaces - 1], name);
     if (!device || dom->hv->driver->attach(dom, device, &c->err) < 0 || keep_device(c, dom, with, disk) < 0)
         return -1;
     event_device(dom, name, true);

@@ -9,11 +9,6 @@
 #include "daemon/calls.h"
 #include "daemon/params.h"
 
-void call_mac(const struct domain_iface *f, char text[MAC_TEXT])
-{
-    snprintf(text, MAC_TEXT, "%02x:%02x:%02x:%02x:%02x:%02x", f->mac[0], f->mac[1], f->mac[2], f->mac[3], f->mac[4], f->mac[5]);
-}
-
 /* The statistics of a card in its process's answer; NULL when it does not know the card. */
 static const json_t *find_mac(const json_t *list, const char *mac)
 {
@@ -26,13 +21,13 @@ static const json_t *find_mac(const json_t *list, const char *mac)
 }
 
 /* A card is known by its device on the host or, as most have none, by its MAC address. False: the domain has no such card. */
-static bool mac_of(struct call *c, struct dom *dom, const char *name, char mac[MAC_TEXT])
+static bool mac_of(struct call *c, struct dom *dom, const char *name, char mac[IFACE_MAC_TEXT])
 {
     bool found = false;
     pthread_mutex_lock(&c->daemon->lock);
     for (unsigned i = 0; dom->live && i < dom->live->nifaces && !found; i++) {
         const struct domain_iface *f = &dom->live->ifaces[i];
-        call_mac(f, mac);
+        iface_mac_text(f, mac);
         found = strcasecmp(mac, name) == 0 || (f->target && strcmp(f->target, name) == 0);
     }
     pthread_mutex_unlock(&c->daemon->lock);
@@ -42,7 +37,7 @@ static bool mac_of(struct call *c, struct dom *dom, const char *name, char mac[M
 static int interface_stats_call(struct call *c, const void *args, void *ret)
 {
     const struct remote_domain_interface_stats_args *a = args;
-    char mac[MAC_TEXT];
+    char mac[IFACE_MAC_TEXT];
     struct dom *dom = call_dom(c, &a->dom);
     json_t *answer = dom ? process_ask(dom, "x-query-interfaces", NULL, &c->err) : NULL;
     const json_t *s = answer && mac_of(c, dom, a->device, mac) ? find_mac(json_object_get(answer, "return"), mac) : NULL;
@@ -68,8 +63,8 @@ void interface_stats(struct params *p, struct dom *dom)
     params_uint(p, n, "net.count");
     for (unsigned i = 0; i < n; i++) {
         const struct domain_iface *f = &dom->live->ifaces[i];
-        char mac[MAC_TEXT];
-        call_mac(f, mac);
+        char mac[IFACE_MAC_TEXT];
+        iface_mac_text(f, mac);
         params_string(p, f->target ? f->target : mac, "net.%u.name", i);
         const json_t *s = find_mac(json_object_get(answer, "return"), mac);
         for (unsigned r = 0; s && r < ARRAY_SIZE(rows); r++)
