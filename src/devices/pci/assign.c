@@ -144,7 +144,7 @@ static int place_bus(struct pci_bus *b, unsigned number, struct windows *host, s
     return place_devices(b, &own, err);
 }
 
-int pci_host_assign(struct pci_host *h, struct error *err)
+static int place_all(struct pci_host *h, struct error *err)
 {
     struct windows w = {.io = h->cfg.io, .mmio32 = h->cfg.mmio32, .mmio64 = h->cfg.mmio64};
     unsigned number = 1;
@@ -154,4 +154,12 @@ int pci_host_assign(struct pci_host *h, struct error *err)
         if (place_bus(b, number++, &w, err) < 0)
             return -1;
     return 0;
+}
+
+int pci_host_assign(struct pci_host *h, struct error *err)
+{
+    pthread_mutex_lock(&h->bus->lock);
+    int ret = place_all(h, err);
+    pthread_mutex_unlock(&h->bus->lock);
+    return ret;
 }

@@ -66,7 +66,7 @@ void pci_host_destroy(struct pci_host *h);
 /* The platform reset: the bridge and every device, including waiting for their I/O. No vCPU runs; the device lock is NOT held. */
 void pci_host_reset(struct pci_host *h);
 /* What firmware does: numbers the buses, gives every BAR an address (below 4 GiB while there is room) and every pin its GSI, and
- * enables the decoders. */
+ * enables the decoders. The device lock is NOT held: threads of devices may be at work. */
 int pci_host_assign(struct pci_host *h, struct error *err);
 struct bus *pci_host_bus(struct pci_host *h);
 /* Keeps a slot of bus 0 from devices that take any: its own comes later. */
