@@ -33,6 +33,8 @@ static void add_simple(struct progen *g)
         {{1, 1, 1}, {0x9c, 0xfa, 0x9d}},                                                              /* pushf; cli; popf */
         {{1, 1, 1, 1}, {0x9c, 0xfa, 0x9d, 0x90}},                                                     /* pushf; cli; popf; nop */
         {{1, 1}, {0xfb, 0xf4}},                                                                       /* sti; hlt */
+        {{1, 1, 1}, {0xfa, 0xfb, 0x6e}},                                                              /* cli; sti; outsb */
+        {{1, 1, 2}, {0xfa, 0xfb, 0xe6, 0x80}},                                                        /* cli; sti; out 0x80, al */
         {{1, 1}, {0xfa, 0xf4}},                                                                       /* cli; hlt */
         {{1, 7, 1}, {0x9c, 0x48, 0x81, 0x0c, 0x24, 0, 2, 0, 0, 0x9d}}, /* pushf; or qword [rsp], IF; popf */
         {{1, 7, 1}, {0x9c, 0x48, 0x81, 0x0c, 0x24, 0, 4, 0, 0, 0x9d}},                                /* the same with DF */

@@ -4,7 +4,8 @@
  * selectors. Each is what its interpreter's function does where nothing else follows from it; the other cases leave for that function.
  *
  * IF may be set here only while no event waits for that (v->ev.waiting): otherwise a window opens, and the API must look. STI's shadow needs no
- * state then: nothing looks for events between it and the next instruction of the block, and it is never the last one of a block here.
+ * state then: nothing looks for events between it and the next instruction of the block. It is never the last one of a block here, nor in front of
+ * one that is interpreted.
  */
 #include "softkvm/x86/bt_xlat.h"
 #include "softkvm/x86/isa.h"

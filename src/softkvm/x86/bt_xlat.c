@@ -229,6 +229,8 @@ static unsigned decode_block(struct xlat *x, const uint8_t *src, unsigned avail,
         x->how[x->n] = (uint8_t)(mode == CODE64 ? classify(i, x->key) : xlat_legacy(i, x->key, &x->copy[x->n]));
         if (unlikely(x->bt->check && !bt_check_repeats(i)))
             x->how[x->n] = i->desc->flags & ISA_BRANCH ? HOW_END : HOW_INTERP;
+        if (x->n && x->insns[x->n - 1].op == OP_sti && (x->how[x->n] == HOW_INTERP || x->how[x->n] == HOW_END))
+            x->how[x->n - 1] = HOW_INTERP; /* an exit to user space before it retires shows the shadow */
         at += i->len;
         if (ends_block((enum how)x->how[x->n++]) || over)
             break;
