@@ -18,7 +18,8 @@ struct row_list {
     uint16_t rows[4096];
     unsigned count;
 };
-static struct row_list lists[3], x87_lists[3];
+static struct row_list lists[3], x87_lists[3], evex_list;
+static bool evex_only;
 
 /* ---- code ---- */
 
@@ -135,7 +136,14 @@ void progen_init(void)
                 append(&lists[mode], r);
                 if (isa_rows[r].feature == FEAT_X87)
                     append(&x87_lists[mode], r);
+                if (mode == CODE64 && (isa_rows[r].feature >= FEAT_AVX512F || !strncmp(isa_rows[r].encoding, "EVEX", 4)))
+                    append(&evex_list, r);
             }
+}
+
+void progen_evex(void)
+{
+    evex_only = evex_list.count > 0;
 }
 
 static unsigned some_row(const struct row_list *l)
@@ -166,7 +174,7 @@ static void move_rip_relative(struct progen *g, const struct insn *i, unsigned a
 
 static bool add_random(struct progen *g)
 {
-    unsigned mode = g->p->mode, row = some_row(g->x87 ? &x87_lists[mode] : &lists[mode]);
+    unsigned mode = g->p->mode, row = some_row(g->x87 ? &x87_lists[mode] : evex_only && chance(80) ? &evex_list : &lists[mode]);
     uint64_t before[16];
     struct insn i;
     memcpy(before, g->t.in.gpr, sizeof before);
@@ -478,7 +486,9 @@ static void add_item64(struct progen *g)
     unsigned dice = (unsigned)rng_below(100);
     if (chance(50) && add_split(g))
         return;
-    if (dice < 50)
+    if (evex_only && chance(12))
+        progevex_add(g);
+    else if (dice < 50)
         add_random(g);
     else if (dice < 57)
         add_neighbours(g);
@@ -592,12 +602,13 @@ static void add_item32(struct progen *g)
 static void choose_kind(struct program *p)
 {
     unsigned dice = (unsigned)rng_below(100);
-    p->mode = dice < 84 ? CODE64 : dice < 94 ? CODE32 : CODE16;
+    p->mode = evex_only || dice < 84 ? CODE64 : dice < 94 ? CODE32 : CODE16;
     p->ring = p->mode == CODE64 && chance(35) ? 0 : 3;
     p->base = p->ring == 0 ? BASE_KERNEL : p->mode == CODE64 && chance(40) ? BASE_RWX : BASE_USER;
     p->cr4_off = p->ring == 0 && chance(85) ? CR4_SMAP : 0;
     if (chance(10))
         p->cr4_off |= CR4_SMEP;
+    p->xcr0_off = evex_only && chance(8) ? XCR0_AVX512 : 0;
     p->interrupts = p->mode == CODE64 && chance(30) ? 1 + (uint8_t)rng_below(3) : 0;
 }
 

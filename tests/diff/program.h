@@ -5,6 +5,7 @@
  *
  *     progen.c     makes a program
  *     progsys.c    the system instructions in it
+ *     progevex.c   AVX-512's moves in it
  *     progrun.c    runs it on the vCPU of guest.c, interpreted or translated
  *
  * A program ends at its last INT3. Whatever else stops it (a fault, HLT, an interrupt) is one of its stops: the state is recorded,
@@ -38,7 +39,7 @@ struct program {
     unsigned off;               /* of the code in the scratch area */
     uint8_t mode, base, ring;
     uint8_t interrupts; /* how many wait for their window */
-    uint64_t cr4_off;   /* bits of CR4 that it runs without */
+    uint64_t cr4_off, xcr0_off; /* bits of CR4 and XCR0 that it runs without */
     struct cpu_image in;
 };
 
@@ -70,11 +71,15 @@ static inline uint64_t prog_base_address(unsigned base)
 
 /* ---- progen.c ---- */
 void progen_init(void);
+void progen_evex(void); /* from now on mostly instructions of AVX-512, where the host has it */
 void progen(struct program *p);
 
 /* ---- progsys.c, for progen.c ---- */
 struct progen;
 void progsys_add(struct progen *g);
+
+/* ---- progevex.c, for progen.c ---- */
+void progevex_add(struct progen *g);
 
 /* ---- progwatch.c ---- */
 int progwatch_start(void (*every_second)(void)); /* called from a signal handler; 0 or an error */

@@ -137,6 +137,7 @@ static void begin(const struct program *p)
     restore_memory(p);
     memcpy(v, pristine_state, STATE_SIZE);
     v->cr4 &= ~p->cr4_off;
+    v->xcr0 &= ~p->xcr0_off;
     guest_set_state(v, &p->in);
     if (p->ring == 0)
         enter_ring0(v);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * xlattest [--seed N] [--count N] [--reports N]: the translator against the interpreter, over whole random programs (program.h).
+ * xlattest [--seed N] [--count N] [--reports N] [--evex]: the translator against the interpreter, over whole random programs (program.h).
  *
  * A program is interpreted once and translated twice (the second time it comes from the cache), from the same state and memory.
  * Registers, system registers and vector state at each stop must be equal, and so must memory at the end; arithmetic flags too,
  * unless a fault made the stop: the translator does not keep those that no instruction can read any more (bt.h). `--count` says how
- * many instructions they execute together.
+ * many instructions they execute together. With `--evex` most of them are AVX-512's.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -268,9 +268,10 @@ static void say_where(void)
 int main(int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"seed", 1, NULL, 's'}, {"count", 1, NULL, 'c'}, {"reports", 1, NULL, 'r'}, {NULL, 0, NULL, 0}};
+        {"seed", 1, NULL, 's'}, {"count", 1, NULL, 'c'}, {"reports", 1, NULL, 'r'}, {"evex", 0, NULL, 'e'}, {NULL, 0, NULL, 0}};
     uint64_t count = 20000000;
     unsigned reports = 3;
+    bool evex = false;
     rng_state = now_ns();
     for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) >= 0;) {
         if (c == 's')
@@ -279,6 +280,8 @@ int main(int argc, char **argv)
             count = strtoull(optarg, NULL, 0);
         else if (c == 'r')
             reports = (unsigned)strtoul(optarg, NULL, 0);
+        else if (c == 'e')
+            evex = true;
         else
             return 2;
     }
@@ -296,6 +299,8 @@ int main(int argc, char **argv)
         return 77;
     }
     progen_init();
+    if (evex)
+        progen_evex();
     printf("xlattest: seed %#" PRIx64 "\n", rng_state);
     return run_all(count, reports) ? 0 : 1;
 }

@@ -20,7 +20,7 @@
 #include "softkvm/x86/bt_priv.h"
 
 #define CHECK_PAGES 16   /* that one block may write */
-#define CHECK_AREA  1088 /* bytes of an XSAVE area that are compared: x87, SSE, AVX, and AVX-512's masks */
+#define CHECK_AREA  2688 /* bytes of an XSAVE area that are compared: x87, SSE, AVX and AVX-512 end there at most */
 
 enum check_phase { CHECK_OFF, CHECK_INTERP, CHECK_BT };
 enum { CHECK_RUNS = 2 }; /* copies of each page: of the interpreter, of the translator */

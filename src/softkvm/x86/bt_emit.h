@@ -113,9 +113,10 @@ static inline unsigned e_rex_of(unsigned reg, const struct place *m)
 {
     return (reg >> 3 & 1) << 2 | (m->index == REG_NONE ? 0 : (m->index >> 3) << 1) | (m->base == REG_NONE ? 0 : m->base >> 3);
 }
-/* ModRM, SIB and displacement, as short as they can be. */
-static inline void e_modrm(struct emit *e, unsigned reg, const struct place *m)
+/* ModRM, SIB and displacement, as short as they can be; one of a byte counts `unit` bytes. */
+static inline void e_modrm_unit(struct emit *e, unsigned reg, const struct place *m, unsigned unit)
 {
+    int32_t disp8 = m->disp / (int32_t)unit;
     unsigned r = (reg & 7) << 3, base = m->base & 7, index = m->index == REG_NONE ? 4 : m->index & 7;
     if (m->base == REG_NONE) {
         e8(e, r | 4);
@@ -123,7 +124,8 @@ static inline void e_modrm(struct emit *e, unsigned reg, const struct place *m)
         e32(e, (uint32_t)m->disp);
         return;
     }
-    unsigned mod = m->disp == 0 && base != 5 ? 0 : m->disp == (int8_t)m->disp ? 1 : 2;
+    bool small = disp8 == (int8_t)disp8 && disp8 * (int32_t)unit == m->disp;
+    unsigned mod = m->disp == 0 && base != 5 ? 0 : small ? 1 : 2;
     if (m->index == REG_NONE && base != 4) {
         e8(e, mod << 6 | r | base);
     } else {
@@ -131,9 +133,13 @@ static inline void e_modrm(struct emit *e, unsigned reg, const struct place *m)
         e8(e, (unsigned)m->scale << 6 | index << 3 | base);
     }
     if (mod == 1)
-        e8(e, (uint8_t)m->disp);
+        e8(e, (uint8_t)disp8);
     else if (mod == 2)
         e32(e, (uint32_t)m->disp);
+}
+static inline void e_modrm(struct emit *e, unsigned reg, const struct place *m)
+{
+    e_modrm_unit(e, reg, m, 1);
 }
 /* op reg, place; w: 8 for REX.W, 0 without */
 static inline void e_mem(struct emit *e, unsigned w, unsigned op, unsigned reg, const struct place *m)

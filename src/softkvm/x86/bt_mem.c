@@ -380,11 +380,26 @@ static void emit_vex(struct emit *e, const uint8_t *op, unsigned xb)
     e8(e, two ? op[-1] & 0x7fu : op[-1]);
 }
 
+/* 62, then R X B R' and the map, W vvvv pp, z L'L b V' and the mask: SDM vol. 2, 2.7.1. */
+static void emit_evex(struct emit *e, const uint8_t *op, unsigned xb)
+{
+    e8(e, 0x62);
+    e8(e, (op[-3] & 0x9fu) | (~xb & 3) << 5);
+    e8(e, op[-2]);
+    e8(e, op[-1]);
+}
+
+/*
+ * Elements that an opmask leaves out are not accessed, here as there; what has come by the check lies in one page that may be accessed, so the mask does
+ * not matter to it. Whatever does not (a second page, no entry) the interpreter looks at element by element.
+ */
 void xlat_emit_at(struct xlat *x, const struct insn *i, const struct place *at)
 {
     struct emit *e = &x->e;
     unsigned xb = e_rex_of(0, at); /* X 2, B 1 */
-    if (insn_has(i, PFX_VEX)) {
+    if (insn_has(i, PFX_EVEX)) {
+        emit_evex(e, i->bytes + i->opcode_at, xb);
+    } else if (insn_has(i, PFX_VEX)) {
         emit_vex(e, i->bytes + i->opcode_at, xb);
     } else {
         static const uint8_t escapes[4][2] = {{0, 0}, {0x0f, 0}, {0x0f, 0x38}, {0x0f, 0x3a}};
@@ -395,7 +410,7 @@ void xlat_emit_at(struct xlat *x, const struct insn *i, const struct place *at)
             e8(e, escapes[i->opmap][k]);
     }
     e8(e, i->opcode);
-    e_modrm(e, i->modrm >> 3, at);
+    e_modrm_unit(e, i->modrm >> 3, at, insn_disp8_unit(i));
     for (unsigned k = 0; k < i->imm_len; k++)
         e8(e, i->bytes[i->imm_at + k]);
 }

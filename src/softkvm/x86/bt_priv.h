@@ -182,6 +182,7 @@ enum bt_key {
     BT_KEY_FSGSBASE = 64, /* CR4.FSGSBASE */
     BT_KEY_PKE = 128, /* CR4.PKE */
     BT_KEY_SINGLE = 256, /* nothing is shared (bt_share.c); never in bt_cpu.key */
+    BT_KEY_AVX512 = 512,
     BT_KEY_CS_FLAT = 1 << 15, /* 16- and 32-bit code: base 0, limit 4 GiB */
     BT_KEY_CLASSES = 16, /* the number of the first of 12 bits: bt_legacy.c's classes of segments */
     BT_KEY_CODE16 = 1 << 28, /* with neither of these two, 64-bit code */

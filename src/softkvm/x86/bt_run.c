@@ -52,6 +52,8 @@ static uint32_t mode_key(const struct vcpu *v)
     key |= BT_KEY_SSE;
     if ((v->cr4 & CR4_OSXSAVE) && (v->xcr0 & (XCR0_SSE | XCR0_AVX)) == (XCR0_SSE | XCR0_AVX))
         key |= BT_KEY_AVX;
+    if ((key & BT_KEY_AVX) && v->code_mode == CODE64 && (v->xcr0 & XCR0_AVX512) == XCR0_AVX512)
+        key |= BT_KEY_AVX512;
     return key;
 }
 

@@ -86,26 +86,30 @@ unsigned xlat_traits(const struct insn *i)
     return i->desc->flags & ISA_NATIVE ? native_traits(i) : traits[i->op];
 }
 
+/* The state that a vector or MMX instruction needs to be enabled: native.c's class_of(). */
+static uint32_t state_key(const struct insn *i)
+{
+    bool vec = false;
+    for (unsigned n = 0; n < i->nops; n++) {
+        if (i->ops[n].kind == OPK_K)
+            return BT_KEY_AVX512;
+        vec |= i->ops[n].kind == OPK_VEC;
+    }
+    if (insn_has(i, PFX_VEX | PFX_EVEX))
+        return insn_has(i, PFX_VEX) ? BT_KEY_AVX : BT_KEY_AVX512;
+    return vec ? BT_KEY_SSE : BT_KEY_X87;
+}
+
 static bool native_here(const struct insn *i, uint32_t key)
 {
     if (FPU_EACH || i->exec != native_exec || (i->desc->flags & ISA_NOVM))
         return false;
-    if (xlat_is_x87(i))
-        return xlat_x87_here(i, key);
-    if (insn_has(i, PFX_EVEX))
-        return false;
-    bool vec = insn_has(i, PFX_VEX);
-    for (unsigned n = 0; n < i->nops; n++) {
-        if (i->ops[n].kind == OPK_K)
-            return false;
-        vec |= i->ops[n].kind == OPK_VEC;
-    }
-    return key & (insn_has(i, PFX_VEX) ? BT_KEY_AVX : vec ? BT_KEY_SSE : BT_KEY_X87);
+    return xlat_is_x87(i) ? xlat_x87_here(i, key) : (key & state_key(i)) != 0;
 }
 
 static bool plain_size(unsigned size)
 {
-    return size == 1 || size == 2 || size == 4 || size == 8 || size == 10 || size == 16 || size == 32;
+    return size == 10 || (size && size <= 64 && !(size & (size - 1)));
 }
 
 enum how xlat_plain_or_interp(const struct insn *i, uint32_t key)

@@ -386,6 +386,11 @@ static unsigned disp8_unit(const struct insn *i, const struct isa_pattern *p)
     return 1;
 }
 
+unsigned insn_disp8_unit(const struct insn *i)
+{
+    return disp8_unit(i, &isa_patterns[i->desc - isa_rows]);
+}
+
 static enum decode_result read_memory_operand(struct cursor *c, struct insn *i, const struct isa_pattern *p)
 {
     if (i->addrsize == 2)

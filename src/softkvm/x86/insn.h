@@ -121,6 +121,9 @@ enum decode_result {
  */
 enum decode_result insn_decode(const uint8_t *bytes, unsigned avail, enum code_mode mode, struct insn *i);
 
+/* What a displacement of one byte counts in the instruction's memory operand: bytes, but for EVEX (SDM vol. 2, 2.7.5). */
+unsigned insn_disp8_unit(const struct insn *i);
+
 /* "add", "vpaddd": lower-case mnemonic of an op; valid for every value below OP_COUNT. */
 const char *insn_op_name(unsigned op);
 
