@@ -139,6 +139,8 @@ struct qcow2 {
     struct qcow2_range *freed; /* refcounts that are to fall */
     unsigned nfreed, freed_cap;
     uint64_t search;    /* cluster number below which nothing is free, as far as known */
+    struct qcow2_range ahead; /* clusters that count as used already, and that qcow2_alloc() gives out next */
+    unsigned batch;     /* clusters that it counts at a time */
     uint64_t fresh;     /* from this file offset on, nothing was ever written: it reads as zeroes */
     uint64_t packed_at; /* where the next compressed cluster goes within its host cluster; 0: nowhere */
     struct qcow2_bitmap *bitmaps;
@@ -228,12 +230,13 @@ uint64_t qcow2_get_refcount(const uint8_t *block, uint64_t n, unsigned order);
 void qcow2_put_refcount(uint8_t *block, uint64_t n, unsigned order, uint64_t count);
 int qcow2_refcount(struct qcow2 *q, uint64_t cluster, uint64_t *count);
 int qcow2_refcount_add(struct qcow2 *q, uint64_t cluster, uint64_t n, int64_t by);
-/* Up to `want` free clusters in a row get refcount 1; *got of them from *offset on. */
+/* Up to `want` free clusters in a row, with refcount 1; *got of them from *offset on. More are counted at the same time, for who comes next. */
 int qcow2_alloc(struct qcow2 *q, uint64_t want, uint64_t *offset, uint64_t *got);
 int qcow2_free(struct qcow2 *q, uint64_t offset, uint64_t len); /* see invariant 2 */
 int qcow2_write_back(struct qcow2 *q);                          /* invariant 1, and then what was freed */
 
-int qcow2_settle(struct qcow2 *q); /* writes back until nothing is left, the refcounts of what was freed included */
+/* Gives back what was counted ahead, and writes back until nothing is left, the refcounts of what was freed included. */
+int qcow2_settle(struct qcow2 *q);
 /* Around a lookup and the transfer that follows: the host clusters that were found stay what they are. */
 static inline unsigned qcow2_transfer_begin(struct qcow2 *q)
 {

@@ -97,10 +97,31 @@ static int add_block(struct qcow2 *q, uint64_t cluster)
     return qcow2_refcount_add(q, cluster, 1, 1);
 }
 
+static uint64_t per_slice(const struct qcow2 *q) /* clusters that a cached piece of a block counts */
+{
+    return (uint64_t)q->refs.slice_bytes * 8 >> q->h.refcount_order;
+}
+
+/* Adds to the counts of n clusters, from the k-th of a slice on, and tells to how many: all, unless one cannot be what it would have to be. */
+static uint64_t add_in_slice(struct qcow2 *q, struct qcow2_slice *s, uint64_t k, uint64_t cluster, uint64_t n, int64_t by)
+{
+    uint64_t max = count_bits(q) == 64 ? INT64_MAX : (1ull << count_bits(q)) - 1, done = 0;
+    for (; done < n; done++, k++) {
+        uint64_t count = qcow2_get_refcount(s->data, k, q->h.refcount_order);
+        if (by < 0 ? count < (uint64_t)-by : count > max - (uint64_t)by)
+            break;
+        qcow2_put_refcount(s->data, k, q->h.refcount_order, count + (uint64_t)by);
+        if (count + (uint64_t)by == 0)
+            q->search = MIN(q->search, cluster + done);
+    }
+    if (done)
+        qcow2_dirty(&q->refs, s);
+    return done;
+}
+
 int qcow2_refcount_add(struct qcow2 *q, uint64_t cluster, uint64_t n, int64_t by)
 {
-    uint64_t max = count_bits(q) == 64 ? INT64_MAX : (1ull << count_bits(q)) - 1;
-    for (uint64_t end = cluster + n; cluster < end; cluster++) {
+    for (uint64_t end = cluster + n; cluster < end;) {
         struct qcow2_slice *s;
         uint64_t k = 0;
         int ret = count_slice(q, cluster, &s, &k);
@@ -108,55 +129,61 @@ int qcow2_refcount_add(struct qcow2 *q, uint64_t cluster, uint64_t n, int64_t by
             return ret;
         if (!s)
             return -EIO;
-        uint64_t count = qcow2_get_refcount(s->data, k, q->h.refcount_order);
-        if (by < 0 ? count < (uint64_t)-by : count > max - (uint64_t)by) {
-            qcow2_put(s);
-            return by < 0 ? -EIO : -EMLINK;
-        }
-        qcow2_put_refcount(s->data, k, q->h.refcount_order, count + (uint64_t)by);
-        qcow2_dirty(&q->refs, s);
+        uint64_t part = MIN(end - cluster, per_slice(q) - k), done = add_in_slice(q, s, k, cluster, part, by);
         qcow2_put(s);
-        if (by < 0 && count == (uint64_t)-by)
-            q->search = MIN(q->search, cluster);
+        if (done < part)
+            return by < 0 ? -EIO : -EMLINK;
+        cluster += part;
     }
     return 0;
 }
 
 /* ---- allocation ---- */
 
-/* Is it free, with a block to count it? Makes the block, which may take the cluster itself: then it is not. */
-static int is_free(struct qcow2 *q, uint64_t cluster, bool *yes)
+#define AHEAD_BYTES    MIB /* that are counted before they are needed, at most: what a power cut may leave counted and unused */
+#define AHEAD_CLUSTERS 64u
+
+/* How many clusters from `first` on, up to `want`, are free? Makes the block that is to count them, which takes a cluster itself: there the run ends. */
+static int free_run(struct qcow2 *q, uint64_t first, uint64_t want, uint64_t *n)
+{
+    for (*n = 0; *n < want;) {
+        struct qcow2_slice *s;
+        uint64_t k = 0;
+        int ret = count_slice(q, first + *n, &s, &k);
+        if (ret < 0 || !s)
+            return ret < 0 ? ret : add_block(q, first + *n);
+        for (; *n < want && k < per_slice(q) && qcow2_get_refcount(s->data, k, q->h.refcount_order) == 0; k++)
+            ++*n;
+        qcow2_put(s);
+        if (k < per_slice(q))
+            break;
+    }
+    return 0;
+}
+
+/* How many from `first` on are in use, as far as one slice tells? */
+static int used_run(struct qcow2 *q, uint64_t first, uint64_t *n)
 {
     struct qcow2_slice *s;
-    uint64_t n = 0;
-    int ret = count_slice(q, cluster, &s, &n);
-    *yes = false;
-    if (ret < 0)
+    uint64_t k = 0;
+    int ret = count_slice(q, first, &s, &k);
+    *n = 0;
+    if (ret < 0 || !s)
         return ret;
-    if (!s)
-        return add_block(q, cluster);
-    *yes = qcow2_get_refcount(s->data, n, q->h.refcount_order) == 0;
+    for (; k < per_slice(q) && qcow2_get_refcount(s->data, k, q->h.refcount_order) != 0; k++)
+        ++*n;
     qcow2_put(s);
     return 0;
 }
 
 static int alloc_once(struct qcow2 *q, uint64_t want, uint64_t *offset, uint64_t *got)
 {
-    uint64_t first = q->search, n = 0;
-    bool yes;
-    for (int ret; n == 0; n += yes, first += !yes) {
+    uint64_t first = q->search, n = 0, used = 0;
+    for (int ret; n == 0; first += n ? 0 : used) {
         if (first << q->h.cluster_bits > QCOW2_OFFSET)
             return -EFBIG;
-        if ((ret = is_free(q, first, &yes)) < 0)
+        if ((ret = free_run(q, first, want, &n)) < 0 || (n == 0 && (ret = used_run(q, first, &used)) < 0))
             return ret;
-    }
-    while (n < want) {
-        int ret = is_free(q, first + n, &yes);
-        if (ret < 0)
-            return ret;
-        if (!yes)
-            break;
-        n++;
     }
     int ret = qcow2_refcount_add(q, first, n, 1);
     if (ret < 0)
@@ -167,13 +194,44 @@ static int alloc_once(struct qcow2 *q, uint64_t want, uint64_t *offset, uint64_t
     return 0;
 }
 
+/* Counts at least as many clusters ahead as are wanted, if they lie side by side. The more are taken, the more are counted at a time. */
+static int count_ahead(struct qcow2 *q, uint64_t want)
+{
+    uint64_t at = 0, got = 0, have;
+    int ret;
+    do { /* growing tables gives back what is there */
+        have = q->ahead.len >> q->h.cluster_bits;
+        ret = alloc_once(q, MAX(want - have, q->batch), &at, &got);
+    } while (ret == -EAGAIN);
+    if (ret < 0)
+        return have ? 0 : ret;
+    if (have && at != q->ahead.offset + q->ahead.len) /* another place: what is there comes first */
+        return qcow2_refcount_add(q, at >> q->h.cluster_bits, got, -1);
+    q->ahead.offset = have ? q->ahead.offset : at;
+    q->ahead.len += got << q->h.cluster_bits;
+    q->batch = (unsigned)MIN(MAX(2 * q->batch, 1u), MIN(MAX(AHEAD_BYTES >> q->h.cluster_bits, 1u), AHEAD_CLUSTERS));
+    return 0;
+}
+
 int qcow2_alloc(struct qcow2 *q, uint64_t want, uint64_t *offset, uint64_t *got)
 {
-    int ret;
-    do
-        ret = alloc_once(q, want, offset, got);
-    while (ret == -EAGAIN);
-    return ret;
+    int ret = q->ahead.len >> q->h.cluster_bits < want ? count_ahead(q, want) : 0;
+    if (ret < 0)
+        return ret;
+    *got = MIN(want, q->ahead.len >> q->h.cluster_bits);
+    *offset = q->ahead.offset;
+    q->ahead.offset += *got << q->h.cluster_bits;
+    q->ahead.len -= *got << q->h.cluster_bits;
+    return 0;
+}
+
+/* Nothing has referred to these clusters, so their counts need not wait. */
+static int give_up_ahead(struct qcow2 *q)
+{
+    struct qcow2_range r = q->ahead;
+    q->ahead = (struct qcow2_range){0};
+    q->batch = 0;
+    return r.len ? qcow2_refcount_add(q, r.offset >> q->h.cluster_bits, r.len >> q->h.cluster_bits, -1) : 0;
 }
 
 int qcow2_free(struct qcow2 *q, uint64_t offset, uint64_t len)
@@ -279,7 +337,7 @@ int qcow2_write_back(struct qcow2 *q)
 
 int qcow2_settle(struct qcow2 *q)
 {
-    int ret = 0;
+    int ret = q->broken ? 0 : give_up_ahead(q);
     while (ret == 0 && (q->refs.ndirty || q->l2.ndirty || q->l1_dirty || q->rct_dirty || q->nfreed))
         ret = qcow2_write_back(q);
     return ret;

@@ -58,6 +58,7 @@ static struct {
     struct slot slots[SLOTS];
     bool changed[SECTORS];  /* by a request that was made since the bitmap was, and has completed */
     uint32_t seq, made_seq; /* of the last write; of the last one before the bitmap was made */
+    uint64_t onward;        /* the sector behind the last write: a guest writes on and on */
     uint64_t cuts, want, moments;
     unsigned per_moment;
     int fd;
@@ -326,13 +327,14 @@ static void start(struct slot *s)
 {
     static const enum block_op ops[] = {BLOCK_WRITE, BLOCK_WRITE, BLOCK_WRITE, BLOCK_WRITE, BLOCK_ZERO, BLOCK_DISCARD, BLOCK_FLUSH, BLOCK_FLUSH};
     enum block_op op = ops[rnd_below(&t.rnd, ARRAY_SIZE(ops))];
-    uint64_t first = rnd_below(&t.rnd, SECTORS), want = 1 + rnd_below(&t.rnd, rnd_below(&t.rnd, 3) ? 8 : 64);
+    uint64_t first = rnd_below(&t.rnd, 2) && t.onward < SECTORS ? t.onward : rnd_below(&t.rnd, SECTORS), want = 1 + rnd_below(&t.rnd, rnd_below(&t.rnd, 3) ? 8 : 64);
     uint64_t n = MIN(want, SECTORS - first);
     if (op == BLOCK_FLUSH)
         first = n = 0;
     if (busy(first, n, op == BLOCK_FLUSH))
         return;
     uint32_t v = op == BLOCK_WRITE ? ++t.seq : 0;
+    t.onward = op == BLOCK_WRITE ? first + n : t.onward;
     for (unsigned i = 0; i < SECTORS && op == BLOCK_FLUSH; i++)
         t.sectors[i].at_flush = t.sectors[i].completed;
     for (uint64_t k = first; k < first + n; k++)

@@ -295,6 +295,45 @@ static void run_kind(const struct kind *k)
     }
 }
 
+/* ---- allocation in batches ---- */
+
+static void count_write(void *opaque, const struct io_step *s, bool ended)
+{
+    unsigned *n = opaque;
+    *n += !ended && s->kind == IO_WRITE;
+}
+
+/*
+ * A guest writes on and on and flushes behind each cluster. Such a flush writes one piece of an L2 table; refcounts only now and then, since they are
+ * counted for many clusters at a time. When the image is closed, nothing of that is left over.
+ */
+static void allocates_in_batches(void)
+{
+    enum { CLUSTERS = 128, BITS = 16 };
+    static uint8_t data[1 << BITS];
+    ERROR_SCOPED(err);
+    struct image *im;
+    unsigned writes = 0;
+    struct qcow2_create o = {.path = t.path, .size = CLUSTERS << BITS, .version = 3, .cluster_bits = BITS, .refcount_order = 4, .replace = true};
+    must(qcow2_create(t.loop, &o, &err), &err);
+    must(image_open(t.loop, &(struct image_options){.path = t.path, .format = "qcow2", .what = "image"}, &im, &err), &err);
+    im->file->observe = count_write;
+    im->file->observer = &writes;
+    memset(data, 1, sizeof data);
+    for (uint64_t at = 0; at < o.size; at += sizeof data) {
+        CHECK(image_write(im, at, sizeof data, &(struct iovec){data, sizeof data}, 1) == 0);
+        CHECK(image_flush(im) == 0);
+    }
+    printf("%u writes for %u clusters of data, each flushed\n", writes, (unsigned)CLUSTERS);
+    CHECK(writes >= 2 * CLUSTERS && writes <= 2 * CLUSTERS + CLUSTERS / 8);
+    CHECK(image_close(im) == 0);
+    t.size = o.size;
+    open_disk();
+    check_clean(true);
+    close_disk();
+    CHECK(!have_qemu || sh("qemu-img check -q -f qcow2 %s", t.path) == 0);
+}
+
 #define KIND(n, bits, ...) {.name = n, .rounds = 4, .o = {.cluster_bits = bits, __VA_ARGS__}}
 
 static const struct kind kinds[] = {
@@ -319,6 +358,7 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < SLOTS; i++)
         t.slots[i].buf = malloc(MIB);
     must(io_loop_create(BLOCK_ENGINE_AUTO, &t.loop, &err), &err);
+    allocates_in_batches();
     for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
         struct kind k = kinds[i];
         if (argc > 2 && strcmp(argv[2], k.name) != 0)
