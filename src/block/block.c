@@ -171,7 +171,7 @@ int block_timeout(const struct block *b)
 
 int block_event_fd(const struct block *b)
 {
-    return b->loop->event_fd;
+    return io_loop_fd(b->loop);
 }
 
 uint64_t block_size(const struct block *b)

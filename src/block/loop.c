@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 
 #include "base/log.h"
@@ -97,6 +98,64 @@ static void start_waiting(struct io_loop *l)
     }
 }
 
+/* ---- sources ---- */
+
+#define SOURCES_AT_ONCE 8
+
+int io_loop_fd(const struct io_loop *l)
+{
+    return l->poll_fd >= 0 ? l->poll_fd : l->event_fd;
+}
+
+static int open_poll(struct io_loop *l)
+{
+    struct epoll_event e = {.events = EPOLLIN};
+    int fd = epoll_create1(EPOLL_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    if (epoll_ctl(fd, EPOLL_CTL_ADD, l->event_fd, &e) < 0) {
+        int ret = -errno;
+        close(fd);
+        return ret;
+    }
+    l->poll_fd = fd;
+    return 0;
+}
+
+int io_loop_watch(struct io_loop *l, struct io_source *s)
+{
+    struct epoll_event e = {.events = s->events, .data.ptr = s};
+    int ret = l->poll_fd < 0 ? open_poll(l) : 0;
+    if (ret < 0)
+        return ret;
+    if (epoll_ctl(l->poll_fd, s->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, s->fd, &e) < 0)
+        return -errno;
+    s->watched = true;
+    return 0;
+}
+
+void io_loop_unwatch(struct io_loop *l, struct io_source *s)
+{
+    if (s->watched && epoll_ctl(l->poll_fd, EPOLL_CTL_DEL, s->fd, NULL) < 0)
+        log_error("block layer: cannot stop watching a descriptor: %s", strerror(errno));
+    s->watched = false;
+}
+
+static bool reap_sources(struct io_loop *l)
+{
+    struct epoll_event e[SOURCES_AT_ONCE];
+    bool any = false;
+    int n = l->poll_fd < 0 ? 0 : epoll_wait(l->poll_fd, e, SOURCES_AT_ONCE, 0);
+    for (int i = 0; i < n; i++) {
+        struct io_source *s = e[i].data.ptr; /* NULL: event_fd */
+        if (!s || !s->watched)
+            continue;
+        s->ready(s->arg, e[i].events);
+        any = true;
+    }
+    return any;
+}
+
 /* ---- locks ---- */
 
 void fiber_lock(struct fiber_lock *k)
@@ -166,7 +225,8 @@ static bool run_ready(struct io_loop *l)
 static bool reap(struct io_loop *l)
 {
     bool any = reap_posted(l);
-    return (l->engine->reap && l->engine->reap(l)) || any;
+    any |= l->engine->reap && l->engine->reap(l);
+    return reap_sources(l) || any;
 }
 
 static void pump(struct io_loop *l)
@@ -192,7 +252,7 @@ void io_loop_turn(struct io_loop *l)
     io_loop_poll(l);
     if (!l->alive)
         return;
-    struct pollfd p = {.fd = l->event_fd, .events = POLLIN};
+    struct pollfd p = {.fd = io_loop_fd(l), .events = POLLIN};
     poll(&p, 1, -1);
     io_loop_poll(l);
 }
@@ -229,6 +289,7 @@ int io_loop_create(enum block_engine want, struct io_loop **out, struct error *e
     if (!l)
         return error_set(err, 0, "block layer: out of memory; close other programs");
     l->tail = &l->waiting;
+    l->poll_fd = -1;
     pthread_mutex_init(&l->posted_lock, NULL);
     l->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (l->event_fd < 0)
@@ -248,6 +309,8 @@ void io_loop_free(struct io_loop *l)
     io_workers_free(l->workers);
     if (l->engine)
         l->engine->close(l);
+    if (l->poll_fd >= 0)
+        close(l->poll_fd);
     if (l->event_fd >= 0)
         close(l->event_fd);
     fiber_pool_free(&l->fibers);

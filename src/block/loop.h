@@ -27,7 +27,7 @@ enum io_kind {
     IO_SYNC,
     IO_ALLOCATE,
     IO_CALL, /* call(arg), in another thread */
-    IO_HAND, /* hand(arg) gives it to a thread of its own kind, which ends it with io_step_post(); in fibers only */
+    IO_HAND, /* hand(arg) begins it, and somebody ends it: io_step_done(), or from another thread io_step_post(); in fibers only */
 };
 
 struct io_step {
@@ -56,9 +56,18 @@ struct io_engine {
 };
 extern const struct io_engine io_uring_engine, io_threads_engine;
 
+/* A descriptor that has something to do now and then: a socket, a timer. */
+struct io_source {
+    int fd;
+    uint32_t events; /* EPOLLIN, EPOLLOUT: what is waited for */
+    void (*ready)(void *arg, uint32_t events); /* between fibers, in the loop's thread; called again until the events are gone */
+    void *arg;
+    bool watched;
+};
+
 struct io_workers;
 struct io_loop {
-    int event_fd;
+    int event_fd, poll_fd; /* poll_fd: an epoll(7) descriptor for event_fd and the sources; -1 while there is none */
     const struct io_engine *engine;
     void *engine_data;
     struct io_workers *workers; /* for IO_CALL; NULL until the first one */
@@ -83,6 +92,12 @@ void io_loop_poll(struct io_loop *l);
 void io_loop_drain(struct io_loop *l);
 /* Polls once, and waits for an event first when nothing could run. */
 void io_loop_turn(struct io_loop *l);
+
+/* What the owner waits for to become readable; the same after all disks are open. */
+int io_loop_fd(const struct io_loop *l);
+/* Begins to watch, or changes what is waited for. 0 or -errno. */
+int io_loop_watch(struct io_loop *l, struct io_source *s);
+void io_loop_unwatch(struct io_loop *l, struct io_source *s);
 
 ssize_t io_run(struct io_loop *l, struct io_step *s);
 ssize_t io_call(struct io_loop *l, ssize_t (*call)(void *arg), void *arg); /* its result */

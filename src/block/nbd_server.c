@@ -166,7 +166,7 @@ static void wait_once(struct nbd_server *s)
     struct nbd_conn *who[NBD_CLIENTS_MAX];
     unsigned n = 3;
     int timeout = next_deadline(s);
-    p[0] = (struct pollfd){.fd = s->image->loop->event_fd, .events = POLLIN};
+    p[0] = (struct pollfd){.fd = io_loop_fd(s->image->loop), .events = POLLIN};
     p[1] = (struct pollfd){.fd = s->quit_fd, .events = POLLIN};
     p[2] = (struct pollfd){.fd = s->listen_fd, .events = POLLIN};
     for (struct nbd_conn *c = s->conns; c; c = c->next)

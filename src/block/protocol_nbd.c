@@ -5,8 +5,8 @@
  */
 #include <errno.h>
 #include <libnbd.h>
-#include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
 
 #include "base/util.h"
 #include "block/library.h"
@@ -216,19 +216,21 @@ static bool hung_up(struct nbd *n)
     return lib.nbd_aio_is_dead(n->h) > 0 || lib.nbd_aio_is_closed(n->h) > 0;
 }
 
-static int nbd_turn(struct file *f, int wake, int ms)
+static int nbd_socket(struct file *f, uint32_t *events)
 {
     struct nbd *n = f->connection;
     unsigned want = lib.nbd_aio_get_direction(n->h);
-    int events = (want & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) | (want & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0);
-    if (hung_up(n))
-        return -ECONNRESET;
-    int come = remote_poll(lib.nbd_aio_get_fd(n->h), (short)events, wake, ms);
-    if (come < 0)
-        return come;
-    if (come & (POLLIN | POLLHUP | POLLERR) && want & LIBNBD_AIO_DIRECTION_READ)
+    *events = (want & LIBNBD_AIO_DIRECTION_READ ? EPOLLIN : 0) | (want & LIBNBD_AIO_DIRECTION_WRITE ? EPOLLOUT : 0);
+    return lib.nbd_aio_get_fd(n->h);
+}
+
+static int nbd_ready(struct file *f, uint32_t events)
+{
+    struct nbd *n = f->connection;
+    bool reads = lib.nbd_aio_get_direction(n->h) & LIBNBD_AIO_DIRECTION_READ;
+    if (reads && events & ~(uint32_t)EPOLLOUT)
         lib.nbd_aio_notify_read(n->h);
-    else if (come)
+    else
         lib.nbd_aio_notify_write(n->h);
     return hung_up(n) ? -ECONNRESET : 0;
 }
@@ -238,7 +240,8 @@ const struct file_protocol protocol_nbd = {.prefixes = prefixes,
                                            .open = nbd_open,
                                            .close = nbd_end,
                                            .start = nbd_start,
-                                           .turn = nbd_turn,
+                                           .socket = nbd_socket,
+                                           .ready = nbd_ready,
                                            .cut = nbd_cut,
                                            .transfer_max = 4 * MIB, /* every server takes that */
                                            .range_max = GIB,

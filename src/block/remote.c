@@ -8,7 +8,9 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 
 #include "base/log.h"
 #include "base/util.h"
@@ -18,13 +20,15 @@
 #define TURN_MS      1000 /* a hung server is noticed so much late */
 
 struct remote {
+    struct io_source socket, clock; /* of a file without a thread; the clock ticks every TURN_MS while something is under way */
+    bool ticking;
     int wake; /* eventfd: there is something in todo */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t answered;        /* for who waits outside of fibers */
     struct remote_cmd *todo, *last; /* lock; by next */
     bool quit;                      /* lock */
-    /* The thread's: */
+    /* The thread's, or the loop's: */
     struct remote_cmd *under_way; /* by next and prev */
     uint64_t heard_ns;            /* when the server last answered, or was given something while nothing was under way */
     int dead;                     /* -errno: it was given up */
@@ -41,13 +45,19 @@ unsigned remote_patience(void)
     return n < 1 ? PATIENCE : n > (long)PATIENCE_MAX ? PATIENCE_MAX : (unsigned)n;
 }
 
-/* ---- the thread ---- */
+/* ---- commands ---- */
 
 /* A fiber's command lies on its stack: it is gone once its loop hears of it. */
 static void finish(struct remote_cmd *c, ssize_t ret)
 {
     struct remote *r = c->file->remote;
     c->ret = ret;
+    if (c->file->protocol->ready) {
+        c->answered = true;
+        if (c->step.waiter)
+            io_step_done(c->file->loop, &c->step, ret);
+        return;
+    }
     if (c->step.waiter) {
         io_step_post(c->file->loop, &c->step, ret);
         return;
@@ -90,11 +100,90 @@ static void give_up(struct file *f, int ret)
     struct remote *r = f->remote;
     log_error("disk '%s': its server %s: %s; what was not flushed may be lost: mend the server, then open the disk again", f->path,
               ret == -ETIMEDOUT ? "does not answer any more" : "is gone", strerror(-ret));
+    io_loop_unwatch(f->loop, &r->socket);
     f->protocol->cut(f);
     r->dead = ret;
     while (r->under_way)
         remote_answer(r->under_way, ret);
 }
+
+static bool late(const struct file *f)
+{
+    const struct remote *r = f->remote;
+    return !f->protocol->patient && r->under_way && now_ns() - r->heard_ns > remote_patience() * NS_PER_S;
+}
+
+/* ---- files without a thread ---- */
+
+static int tick(struct remote *r, bool on)
+{
+    struct timespec every = {TURN_MS / 1000, TURN_MS % 1000 * 1000000l};
+    struct itimerspec t = {every, every};
+    if (r->ticking == on)
+        return 0;
+    r->ticking = on;
+    return timerfd_settime(r->clock.fd, 0, on ? &t : &(struct itimerspec){0}, NULL) < 0 ? -errno : 0;
+}
+
+/* The loop is to wait for what the library waits for now. */
+static void watch(struct file *f)
+{
+    struct remote *r = f->remote;
+    uint32_t events;
+    if (r->dead)
+        return;
+    int ret = r->under_way ? tick(r, true) : 0;
+    r->socket.fd = f->protocol->socket(f, &events);
+    if (ret == 0 && (!r->socket.watched || events != r->socket.events)) {
+        r->socket.events = events;
+        ret = io_loop_watch(f->loop, &r->socket);
+    }
+    if (ret < 0)
+        give_up(f, ret);
+}
+
+static void socket_ready(void *arg, uint32_t events)
+{
+    struct file *f = arg;
+    int ret = f->protocol->ready(f, events);
+    if (ret < 0)
+        give_up(f, ret);
+    else
+        watch(f);
+}
+
+static void clock_ready(void *arg, uint32_t events)
+{
+    struct file *f = arg;
+    struct remote *r = f->remote;
+    uint64_t n;
+    (void)events;
+    if (read(r->clock.fd, &n, sizeof n) < 0 && errno != EAGAIN)
+        log_error("block layer: cannot read a timer: %s", strerror(errno));
+    if (!r->under_way)
+        tick(r, false);
+    else if (late(f))
+        give_up(f, -ETIMEDOUT);
+}
+
+/* Outside of fibers nobody else waits for this server. */
+static ssize_t command_now(struct file *f, struct remote_cmd *c)
+{
+    begin(f, c);
+    watch(f);
+    while (!c->answered) {
+        struct remote *r = f->remote;
+        short events = (short)((r->socket.events & EPOLLIN ? POLLIN : 0) | (r->socket.events & EPOLLOUT ? POLLOUT : 0));
+        struct pollfd p = {.fd = r->socket.fd, .events = events};
+        if (poll(&p, 1, TURN_MS) > 0)
+            socket_ready(f, (p.revents & POLLIN ? EPOLLIN : 0u) | (p.revents & POLLOUT ? EPOLLOUT : 0u) | (p.revents & (POLLHUP | POLLERR | POLLNVAL) ? EPOLLHUP : 0u));
+        else if (late(f))
+            give_up(f, -ETIMEDOUT);
+    }
+    return c->ret;
+}
+
+/* ---- files with a thread ---- */
 
 static bool take(struct remote *r, struct remote_cmd **todo)
 {
@@ -124,8 +213,7 @@ static int wait_for_server(struct file *f)
         return 0;
     }
     int ret = f->protocol->turn(f, r->wake, TURN_MS);
-    bool late = !f->protocol->patient && r->under_way && now_ns() - r->heard_ns > remote_patience() * NS_PER_S;
-    return ret == 0 && late ? -ETIMEDOUT : ret;
+    return ret == 0 && late(f) ? -ETIMEDOUT : ret;
 }
 
 static void *serve(void *arg)
@@ -151,7 +239,13 @@ static void *serve(void *arg)
 static void hand(void *arg)
 {
     struct remote_cmd *c = arg;
-    struct remote *r = c->file->remote;
+    struct file *f = c->file;
+    struct remote *r = f->remote;
+    if (f->protocol->ready) {
+        begin(f, c); /* `c` may be gone then */
+        watch(f);
+        return;
+    }
     c->next = NULL;
     pthread_mutex_lock(&r->lock);
     bool first = !r->todo;
@@ -170,6 +264,8 @@ static ssize_t command(struct file *f, struct remote_cmd *c)
         c->step = (struct io_step){.kind = IO_HAND, .hand = hand, .arg = c};
         return io_run(f->loop, &c->step);
     }
+    if (f->protocol->ready)
+        return command_now(f, c);
     hand(c);
     pthread_mutex_lock(&r->lock);
     while (!c->answered)
@@ -321,6 +417,8 @@ int remote_is_zero(struct file *f, uint64_t offset, uint64_t *len, bool *is_zero
 static int start_thread(struct file *f)
 {
     sigset_t all, before;
+    if (f->protocol->ready)
+        return 0;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int e = pthread_create(&f->remote->thread, NULL, serve, f);
@@ -335,10 +433,27 @@ static void release(struct file *f)
     struct remote *r = f->remote;
     pthread_cond_destroy(&r->answered);
     pthread_mutex_destroy(&r->lock);
+    io_loop_unwatch(f->loop, &r->clock);
+    if (r->clock.fd >= 0)
+        close(r->clock.fd);
     if (r->wake >= 0)
         close(r->wake);
     free(r);
     f->remote = NULL;
+}
+
+/* What the loop watches, or what wakes the thread. 0 or -errno. */
+static int open_descriptors(struct file *f)
+{
+    struct remote *r = f->remote;
+    r->clock.fd = r->wake = r->socket.fd = -1;
+    if (!f->protocol->ready) {
+        r->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        return r->wake < 0 ? -errno : 0;
+    }
+    r->socket = (struct io_source){.fd = -1, .ready = socket_ready, .arg = f};
+    r->clock = (struct io_source){.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), .events = EPOLLIN, .ready = clock_ready, .arg = f};
+    return r->clock.fd < 0 ? -errno : io_loop_watch(f->loop, &r->clock);
 }
 
 int remote_open(struct file *f, const char *what, struct error *err)
@@ -348,12 +463,14 @@ int remote_open(struct file *f, const char *what, struct error *err)
         return error_set(err, ENOMEM, "%s '%s': out of memory; close other programs", what, f->path);
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->answered, NULL);
-    r->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     f->remote = r;
-    int e = r->wake < 0 ? errno : 0;
+    int e = -open_descriptors(f);
     bool connected = e == 0 && f->protocol->open(f, what, err) == 0;
-    if (connected && (e = start_thread(f)) == 0)
+    if (connected && (e = start_thread(f)) == 0) {
+        if (f->protocol->ready)
+            watch(f);
         return 0;
+    }
     if (connected)
         f->protocol->close(f);
     if (e)
@@ -366,11 +483,15 @@ int remote_open(struct file *f, const char *what, struct error *err)
 void remote_close(struct file *f)
 {
     struct remote *r = f->remote;
-    pthread_mutex_lock(&r->lock);
-    r->quit = true;
-    pthread_mutex_unlock(&r->lock);
-    eventfd_write(r->wake, 1);
-    pthread_join(r->thread, NULL);
+    if (f->protocol->ready) {
+        io_loop_unwatch(f->loop, &r->socket);
+    } else {
+        pthread_mutex_lock(&r->lock);
+        r->quit = true;
+        pthread_mutex_unlock(&r->lock);
+        eventfd_write(r->wake, 1);
+        pthread_join(r->thread, NULL);
+    }
     f->protocol->close(f);
     release(f);
 }

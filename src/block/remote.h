@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Disks on servers: what the protocols (protocol_*.c) have in common. Each such file has a thread that alone calls the protocol's
- * library and waits for its server; fibers hand it commands and wait for their answers. Many commands are under way at a time on
- * one connection, and the server may answer them in any order.
+ * Disks on servers: what the protocols (protocol_*.c) have in common. Fibers give commands and wait for their answers. Many commands are under
+ * way at a time on one connection, and the server may answer them in any order.
+ *
+ * A library that never waits by itself, and that has one socket, is called by the disk's loop, which watches the socket (ready()). Each other file has a
+ * thread that alone calls its library and waits for its server (turn()); what goes to and fro between two threads costs two wakings each way.
  *
  * A server that hangs up, or that answers nothing for remote_patience() seconds while something is under way, is given up: what was
  * under way fails, and so does all that comes later, until the disk is opened again. Nothing connects again by itself: a server
@@ -39,11 +41,14 @@ struct file_protocol {
     /* Connects, in the caller's thread. Sets connection, size and, if need be, readonly, physical and unit. 0, or -1 with err. */
     int (*open)(struct file *f, const char *what, struct error *err);
     void (*close)(struct file *f); /* nothing is under way; any thread */
-    /* The others are called in the file's thread. start() begins a command and calls remote_answer() for it, at once or later. */
+    /* The others are called in the file's thread, or by the loop. start() begins a command and calls remote_answer() for it, at once or later. */
     void (*start)(struct file *f, struct remote_cmd *c);
     /* Waits until the server or `wake` (a descriptor, which it leaves as it is) has something, for ms at most, and answers
      * commands. 0, or -errno: the connection is of no use any more. */
     int (*turn)(struct file *f, int wake, int ms);
+    /* Instead of turn(), in the loop: which socket, and what of EPOLLIN and EPOLLOUT it waits for; and answers commands when that has come, as turn(). */
+    int (*socket)(struct file *f, uint32_t *events);
+    int (*ready)(struct file *f, uint32_t events);
     /* Ends the connection: afterwards no command's memory is touched. Commands may be answered meanwhile, and need not be. */
     void (*cut)(struct file *f);
     uint64_t transfer_max;      /* bytes; a read or write lies between two multiples of it */

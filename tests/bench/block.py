@@ -8,6 +8,7 @@ qemu-img and `lodge image` are measured from start to end. Cases that differ in 
 all four alike. Medians, with the lowest and highest behind them; a ratio above 1 says that Lodge is faster, or takes less CPU time (its threads' and the
 kernel's workers' together)."""
 import argparse
+import atexit
 import os
 import random
 import re
@@ -68,6 +69,11 @@ def requests(fmt, op, size, count, order, path):
     return ours, theirs
 
 
+def by_tool(tool, ours, theirs):
+    _, cpu, out = timed(*(ours if tool == "lodge" else theirs))
+    return float(out if tool == "lodge" else re.search(r"([\d.]+) seconds", out).group(1)), cpu
+
+
 def io_case(fmt, op, size, count, order, options=(), fresh=None):
     """fresh: makes the image anew before each run."""
     disk = f"disk.{fmt}"
@@ -79,12 +85,24 @@ def io_case(fmt, op, size, count, order, options=(), fresh=None):
         if fresh:
             fresh(disk)
             os.sync()
-        ours, theirs = requests(fmt, op, size, count, order, disk)
-        if tool == "lodge":
-            _, cpu, out = timed(*ours)
-            return float(out), cpu
-        _, cpu, out = timed(*theirs)
-        return float(re.search(r"([\d.]+) seconds", out).group(1)), cpu
+        return by_tool(tool, *requests(fmt, op, size, count, order, disk))
+    return prepare, each
+
+
+def nbd_case(op, size, count):
+    """Random requests to qemu-nbd on a Unix socket."""
+    uri = "nbd+unix:///?socket=" + os.path.join(folder.name, "nbd.sock")
+    def prepare():
+        if os.path.exists("served"):
+            return
+        make("served", "raw")
+        server = subprocess.Popen(["qemu-nbd", "-k", os.path.join(folder.name, "nbd.sock"), "-f", "raw", "-t", "-e", "4", "--cache=writeback", "served"])
+        atexit.register(lambda: (server.kill(), server.wait()))
+        while not os.path.exists("nbd.sock"):
+            time.sleep(0.05)
+    def each(tool):
+        os.sync()
+        return by_tool(tool, *requests("raw", op, size, count, "random", uri))
     return prepare, each
 
 
@@ -149,6 +167,7 @@ def create_case(*options):
     return lambda: None, each
 
 
+folder = tempfile.TemporaryDirectory(dir=args.dir)
 CASES = {
     "raw: sequential read 64K": io_case("raw", "read", 65536, 40000, "seq"),
     "raw: random read 4K": io_case("raw", "read", 4096, 150000, "random"),
@@ -158,12 +177,22 @@ CASES = {
     "qcow2: random read 4K": io_case("qcow2", "read", 4096, 150000, "random"),
     "qcow2: sequential write 64K": io_case("qcow2", "write", 65536, 20000, "seq"),
     "qcow2: random write 4K": io_case("qcow2", "write", 4096, 100000, "random"),
+    "raw preallocated: sequential write 64K": io_case("raw", "write", 65536, 8192, "seq", fresh=empty("raw", "-o", "preallocation=falloc")),
     "qcow2 preallocated: sequential write 64K": io_case("qcow2", "write", 65536, 8192, "seq", fresh=empty("qcow2", "-o", "preallocation=metadata")),
+    "raw preallocated: random write 4K": io_case("raw", "write", 4096, 40000, "random", fresh=empty("raw", "-o", "preallocation=falloc")),
+    "qcow2 preallocated: random write 4K": io_case("qcow2", "write", 4096, 40000, "random", fresh=empty("qcow2", "-o", "preallocation=metadata")),
+    "raw: allocating sequential write 64K": io_case("raw", "write", 65536, 8192, "seq", fresh=empty("raw")),
     "qcow2: allocating sequential write 64K": io_case("qcow2", "write", 65536, 8192, "seq", fresh=empty("qcow2")),
+    "raw: allocating sequential write 4K": io_case("raw", "write", 4096, 40000, "seq", fresh=empty("raw")),
     "qcow2: allocating sequential write 4K": io_case("qcow2", "write", 4096, 40000, "seq", fresh=empty("qcow2")),
+    "raw: allocating random write 4K": io_case("raw", "write", 4096, 8000, "random", fresh=empty("raw")),
     "qcow2: allocating random write 4K": io_case("qcow2", "write", 4096, 8000, "random", fresh=empty("qcow2")),
     "qcow2: copy on write, random 4K": io_case("qcow2", "write", 4096, 8000, "random", fresh=overlay),
     "qcow2: copy on write, sequential 64K": io_case("qcow2", "write", 65536, 8192, "seq", fresh=overlay),
+    "NBD: random read 4K": nbd_case("read", 4096, 30000),
+    "NBD: random read 64K": nbd_case("read", 65536, 8000),
+    "NBD: random write 4K": nbd_case("write", 4096, 30000),
+    "NBD: random write 64K": nbd_case("write", 65536, 8000),
     "convert raw to qcow2": convert_case("raw", "qcow2"),
     "convert qcow2 to raw": convert_case("qcow2", "raw"),
     "convert qcow2 to qcow2": convert_case("qcow2", "qcow2"),
@@ -195,11 +224,11 @@ def of_raw(runs):
 
 print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} CPUs, {args.runs} runs each, {DATA // MIB} MiB of data\n")
 print("| case | lodge | qemu | qemu / lodge | CPU time: lodge, qemu | qemu / lodge |\n|---|---|---|---|---|---|")
-shares, folder = [], tempfile.TemporaryDirectory(dir=args.dir)
+shares = []
 os.chdir(folder.name)
 for name in CASES:
-    twin = name.replace("qcow2:", "raw:") if name.startswith("qcow2:") else None
-    if not re.search(args.only, name) or name.startswith("raw:") and name.replace("raw:", "qcow2:") in CASES:
+    twin = re.sub("^qcow2", "raw", name) if name.startswith("qcow2") else None
+    if not re.search(args.only, name) or name.startswith("raw") and re.sub("^raw", "qcow2", name) in CASES:
         continue
     group = {"raw": twin, "qcow2": name} if twin in CASES else {"": name}
     runs = {fmt: {"lodge": [], "qemu": []} for fmt in group}
@@ -212,8 +241,8 @@ for name in CASES:
     for fmt, case in group.items():
         row(case, runs[fmt])
     if twin in CASES:
-        shares.append((name[7:], of_raw(runs)))
+        shares.append((name, of_raw(runs)))
 print()
 for name, (wall, cpu) in shares:
-    print(f"qcow2 at {wall:.0f} % of raw by the clock, {cpu:.0f} % by CPU time: {name}")
+    print(f"{wall:.0f} % of raw's speed by the clock, {cpu:.0f} % by CPU time: {name}")
 os.chdir("/")
