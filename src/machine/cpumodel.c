@@ -15,12 +15,20 @@ enum { L1_ECX_TSC_DEADLINE = 1 << 24, L1_EDX_HTT = 1 << 28 };
 #define L1_ECX_HYPERVISOR (1u << 31)
 /* Leaf 7. */
 enum { L7_EBX_AVX512F = 1 << 16, L7_EBX_SMAP = 1 << 20 };
+/* What leaf 7 says of AVX-512: F DQ IFMA PF ER CD BW VL; VBMI VBMI2 VNNI BITALG VPOPCNTDQ; 4VNNIW 4FMAPS VP2INTERSECT FP16; BF16 in subleaf 1. */
+#define L7_EBX_AVX512   0xdc230000u
+#define L7_ECX_AVX512   0x00005842u
+#define L7_EDX_AVX512   0x0080010cu
+#define L7_1_EAX_AVX512 0x00000020u
 /* Leaf 0x80000001, AMD. */
 enum { EXT_ECX_CMP_LEGACY = 1 << 1, EXT_ECX_TOPOEXT = 1 << 22 };
 
-enum { LEAF_CACHE = 4, LEAF_FEATURES = 7, LEAF_TOPOLOGY = 0xb, LEAF_TSC = 0x15, LEAF_TOPOLOGY2 = 0x1f };
+enum { LEAF_CACHE = 4, LEAF_FEATURES = 7, LEAF_TOPOLOGY = 0xb, LEAF_XSTATE = 0xd, LEAF_TSC = 0x15, LEAF_TOPOLOGY2 = 0x1f };
 enum { LEAF_HYPERVISOR = 0x40000000, LEAF_TIMING = 0x40000010 };
 enum { LEVEL_THREAD = 1, LEVEL_CORE = 2 };
+
+/* XCR0's components: opmasks, upper halves of ZMM0 to 15, ZMM16 to 31. An area has a header behind the 512 bytes of x87 and SSE: SDM vol. 1, 13.4. */
+enum { XCR0_AVX512 = 7 << 5, XSAVE_HEADER_END = 576 };
 
 #define LAPIC_TIMER_HZ 1000000000u /* KVM's LAPIC timer counts nanoseconds */
 
@@ -130,13 +138,57 @@ static void set_features(struct board *b, struct kvm_cpuid2 *model)
         more->ebx &= ~(uint32_t)L7_EBX_SMAP;
 }
 
-bool cpumodel_has_avx512(struct kvm_cpuid2 *model)
+static bool has_avx512(struct kvm_cpuid2 *model)
 {
     const struct kvm_cpuid_entry2 *features = find(model, LEAF_FEATURES, 0);
     return features && (features->ebx & L7_EBX_AVX512F);
 }
 
-struct kvm_cpuid2 *cpumodel_create(struct board *b, unsigned ncpus, struct error *err)
+/* The bytes of an XSAVE area for all of the model's components; those of the ones that XCR0 enables the accelerator tells by itself. */
+static void set_area_size(struct kvm_cpuid2 *model, struct kvm_cpuid_entry2 *state)
+{
+    state->ecx = XSAVE_HEADER_END;
+    for (unsigned n = 2; n < 32; n++) {
+        const struct kvm_cpuid_entry2 *component = find(model, LEAF_XSTATE, n);
+        if (component && (state->eax >> n & 1))
+            state->ecx = MAX(state->ecx, component->eax + component->ebx);
+    }
+}
+
+static void drop_avx512(struct kvm_cpuid2 *model)
+{
+    struct kvm_cpuid_entry2 *features = find(model, LEAF_FEATURES, 0), *more = find(model, LEAF_FEATURES, 1), *state;
+    if (features) {
+        features->ebx &= ~L7_EBX_AVX512;
+        features->ecx &= ~L7_ECX_AVX512;
+        features->edx &= ~L7_EDX_AVX512;
+    }
+    if (more)
+        more->eax &= ~L7_1_EAX_AVX512;
+    unsigned kept = 0;
+    for (unsigned i = 0; i < model->nent; i++) {
+        const struct kvm_cpuid_entry2 *e = &model->entries[i];
+        if (e->function != LEAF_XSTATE || e->index < 5 || e->index > 7)
+            model->entries[kept++] = *e;
+    }
+    model->nent = kept;
+    if ((state = find(model, LEAF_XSTATE, 0))) {
+        state->eax &= ~(uint32_t)XCR0_AVX512;
+        set_area_size(model, state);
+    }
+}
+
+/* On softkvm a guest has AVX-512 only if it asks, as its state is four times as large. On KVM that costs nothing, and programs expect what the host has. */
+static int set_avx512(struct board *b, struct kvm_cpuid2 *model, bool wanted, struct error *err)
+{
+    if (wanted && !has_avx512(model))
+        return error_set(err, 0, "CPU feature 'avx512': %s does not offer it on this host; leave it out", b->vm.accel->name);
+    if (!wanted && b->vm.accel->kind == DOMAIN_ACCEL_SOFTKVM)
+        drop_avx512(model);
+    return 0;
+}
+
+struct kvm_cpuid2 *cpumodel_create(struct board *b, unsigned ncpus, bool avx512, struct error *err)
 {
     struct kvm_cpuid2 *model = calloc(1, sizeof *model + CPUMODEL_MAX * sizeof model->entries[0]);
     if (!model) {
@@ -147,6 +199,10 @@ struct kvm_cpuid2 *cpumodel_create(struct board *b, unsigned ncpus, struct error
     if (board_ioctl(b, b->vm.sys_fd, KVM_GET_SUPPORTED_CPUID, model) < 0) {
         error_set(err, errno, "%s: cannot say which CPU it offers: %s; use another accelerator with --accel", b->vm.accel->name,
                   strerror(errno));
+        free(model);
+        return NULL;
+    }
+    if (set_avx512(b, model, avx512, err) < 0) {
         free(model);
         return NULL;
     }

@@ -342,9 +342,7 @@ static void destroy_devices(struct machine *m)
 static int make_cpus(struct machine *m, struct error *err)
 {
     unsigned n = m->domain->vcpus;
-    AUTO_FREE struct kvm_cpuid2 *model = cpumodel_create(&m->board, numa_socket_cpus(m->domain), err);
-    if (model && m->domain->avx512 && !cpumodel_has_avx512(model))
-        return error_set(err, 0, "CPU feature 'avx512': %s does not offer it on this host; leave it out", m->board.vm.accel->name);
+    AUTO_FREE struct kvm_cpuid2 *model = cpumodel_create(&m->board, numa_socket_cpus(m->domain), m->domain->avx512, err);
     m->cpus = model ? calloc(n, sizeof *m->cpus) : NULL;
     if (!m->cpus)
         return model ? error_set(err, ENOMEM, "CPUs: out of memory") : -1;
@@ -420,8 +418,6 @@ int machine_create(struct domain *d, enum domain_accel accel, struct terminal *t
     m->released_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     for (unsigned i = 0; i < DOMAIN_MAX_CHARS; i++)
         m->files[i].fd = -1;
-    if (d->avx512)
-        setenv("SOFTKVM_AVX512", "1", 1); /* softkvm's way to ask; KVM offers what the host has */
     struct numa_memory memory;
     numa_memory_config(d, &memory);
     m->has_board = board_create(&m->board, accel, &memory.config, d->vcpus, err) == 0;

@@ -134,7 +134,6 @@ void guest_interpret_only(void)
 
 int guest_init(void)
 {
-    setenv("SOFTKVM_AVX512", "1", 0);
     guest_vcpu = bt_cpu_map();
     if (!guest_vcpu || build_vm() || native_init())
         return -1;

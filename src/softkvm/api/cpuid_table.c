@@ -4,7 +4,7 @@
  *
  * A feature is offered when the engine implements it. System features are the engine's own, so they are there on every host; instructions that
  * run on the host's units, or may do so once they are translated, are there when the host has them. Vendor, family and model are the host's,
- * so that guests choose what suits it. AVX-512 is there where SOFTKVM_AVX512=1 asks for it. There is no VMX, SVM, TSX, MPX, AMX, SGX, CET, LA57, PT or PMU.
+ * so that guests choose what suits it. AVX-512 is for the VMM to leave out: a vCPU whose table does not admit its state in leaf 0xD has less to move. There is no VMX, SVM, TSX, MPX, AMX, SGX, CET, LA57, PT or PMU.
  *
  * CPUID exits on a virtual host, at 1-2 us each, so the table is made once.
  */
@@ -54,7 +54,7 @@
 #define L7B_AVX  B(5)
 #define L7C_AVX  (B(9) | B(10))
 #define L71A_AVX B(4)
-/* AVX-512, where the host has it and SOFTKVM_AVX512 asks for it: F DQ IFMA CD BW VL; VBMI VBMI2 VNNI BITALG VPOPCNTDQ; BF16 */
+/* What needs the host to keep AVX-512's: F DQ IFMA CD BW VL; VBMI VBMI2 VNNI BITALG VPOPCNTDQ; BF16 */
 #define L7B_AVX512  (B(16) | B(17) | B(21) | B(28) | B(30) | B(31))
 #define L7C_AVX512  (B(1) | B(6) | B(11) | B(12) | B(14))
 #define L71A_AVX512 B(5)

@@ -161,6 +161,12 @@ static bool data_selector(uint16_t sel)
     return sel == 0 || sel == USER_SS;
 }
 
+/* Are the same components enabled as on the host? AVX-512's need not be: then its instructions do not run directly (direct_scan.c). */
+static bool same_state(const struct vcpu *v)
+{
+    return !((v->xcr0 ^ xstate_supported()) & ~(uint64_t)(XCR0_PKRU | XCR0_AVX512));
+}
+
 /* May the vCPU's state go to the host's CPU as it is? */
 static bool fits(const struct vcpu *v)
 {
@@ -168,7 +174,7 @@ static bool fits(const struct vcpu *v)
     return v->code_mode == CODE64 && g[SEG_CS].sel == USER_CS && g[SEG_SS].sel == USER_SS && data_selector(g[SEG_DS].sel) && data_selector(g[SEG_ES].sel) &&
            data_selector(g[SEG_FS].sel) && data_selector(g[SEG_GS].sel) && (v->rflags & FL_IF) &&
            !(v->rflags & (FL_IOPL | FL_TF | FL_NT | FL_AC | FL_VM)) && !(v->cr0 & (CR0_TS | CR0_EM)) && (v->cr4 & CR4_FSGSBASE) &&
-           (v->cr4 & CR4_OSXSAVE) && !((v->xcr0 ^ xstate_supported()) & ~XCR0_PKRU) && !v->watch_active && !v->guest_debug.control && v->rip < STUB_END;
+           (v->cr4 & CR4_OSXSAVE) && same_state(v) && !v->watch_active && !v->guest_debug.control && v->rip < STUB_END;
 }
 
 static void window_begin(struct direct_space *s)

@@ -96,10 +96,11 @@ bool direct_peek(struct vcpu *v, uint64_t la, void *to, unsigned n)
     return mmu_translate_debug(v, la, &gpa, &writable, &user) && vm_phys_read(v->vm, gpa, to, n);
 }
 
-/* The same libraries are in many address spaces: a page is known by what it holds. */
+/* The same libraries are in many address spaces: a page is known by what it holds, and by what is asked of it. */
 static bool plain_code(struct vcpu *v, const struct direct_code *c)
 {
-    uint64_t hash = c->nbefore;
+    bool avx512 = v->xcr0 & XCR0_AVX512;
+    uint64_t hash = c->nbefore + (avx512 ? PAGE_SIZE : 0);
     for (const uint8_t *p = c->before; p < c->before + DIRECT_CODE; p += 8) {
         uint64_t word;
         memcpy(&word, p, sizeof(word));
@@ -108,7 +109,7 @@ static bool plain_code(struct vcpu *v, const struct direct_code *c)
     }
     uint64_t *known = &v->direct->known[hash >> 40 & (DIRECT_KNOWN - 1)];
     if ((*known ^ hash) & ~1ull)
-        *known = (hash & ~1ull) | direct_scan(c, v->xcr0 & XCR0_AVX512);
+        *known = (hash & ~1ull) | direct_scan(c, avx512);
     return *known & 1;
 }
 

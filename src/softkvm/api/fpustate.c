@@ -54,12 +54,7 @@ int fpustate_set_xcrs(struct vcpu *v, void *arg)
     for (uint32_t i = 0; i < n; i++) {
         if (x->xcrs[i].xcr != 0) /* only XCR0 exists; others are passed over, as KVM does */
             continue;
-        uint64_t val = x->xcrs[i].value, admitted = v->guest_xcr0_mask | XCR0_X87;
-        if (!(val & XCR0_X87) || (val & ~admitted) || ((val & XCR0_AVX) && !(val & XCR0_SSE)) ||
-            ((val & XCR0_AVX512) && (val & (XCR0_AVX | XCR0_AVX512)) != (XCR0_AVX | XCR0_AVX512)))
-            return -EINVAL;
-        v->xcr0 = val;
-        return 0;
+        return cpu_set_xcr0(v, x->xcrs[i].value) ? 0 : -EINVAL;
     }
     return 0;
 }

@@ -257,18 +257,25 @@ void op_xgetbv(struct vcpu *v, const struct insn *i)
     v->gpr[RDX] = v->xcr0 >> 32;
 }
 
+bool cpu_set_xcr0(struct vcpu *v, uint64_t val)
+{
+    uint64_t changed = v->xcr0 ^ val;
+    if (!(val & XCR0_X87) || (val & ~(v->guest_xcr0_mask | XCR0_X87)) || ((val & XCR0_AVX) && !(val & XCR0_SSE)) ||
+        ((val & XCR0_AVX512) && (val & (XCR0_AVX | XCR0_AVX512)) != (XCR0_AVX | XCR0_AVX512)))
+        return false;
+    v->xcr0 = val;
+    if (changed & XCR0_AVX512)
+        mmu_flush_all(v); /* which pages may run directly depends on it (direct_scan.c) */
+    return true;
+}
+
 void op_xsetbv(struct vcpu *v, const struct insn *i)
 {
     (void)i;
     require_osxsave(v);
     require_cpl0(v);
-    uint64_t val = edx_eax(v);
-    bool bad =
-        (uint32_t)v->gpr[RCX] != 0 || !(val & XCR0_X87) || (val & ~v->guest_xcr0_mask) || ((val & XCR0_AVX) && !(val & XCR0_SSE)) ||
-        ((val & XCR0_AVX512) && (val & (XCR0_AVX | XCR0_AVX512)) != (XCR0_AVX | XCR0_AVX512));
-    if (bad)
+    if ((uint32_t)v->gpr[RCX] != 0 || !cpu_set_xcr0(v, edx_eax(v)))
         cpu_gp(v, 0);
-    v->xcr0 = val;
 }
 
 void op_rdpkru(struct vcpu *v, const struct insn *i)

@@ -347,6 +347,7 @@ static inline void cpu_jump(struct vcpu *v, uint64_t rip)
 }
 
 /* ---- derived state (seg.c) ---- */
+bool cpu_set_xcr0(struct vcpu *v, uint64_t val); /* false: XSETBV and KVM_SET_XCRS refuse the value */
 void cpu_update_mode(struct vcpu *v); /* recomputes code_mode, cpl-dependent fields; drops the fetch window. cpl itself is v->cpl */
 void cpu_reset(struct vcpu *v, bool init); /* power-up (init=false) or INIT state, SDM vol. 3, table 9-1 */
 

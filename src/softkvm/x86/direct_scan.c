@@ -2,7 +2,8 @@
 /*
  * Which code may run on the host's CPU as it is: that without an instruction that neither traps at CPL 3 nor means the same in the guest. Those read the
  * host's descriptor tables and segments (LAR, SGDT...), its CPUID, its XCR0 (XGETBV, and the XSAVE family, whose areas it shapes) or its CPU's number, enter its kernel
- * by another way than SYSCALL (SYSENTER), call its hypervisor, or need state that the guest does not keep (EVEX without AVX-512). What CPUID hides but the
+ * by another way than SYSCALL (SYSENTER), call its hypervisor, or need state that the guest does not keep (EVEX and opmask instructions without AVX-512: the
+ * host has one XCR0 for all of its processes, so it would not trap them). What CPUID hides but the
  * host executes without any of this (XTEST, MOVDIRI...) it executes here, as under KVM.
  *
  * Their bytes are looked for at every offset, and where they occur the code before is decoded, to tell an instruction from the middle of another one:
@@ -44,12 +45,22 @@ static bool sensitive_0f(const uint8_t *p)
     }
 }
 
+/* The opmask instructions are the only ones that these opcodes are with VEX: KAND to KUNPCK, KMOV, KORTEST and KTEST; KSHIFT in map 0F3A. */
+static bool opmask_opcode(uint8_t opcode, unsigned map)
+{
+    if (map == 3)
+        return (opcode & 0xfc) == 0x30;
+    return map == 1 && ((opcode & 0xf0) == 0x40 || (opcode & 0xfc) == 0x90 || (opcode & 0xfe) == 0x98);
+}
+
 /* The bytes that decide. */
 static bool suspect(const uint8_t *p, bool avx512)
 {
     switch (p[0]) {
     case 0x0f: return sensitive_0f(p);
     case 0x62: return !avx512 && !(p[1] & 8) && (p[1] & 7) && (p[2] & 4); /* P0, P1: SDM vol. 2, 2.7.1 */
+    case 0xc4: return !avx512 && opmask_opcode(p[3], p[1] & 31);
+    case 0xc5: return !avx512 && opmask_opcode(p[2], 1);
     default: return false;
     }
 }
@@ -88,7 +99,7 @@ static bool real(const struct direct_code *c, const uint8_t *at)
 bool direct_scan(const struct direct_code *c, bool avx512)
 {
     for (const uint8_t *p = c->page; p < c->page + PAGE_SIZE; p++)
-        if (unlikely(*p == 0x0f || *p == 0x62) && suspect(p, avx512) && real(c, p))
+        if (unlikely(*p == 0x0f || *p == 0x62 || (*p & 0xfe) == 0xc4) && suspect(p, avx512) && real(c, p))
             return false;
     return true;
 }

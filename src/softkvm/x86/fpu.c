@@ -12,7 +12,6 @@
  * processors record FDP and FOP on unmasked exceptions only: fpu_init() asks this one.
  */
 #include <errno.h>
-#include <stdlib.h>
 
 #include "softkvm/x86/fpu.h"
 #include "softkvm/x86/native.h"
@@ -24,8 +23,8 @@ enum { FPU_FIP = 1, FPU_FDP = 2, FPU_FOP = 4 };
 #define FCW_DEFAULT   0x37f
 
 static struct {
-    uint64_t guest_mask; /* components in `area` that guests use: x87, SSE, AVX, and AVX-512 where SOFTKVM_AVX512 asks */
-    uint64_t load_mask;  /* and those initialised along with them, so that no dirty upper halves slow the guest's SSE down */
+    uint64_t mask; /* components in `area`: x87, SSE, and AVX and AVX-512 where this host has them. All are loaded, so that no dirty upper halves slow the
+                    * guest's SSE down; saved_mask() is what comes back */
     uint32_t mxcsr_mask;
     uint32_t avx512_offset[3]; /* standard format; opmasks, upper halves of ZMM0..15, ZMM16..31 */
     uint32_t pkru_offset;      /* standard format */
@@ -38,6 +37,12 @@ static const struct {
     uint32_t mxcsr;
     uint8_t rest[FPU_AREA_SIZE - 28];
 } __attribute__((aligned(64))) init_area = {.mxcsr = MXCSR_DEFAULT};
+
+/* A guest that was not given AVX-512 cannot change its state, so that is not stored. */
+static uint64_t saved_mask(const struct vcpu *v)
+{
+    return host.mask & (v->guest_xcr0_mask | v->xcr0 | ~(uint64_t)XCR0_AVX512);
+}
 
 /* Fields of an XSAVE area: SDM vol. 1, tables 10-2 and 13-1. */
 enum {
@@ -102,8 +107,8 @@ static bool leaves(native_code *code, unsigned at)
                             .init = &init_area,
                             .code = code,
                             .mem = (void *)(uintptr_t)&one,
-                            .load_mask = host.load_mask,
-                            .save_mask = host.guest_mask,
+                            .load_mask = host.mask,
+                            .save_mask = host.mask,
                             .host = &saved};
     fpu_bracket(&b);
     return at == AT_FDP ? *field64(area, AT_FDP) != 0 : *field16(area, AT_FOP) != 0;
@@ -131,16 +136,12 @@ int fpu_init(void)
     if (!(r[2] & BIT(27))) /* OSXSAVE */
         return -EOPNOTSUPP;
     uint64_t xcr0 = host_xcr0();
-    host.guest_mask = XCR0_X87 | XCR0_SSE;
+    host.mask = XCR0_X87 | XCR0_SSE;
     host_cpuid(0xd, 2, r);
     if ((xcr0 & XCR0_AVX) && r[0] == AVX_SIZE && r[1] == AT_AVX)
-        host.guest_mask |= XCR0_AVX;
-    host.load_mask = host.guest_mask;
-    if ((xcr0 & XCR0_AVX512) == XCR0_AVX512 && avx512_layout())
-        host.load_mask |= XCR0_AVX512;
-    const char *ask = getenv("SOFTKVM_AVX512");
-    if (ask && *ask == '1' && (host.guest_mask & XCR0_AVX))
-        host.guest_mask |= host.load_mask & XCR0_AVX512;
+        host.mask |= XCR0_AVX;
+    if ((host.mask & XCR0_AVX) && (xcr0 & XCR0_AVX512) == XCR0_AVX512 && avx512_layout())
+        host.mask |= XCR0_AVX512;
     host_cpuid(0xd, 9, r);
     host.pkru_offset = r[0] && r[1] + PKRU_SIZE <= FPU_AREA_SIZE ? r[1] : 0xa80;
 
@@ -157,17 +158,17 @@ int fpu_init(void)
 
 uint64_t xstate_supported(void)
 {
-    return host.guest_mask | XCR0_PKRU;
+    return host.mask | XCR0_PKRU;
 }
 
 bool xstate_component(unsigned n, uint32_t *size, uint32_t *offset)
 {
-    if (n >= 5 && n <= 7 && (host.guest_mask & XCR0_AVX512)) {
+    if (n >= 5 && n <= 7 && (host.mask & XCR0_AVX512)) {
         *size = avx512_size[n - 5];
         *offset = host.avx512_offset[n - 5];
         return true;
     }
-    bool avx = n == 2 && (host.guest_mask & XCR0_AVX);
+    bool avx = n == 2 && (host.mask & XCR0_AVX);
     *size = avx ? AVX_SIZE : n == 9 ? PKRU_SIZE : 0;
     *offset = avx ? AT_AVX : n == 9 ? host.pkru_offset : 0;
     return *size;
@@ -239,7 +240,7 @@ void fpu_get(struct vcpu *v)
 {
     if (v->fpu.live)
         return;
-    fpu_enter(v->fpu.area, host.load_mask, &v->fpu.host);
+    fpu_enter(v->fpu.area, host.mask, &v->fpu.host);
     v->fpu.live = true;
 }
 
@@ -247,7 +248,7 @@ void fpu_put(struct vcpu *v)
 {
     if (!v->fpu.live)
         return;
-    fpu_leave(v->fpu.area, host.guest_mask, &init_area, host.load_mask, &v->fpu.host);
+    fpu_leave(v->fpu.area, saved_mask(v), &init_area, host.mask, &v->fpu.host);
     v->fpu.live = false;
     take_note(&v->fpu, *field16(v->fpu.area, AT_FSW));
     patch_pointers(&v->fpu);
@@ -261,8 +262,8 @@ static uint64_t run_bracketed(struct vcpu *v, native_code *code, struct native_r
                             .code = code,
                             .regs = r,
                             .mem = mem,
-                            .load_mask = host.load_mask,
-                            .save_mask = host.guest_mask,
+                            .load_mask = host.mask,
+                            .save_mask = saved_mask(v),
                             .host = &v->fpu.host};
     return fpu_bracket(&b);
 }
@@ -455,14 +456,14 @@ void fpu_get_xsave(const struct vcpu *v, void *area, uint32_t size)
 {
     uint8_t *to = area;
     const uint8_t *from = v->fpu.area;
-    uint64_t bv = *field64((uint8_t *)(uintptr_t)from, AT_XSTATE_BV) & host.guest_mask;
+    uint64_t bv = *field64((uint8_t *)(uintptr_t)from, AT_XSTATE_BV) & host.mask;
     bytes_fill(to, 0, size);
     bytes_copy(to, from, AT_XMM_END);
     *field32(to, AT_MXCSR_MASK) = host.mxcsr_mask;
     if (*field32(to, AT_MXCSR) != MXCSR_DEFAULT)
         bv |= XCR0_SSE; /* or a restore would initialise it */
     bytes_copy(to + AT_AVX, from + AT_AVX, AVX_SIZE);
-    for (unsigned n = 0; n < 3 && (host.guest_mask & XCR0_AVX512); n++)
+    for (unsigned n = 0; n < 3 && (host.mask & XCR0_AVX512); n++)
         bytes_copy(to + host.avx512_offset[n], from + host.avx512_offset[n], avx512_size[n]);
     if (v->pkru) {
         *field32(to, host.pkru_offset) = v->pkru;
@@ -490,19 +491,19 @@ static void load_area(struct vcpu *v, uint8_t *from, uint64_t bv)
     for (unsigned n = 0; n < 3; n++)
         if (bv & BIT64(5 + n))
             bytes_copy(to + host.avx512_offset[n], from + host.avx512_offset[n], avx512_size[n]);
-    *field64(to, AT_XSTATE_BV) = bv & host.guest_mask;
+    *field64(to, AT_XSTATE_BV) = bv & host.mask;
 }
 
 void fpu_take_host(struct vcpu *v, const void *area)
 {
     uint8_t *from = (uint8_t *)(uintptr_t)area;
-    load_area(v, from, *field64(from, AT_XSTATE_BV) & host.guest_mask);
+    load_area(v, from, *field64(from, AT_XSTATE_BV) & saved_mask(v));
 }
 
 void fpu_give_host(const struct vcpu *v, void *area)
 {
     fpu_get_xsave(v, area, FPU_AREA_SIZE);
-    *field64(area, AT_XSTATE_BV) &= host.guest_mask;
+    *field64(area, AT_XSTATE_BV) &= saved_mask(v);
 }
 
 int fpu_set_xsave(struct vcpu *v, const void *area, uint32_t size, uint64_t permitted)

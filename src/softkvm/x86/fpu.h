@@ -16,8 +16,8 @@
 
 struct vcpu;
 
-/* XCR0 bits that a guest can be given on this host: x87, SSE, AVX where the host has it, AVX-512 where SOFTKVM_AVX512=1 asks for it as well, PKRU.
- * Valid after native_init(). */
+/* XCR0 bits that a guest can be given on this host: x87, SSE, AVX and AVX-512 where the host has them, PKRU. Valid after native_init(). What a vCPU has
+ * been given is v->guest_xcr0_mask, by its CPUID. */
 uint64_t xstate_supported(void);
 /* Bytes and standard-format offset of extended component n (2, 5 to 7, 9); false when there is none. Its XSAVEC alignment is 8
  * (CPUID.0xD:ECX[1] = 0). */

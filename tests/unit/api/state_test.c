@@ -219,6 +219,58 @@ static void xsave(void)
     FAILS(g->vcpu[0], KVM_SET_XSAVE, &x, EINVAL);
 }
 
+static struct kvm_cpuid2 *supported_cpuid(const struct guest *g)
+{
+    static uint64_t room[(sizeof(struct kvm_cpuid2) + 256 * sizeof(struct kvm_cpuid_entry2)) / 8];
+    struct kvm_cpuid2 *c = (void *)room;
+    c->nent = 256;
+    OK(g->sys, KVM_GET_SUPPORTED_CPUID, c);
+    return c;
+}
+
+static struct kvm_cpuid_entry2 *leaf_xstate(struct kvm_cpuid2 *c)
+{
+    for (unsigned i = 0; i < c->nent; i++)
+        if (c->entries[i].function == 0xd && c->entries[i].index == 0)
+            return &c->entries[i];
+    return NULL;
+}
+
+/* Each vCPU has AVX-512 if its own table admits that, and then its own registers. */
+static void avx512(void)
+{
+    struct guest *g = guest_new(2, GUEST_CPUID);
+    struct kvm_cpuid2 *c = supported_cpuid(g);
+    struct kvm_cpuid_entry2 *state = leaf_xstate(c);
+    if (!state || (state->eax & 0xe7) != 0xe7)
+        return; /* this host has none */
+    state->eax &= ~0xe0u;
+    OK(g->vcpu[1], KVM_SET_CPUID2, c);
+    struct kvm_xcrs x = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = 0xe7}}};
+    OK(g->vcpu[0], KVM_SET_XCRS, &x);
+    FAILS(g->vcpu[1], KVM_SET_XCRS, &x, EINVAL);
+    x.xcrs[0].value = 7;
+    OK(g->vcpu[1], KVM_SET_XCRS, &x);
+    /* vpbroadcastd zmm17, eax; hlt; vmovdqu32 [0x3000], zmm17; hlt */
+    guest_long(g, 0, 0x1000, CODE(0x62, 0xe2, 0x7d, 0x48, 0x7c, 0xc8, 0xf4, 0x62, 0xe1, 0x7e, 0x48, 0x7f, 0x0c, 0x25, 0x00, 0x30, 0x00, 0x00, 0xf4));
+    guest_long(g, 1, 0x2000, CODE(0xf4, 0x62, 0xe2, 0x7d, 0x48, 0x7c, 0xc8, 0xf4)); /* hlt; vpbroadcastd */
+    for (unsigned n = 0; n < 2; n++) {
+        struct kvm_sregs s;
+        OK(g->vcpu[n], KVM_GET_SREGS, &s);
+        s.cr4 |= BIT(9) | BIT(18); /* OSFXSR, OSXSAVE */
+        OK(g->vcpu[n], KVM_SET_SREGS, &s);
+    }
+    struct kvm_regs r = guest_regs(g, 0);
+    r.rax = 0x12345678;
+    OK(g->vcpu[0], KVM_SET_REGS, &r);
+    RUN(g, 0, KVM_EXIT_HLT);
+    RUN(g, 1, KVM_EXIT_HLT);
+    RUN(g, 1, KVM_EXIT_SHUTDOWN); /* #UD, and no IDT */
+    RUN(g, 0, KVM_EXIT_HLT);
+    for (unsigned n = 0; n < 64; n += 4)
+        CHECK(!memcmp(g->ram + 0x3000 + n, "\x78\x56\x34\x12", 4));
+}
+
 static void xcrs(void)
 {
     struct guest *g = guest_new(1, GUEST_CPUID);
@@ -413,6 +465,7 @@ const struct test tests[] = {
     {"fpu", fpu, NULL},
     {"xsave", xsave, NULL},
     {"xcrs", xcrs, NULL},
+    {"avx512", avx512, "a software-only /dev/kvm takes AVX-512 into XCR0 whatever the table says"},
     {"events", events, NULL},
     {"exception payload", exception_payload, NULL},
     {"mp_state", mp_state, NULL},

@@ -88,7 +88,8 @@ static void supported(void)
     CHECK_EQ(e->ecx & own, own);
     CHECK(!(e->ecx & (BIT(3) | BIT(5) | BIT(6) | BIT(18)))); /* no MWAIT, VMX, SMX, DCA */
     e = entry(7, 0);
-    CHECK_EQ(e->ebx & (BIT(4) | BIT(11) | BIT(14) | BIT(16) | BIT(25)), 0); /* no HLE, RTM, MPX, AVX-512, PT */
+    CHECK_EQ(e->ebx & (BIT(4) | BIT(11) | BIT(14) | BIT(25)), 0); /* no HLE, RTM, MPX, PT */
+    CHECK_EQ(!(e->ebx & BIT(16)), !(xstate_supported() & XCR0_AVX512));
     CHECK_EQ(e->ebx & (BIT(7) | BIT(20)), BIT(7) | BIT(20));
     CHECK_EQ(e->ecx & (BIT(2) | BIT(3) | BIT(16)), BIT(2) | BIT(3)); /* UMIP, PKU; no LA57 */
     CHECK(!(entry(0x80000001, 0)->ecx & BIT(2)));                    /* no SVM */
