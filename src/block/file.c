@@ -305,7 +305,7 @@ static ssize_t call_copy(void *arg)
         if (n < 0)
             return -errno;
         if (n == 0)
-            return -EOPNOTSUPP; /* behind the file's end, which formats have their own idea of */
+            return -ENODATA; /* behind the file's end, which formats have their own idea of */
         c->at += (uint64_t)n;
         c->offset += (uint64_t)n;
         c->len -= (uint64_t)n;
@@ -315,11 +315,13 @@ static ssize_t call_copy(void *arg)
 
 int file_copy(struct file *f, uint64_t offset, struct file *from, uint64_t at, uint64_t len)
 {
-    if (f->protocol || from->protocol || f->device || from->device || f->observe)
+    f->no_copy |= f->protocol || from->protocol || f->device || from->device || f->observe;
+    if (f->no_copy)
         return -EOPNOTSUPP;
     struct copying c = {from->fd, f->fd, at, offset, len};
     ssize_t ret = io_call(f->loop, call_copy, &c);
-    return unsupported(ret) || ret == -EXDEV || ret == -EBADF ? -EOPNOTSUPP : (int)ret; /* EBADF: opened to append */
+    f->no_copy = ret == -EOPNOTSUPP || ret == -ENOSYS || ret == -EXDEV;
+    return unsupported(ret) || ret == -EXDEV || ret == -EBADF || ret == -ENODATA ? -EOPNOTSUPP : (int)ret; /* EBADF: opened to append */
 }
 
 int file_truncate(struct file *f, uint64_t size)

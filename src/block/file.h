@@ -20,6 +20,7 @@ struct file {
     unsigned physical;     /* the write that needs no read-modify-write */
     bool no_sync; /* file_sync() does nothing: a copy that can be made again */
     bool no_punch, no_zero_range; /* the file system refused that way before */
+    bool no_copy;                 /* so did file_copy() */
     const struct file_protocol *protocol; /* NULL: a file or device of this host */
     struct remote *remote;
     void *connection; /* the protocol's */

@@ -218,7 +218,7 @@ int image_copy(struct image *to, uint64_t offset, struct image *from, uint64_t a
     }
     if (ret < 0 || e.kind != EXTENT_DATA || !e.file || !to->driver->copy)
         return ret;
-    ret = to->driver->copy(to, offset, *len, e.file, e.host);
+    ret = to->driver->copy(to, offset, len, e.file, e.host);
     *copied = ret == 0;
     return ret == -EOPNOTSUPP ? 0 : ret;
 }

@@ -54,8 +54,9 @@ struct image_driver {
     int (*zero)(struct image *im, uint64_t offset, uint64_t len, bool may_unmap);
     int (*discard)(struct image *im, uint64_t offset, uint64_t len);
     int (*flush)(struct image *im);
-    /* The range becomes what `from` has at `host`, copied by the kernel. 0, -EOPNOTSUPP: it cannot, or -errno. NULL: never can. */
-    int (*copy)(struct image *im, uint64_t offset, uint64_t len, struct file *from, uint64_t host);
+    /* The range, or its begin, *len being cut, becomes what `from` has at `host`, copied by the kernel. 0, -EOPNOTSUPP: it cannot, which goes for the *len bytes
+     * that are left, or -errno. NULL: never can. */
+    int (*copy)(struct image *im, uint64_t offset, uint64_t *len, struct file *from, uint64_t host);
     int (*extent)(struct image *im, uint64_t offset, uint64_t len, struct extent *out);
     int (*create)(struct io_loop *l, const struct image_new *n, struct error *err); /* NULL: reads only */
     int (*resize)(struct image *im, uint64_t size, bool shrink, struct error *err); /* NULL: keeps its size. A smaller size comes with shrink only */

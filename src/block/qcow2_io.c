@@ -30,12 +30,29 @@ static void part_free(struct part *p)
         free(p->iov);
 }
 
+/* What is written: bytes in memory, or, with `from`, those that this file has at `at`. */
+struct content {
+    const struct iovec *iov;
+    int niov;
+    struct file *from;
+    uint64_t at;
+};
+
 /* Writes data clusters; changes iov. */
 static int write_data(struct qcow2 *q, uint64_t host, uint64_t len, struct iovec *iov, int niov)
 {
     if (!q->h.crypt)
         return file_writev(q->data, host, len, iov, niov);
     return q->luks ? luks_write(q->luks, q->data, host, host / LUKS_SECTOR, len, iov, niov) : -ENOKEY;
+}
+
+/* Writes [at, at + len) of the content; `p` is room for a part of its vector. */
+static int write_content(struct qcow2 *q, uint64_t host, const struct content *c, uint64_t at, uint64_t len, struct part *p)
+{
+    if (c->from)
+        return file_copy(q->data, host, c->from, c->at + at, len);
+    int n = iov_slice(p->iov, c->iov, c->niov, at, len);
+    return write_data(q, host, len, p->iov, n);
 }
 
 /* ---- reading ---- */
@@ -216,15 +233,17 @@ static int fill(struct image *im, struct piece *p, const struct qcow2_run *first
     return ret;
 }
 
-static int write_piece(struct qcow2 *q, const struct piece *p, uint64_t at, const struct iovec *iov, int niov)
+static int write_piece(struct qcow2 *q, const struct piece *p, uint64_t at, const struct content *c)
 {
     struct part v;
-    int ret = part_init(&v, niov), n = 0;
+    int ret = part_init(&v, c->niov), n = 0;
     if (ret < 0)
         return ret;
+    if (c->from) /* whole clusters: nothing surrounds them */
+        return write_content(q, p->host, c, at, p->end - p->offset, &v);
     if (p->from < p->offset)
         v.iov[n++] = (struct iovec){p->head, p->offset - p->from};
-    n += iov_slice(v.iov + n, iov, niov, at, p->end - p->offset);
+    n += iov_slice(v.iov + n, c->iov, c->niov, at, p->end - p->offset);
     if (p->to > p->end)
         v.iov[n++] = (struct iovec){p->tail, p->to - p->end};
     ret = write_data(q, p->host + (p->from & (q->cluster_size - 1)), p->to - p->from, v.iov, n);
@@ -232,8 +251,8 @@ static int write_piece(struct qcow2 *q, const struct piece *p, uint64_t at, cons
     return ret;
 }
 
-/* Writes a piece of [offset, offset + len), whose bytes are at `at` in iov; *done of them, 0 when it has to be looked at again. */
-static int write_allocating(struct image *im, uint64_t offset, uint64_t len, uint64_t at, const struct iovec *iov, int niov, uint64_t *done)
+/* Writes a piece of [offset, offset + len), whose bytes are at `at` in the content; *done of them, 0 when it has to be looked at again. */
+static int write_allocating(struct image *im, uint64_t offset, uint64_t len, uint64_t at, const struct content *c, uint64_t *done)
 {
     struct qcow2 *q = im->state;
     struct qcow2_writer w;
@@ -255,7 +274,7 @@ static int write_allocating(struct image *im, uint64_t offset, uint64_t len, uin
     if (ret == 0)
         ret = fill(im, &p, &first);
     if (ret == 0)
-        ret = write_piece(q, &p, at, iov, niov);
+        ret = write_piece(q, &p, at, c);
     fiber_lock(&q->meta);
     if (ret == 0)
         ret = qcow2_link(q, p.link, p.link_end - p.link, p.host);
@@ -270,12 +289,12 @@ static int write_allocating(struct image *im, uint64_t offset, uint64_t len, uin
     return ret;
 }
 
-static int qcow2_write(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov)
+static int write_range(struct image *im, uint64_t offset, uint64_t len, const struct content *c)
 {
     struct qcow2 *q = im->state;
     struct part p;
     int ret = qcow2_bitmaps_touch(q, offset, len);
-    if (ret < 0 || (ret = part_init(&p, niov)) < 0)
+    if (ret < 0 || (ret = part_init(&p, c->niov)) < 0)
         return ret;
     for (uint64_t done = 0, n; ret == 0 && done < len; done += n) {
         struct qcow2_run r;
@@ -283,16 +302,29 @@ static int qcow2_write(struct image *im, uint64_t offset, uint64_t len, const st
         ret = q->broken ? -EIO : qcow2_lookup(q, offset + done, len - done, &r);
         bool in_place = ret == 0 && r.kind == QCOW2_NORMAL && r.copied;
         n = in_place ? r.len : 0;
-        if (in_place) {
-            int parts = iov_slice(p.iov, iov, niov, done, n);
-            ret = write_data(q, r.host, n, p.iov, parts);
-        }
+        if (in_place)
+            ret = write_content(q, r.host, c, done, n, &p);
         qcow2_transfer_end(q, token);
         if (ret == 0 && !in_place)
-            ret = write_allocating(im, offset + done, len - done, done, iov, niov, &n);
+            ret = write_allocating(im, offset + done, len - done, done, c, &n);
     }
     part_free(&p);
     return ret;
+}
+
+static int qcow2_write(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov)
+{
+    return write_range(im, offset, len, &(struct content){.iov = iov, .niov = niov});
+}
+
+static int qcow2_copy(struct image *im, uint64_t offset, uint64_t *len, struct file *from, uint64_t host)
+{
+    struct qcow2 *q = im->state;
+    uint64_t within = offset & (q->cluster_size - 1), whole = within ? 0 : ALIGN_DOWN(*len, (uint64_t)q->cluster_size);
+    *len = whole ? whole : MIN(*len, q->cluster_size - within);
+    if (!whole || q->h.crypt || q->data->no_copy) /* before clusters are taken for it */
+        return -EOPNOTSUPP;
+    return write_range(im, offset, whole, &(struct content){.from = from, .at = host});
 }
 
 /* ---- zeroes and discards ---- */
@@ -554,6 +586,7 @@ const struct image_driver qcow2_driver = {.name = "qcow2",
                                           .zero = qcow2_zero,
                                           .discard = qcow2_discard,
                                           .flush = qcow2_flush,
+                                          .copy = qcow2_copy,
                                           .extent = qcow2_extent,
                                           .create = qcow2_new,
                                           .resize = qcow2_resize};

@@ -283,17 +283,22 @@ static int write_references(struct qcow2 *q)
     return 0;
 }
 
-/* Storage that nothing refers to any more goes back to the host's file system. */
+/* Storage that nothing refers to any more goes back to the host's file system, as much as lies side by side in one call. */
 static int give_back(struct qcow2 *q, uint64_t offset, uint64_t len)
 {
+    uint64_t unused = 0; /* bytes in front of `at` */
     int ret = qcow2_refcount_add(q, offset >> q->h.cluster_bits, len >> q->h.cluster_bits, -1);
     for (uint64_t at = offset; ret == 0 && at < offset + len; at += q->cluster_size) {
         uint64_t count;
         ret = qcow2_refcount(q, at >> q->h.cluster_bits, &count);
-        if (ret == 0 && count == 0)
-            ret = file_discard(q->file, at, q->cluster_size);
+        if (ret == 0 && count == 0) {
+            unused += q->cluster_size;
+        } else if (ret == 0 && unused) {
+            ret = file_discard(q->file, at - unused, unused);
+            unused = 0;
+        }
     }
-    return ret;
+    return ret == 0 && unused ? file_discard(q->file, offset + len - unused, unused) : ret;
 }
 
 void qcow2_transfer_end(struct qcow2 *q, unsigned parity)

@@ -68,9 +68,9 @@ static int raw_flush(struct image *im)
     return file_sync(im->file);
 }
 
-static int raw_copy(struct image *im, uint64_t offset, uint64_t len, struct file *from, uint64_t host)
+static int raw_copy(struct image *im, uint64_t offset, uint64_t *len, struct file *from, uint64_t host)
 {
-    return file_copy(im->file, offset, from, host, len);
+    return file_copy(im->file, offset, from, host, *len);
 }
 
 static int raw_extent(struct image *im, uint64_t offset, uint64_t len, struct extent *out)

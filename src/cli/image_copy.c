@@ -308,15 +308,17 @@ static int commit_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t *
 {
     for (uint64_t at = 0, n; at < len; at += n) {
         struct extent e;
+        bool copied = false;
         int ret = image_extent(w->from, offset + at, len - at, &e);
         if (ret < 0)
             return ret;
         n = e.len;
         if (e.kind == EXTENT_NONE)
             continue;
-        if (e.kind == EXTENT_ZERO)
+        if (e.kind == EXTENT_ZERO || e.zero)
             ret = image_zero(w->to, offset + at, n, true);
-        else if ((ret = read_into(w->from, offset + at, n, buf)) == 0)
+        else if ((ret = image_copy(w->to, offset + at, w->from, offset + at, &n, &copied)) == 0 && !copied &&
+                 (ret = read_into(w->from, offset + at, n, buf)) == 0)
             ret = write_from(w->to, offset + at, n, buf);
         if (ret < 0)
             return ret;
@@ -355,7 +357,7 @@ int image_commit(struct image_args *a, struct error *err)
         ret = grow_to(to, im->size, err);
     if (ret == 0) {
         struct walk w = {.loop = a->loop, .from = im, .to = to, .size = im->size, .chunk = commit_chunk, .progress = a->progress};
-        ret = walk(&w, 1);
+        ret = walk(&w, a->jobs);
         if (ret == 0)
             ret = image_flush(to);
         if (ret == 0)

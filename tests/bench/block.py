@@ -151,6 +151,21 @@ def convert_case(src, dst, *options, compressed=False):
     return mixed, each
 
 
+def commit_case(fmt):
+    """Half of the disk is in the overlay."""
+    def prepare():
+        make("below", fmt)
+        if os.path.exists("above"):
+            os.unlink("above")
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "below", "-F", fmt, "above")
+        run("qemu-io", "-f", "qcow2", *[x for at in range(0, DATA // 2, 64 * MIB) for x in ("-c", f"write -q -P 18 {at} 64M")], "above")
+    def each(tool):
+        run("cp", "above", "out")
+        os.sync()
+        return command(tool, "commit", "-q", "-f", "qcow2", "out")
+    return prepare, each
+
+
 def check_case():
     """100 GB, each of the 1.6 million clusters in use; they are holes in the file."""
     def prepare():
@@ -159,11 +174,11 @@ def check_case():
     return prepare, lambda tool: command(tool, "check", "-f", "qcow2", "large")
 
 
-def create_case(*options):
+def create_case(*options, fmt="qcow2"):
     def each(tool):
         if os.path.exists("new"):
             os.unlink("new")
-        return command(tool, "create", "-f", "qcow2", *options, "new", "100G")
+        return command(tool, "create", "-f", fmt, *options, "new", "100G")
     return lambda: None, each
 
 
@@ -178,9 +193,10 @@ CASES = {
     "qcow2: sequential write 64K": io_case("qcow2", "write", 65536, 20000, "seq"),
     "qcow2: random write 4K": io_case("qcow2", "write", 4096, 100000, "random"),
     "raw preallocated: sequential write 64K": io_case("raw", "write", 65536, 8192, "seq", fresh=empty("raw", "-o", "preallocation=falloc")),
-    "qcow2 preallocated: sequential write 64K": io_case("qcow2", "write", 65536, 8192, "seq", fresh=empty("qcow2", "-o", "preallocation=metadata")),
+    "qcow2 preallocated: sequential write 64K": io_case("qcow2", "write", 65536, 8192, "seq", fresh=empty("qcow2", "-o", "preallocation=falloc")),
     "raw preallocated: random write 4K": io_case("raw", "write", 4096, 40000, "random", fresh=empty("raw", "-o", "preallocation=falloc")),
-    "qcow2 preallocated: random write 4K": io_case("qcow2", "write", 4096, 40000, "random", fresh=empty("qcow2", "-o", "preallocation=metadata")),
+    "qcow2 preallocated: random write 4K": io_case("qcow2", "write", 4096, 40000, "random", fresh=empty("qcow2", "-o", "preallocation=falloc")),
+    "qcow2 with preallocated metadata: sequential write 64K": io_case("qcow2", "write", 65536, 8192, "seq", fresh=empty("qcow2", "-o", "preallocation=metadata")),
     "raw: allocating sequential write 64K": io_case("raw", "write", 65536, 8192, "seq", fresh=empty("raw")),
     "qcow2: allocating sequential write 64K": io_case("qcow2", "write", 65536, 8192, "seq", fresh=empty("qcow2")),
     "raw: allocating sequential write 4K": io_case("raw", "write", 4096, 40000, "seq", fresh=empty("raw")),
@@ -199,7 +215,10 @@ CASES = {
     "convert raw to qcow2, compressed": convert_case("raw", "qcow2", "-c"),
     "convert raw to qcow2, zstd": convert_case("raw", "qcow2", "-c", "-o", "compression_type=zstd"),
     "convert compressed qcow2 to raw": convert_case("qcow2", "raw", compressed=True),
+    "commit to raw": commit_case("raw"),
+    "commit to qcow2": commit_case("qcow2"),
     "check 100 GB": check_case(),
+    "create 100 GB raw": create_case(fmt="raw"),
     "create 100 GB": create_case(),
     "create 100 GB, preallocated metadata": create_case("-o", "preallocation=metadata"),
 }

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """image_verbs_test.py LODGE [TEST...]: measure, amend, bitmap and dd, beside qemu-img's. (dd counts as dd(1) does: qemu-img's count= includes what skip= leaves out.)"""
 import json
+import os
 import random
 import subprocess
 import time
@@ -202,4 +203,22 @@ def offload():
     refused("-c or -C", "convert", "-c", "-C", "-f", "raw", "-O", "qcow2", "raw", "new")
 
 
-main(measure, amend, bitmaps, dd, convert_options, offload)
+def commits():
+    """Zeroes, compressed clusters, clusters of another size and parts of them come through a commit, which the kernel copies where it can."""
+    for fmt, options in (("raw", ()), ("qcow2", ()), ("qcow2", ("-o", "cluster_size=4k")), ("qcow2", ("-o", "extended_l2=on"))):
+        fill("raw", (9 << 20) + 512, 13)
+        for name in ("base", "over"):
+            if os.path.exists(name):
+                os.unlink(name)
+        run("qemu-img", "convert", "-f", "raw", "-O", fmt, *options, "raw", "base")
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base", "-F", fmt, "over")
+        run("qemu-io", "-f", "qcow2", "-c", "write -P 3 1M 500k", "-c", "write -z 3M 200k", "-c", "write -P 5 5120k 1", "-c", "write -c -P 6 6M 64k", "-c", "write -P 7 9M 512", "over")
+        run("qemu-img", "convert", "-f", "qcow2", "-O", "raw", "over", "wanted")
+        image("commit", "-q", "-f", "qcow2", "over")
+        same("base", fmt, "wanted")
+        same("over", "qcow2", "wanted")
+        for name in ("base", "over") if fmt == "qcow2" else ("over",):
+            run("qemu-img", "check", "-q", "-f", "qcow2", name)
+
+
+main(measure, amend, bitmaps, dd, convert_options, offload, commits)
