@@ -98,13 +98,14 @@ void progrun_flush_at_stops(bool on)
 void progrun_exact_flags(bool exact)
 {
     guest_vm.bt->exact_flags = exact;
-    for (unsigned n = 0; n < guest_vm.bt->npieces; n++)
+    for (uint64_t end = guest_vm.bt->generation + guest_vm.bt->npieces; guest_vm.bt->generation < end;)
         bt_evict(guest_vcpu);
 }
 
 void progrun_few_exits(unsigned n)
 {
     guest_vm.bt->max_asides = n ? n : BT_MAX_ASIDES;
+    guest_vm.bt->evict_step = n ? n : BT_EVICT_STEP;
 }
 
 unsigned progrun_cut(void)

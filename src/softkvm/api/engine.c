@@ -113,6 +113,7 @@ int bt_create(struct softkvm_vm *vm)
     const char *warm_up = getenv("SOFTKVM_WARM_UP");
     bt->warm_up = bt->check ? 0 : warm_up ? (unsigned)MIN(strtoul(warm_up, NULL, 10), 200ul) : DEFAULT_WARM_UP;
     bt->max_asides = BT_MAX_ASIDES;
+    bt->evict_step = BT_EVICT_STEP;
     bt_emit_thunks(bt);
     return 0;
 }

@@ -4,8 +4,8 @@
  *
  * Host code and bookkeeping are only ever appended to the current piece (struct bt). A dropped block leaves the tables, and what leads to it leads to exits; its
  * memory comes back when its piece is emptied. So a vCPU may at any time still be inside a dropped block; it is held at an instruction's boundary
- * while the block is dropped, and does not go back into it. When a piece is emptied, only the jumps of that piece's blocks and the known
- * targets of branches that lie there go: the others are held for a millisecond or two.
+ * while the block is dropped, and does not go back into it. A piece is emptied in steps, between which the others go on: at each a number of its
+ * blocks is dropped, and at the last the known targets of branches that lie there go, and the piece is filled anew.
  *
  * Not all pieces are used from the start. What a guest runs once, as it starts, need not stay: more pieces are taken only when much of what is translated
  * had been emptied away before. When that is so with all of them in use, what runs has no room, and a block has to run more often before it is
@@ -152,20 +152,11 @@ void bt_link_set(struct bt *bt, struct bt_link *l, struct bt_block *to)
     set_jump(bt, l, to->code - (l->entry ? to->entry_link : 0));
 }
 
-/* Code that goes as a whole, so that links within it need not be undone. */
-struct span {
-    uint32_t from, size;
-};
-static bool inside(const struct span *s, uint32_t code)
-{
-    return code - s->from < s->size;
-}
-
-static void unlink_out(struct bt_block *b, const struct span *gone)
+static void unlink_out(struct bt_block *b)
 {
     for (unsigned n = 0; n < b->nlinks; n++) {
         struct bt_link *l = &bt_links(b)[n];
-        if (!l->to || inside(gone, l->to->code))
+        if (!l->to)
             continue;
         struct bt_link **at = &l->to->in;
         while (*at && *at != l)
@@ -176,12 +167,10 @@ static void unlink_out(struct bt_block *b, const struct span *gone)
     }
 }
 
-static void unlink_in(struct bt *bt, struct bt_block *b, const struct span *gone)
+static void unlink_in(struct bt *bt, struct bt_block *b)
 {
     for (struct bt_link *l = b->in, *next; l; l = next) {
         next = l->next_in;
-        if (inside(gone, l->at))
-            continue;
         l->to = NULL;
         set_jump(bt, l, l->at + (uint32_t)l->stub);
     }
@@ -196,22 +185,17 @@ static void close_entry(struct bt *bt, const struct bt_block *b)
     e_jump_to(&e, bt->rw + bt->thunk.exit_stale);
 }
 
-static void forget(struct bt *bt, struct bt_block *b, const struct span *gone)
+void bt_drop(struct bt *bt, struct bt_block *b)
 {
     struct bt_block **at = &bt->hash[hash_of(b->gpa, b->key)];
     while (*at && *at != b)
         at = &(*at)->hash_next;
     if (*at)
         *at = b->hash_next;
-    unlink_out(b, gone);
-    unlink_in(bt, b, gone);
-    b->dead = true;
-}
-
-void bt_drop(struct bt *bt, struct bt_block *b)
-{
-    forget(bt, b, &(struct span){0, 0});
+    unlink_out(b);
+    unlink_in(bt, b);
     close_entry(bt, b);
+    b->dead = true;
 }
 
 struct bt_block *bt_block_at(struct bt *bt, uint32_t off)
@@ -271,11 +255,13 @@ struct bt_usage bt_usage(struct softkvm_vm *vm)
 
 /*
  * A piece that is full becomes one huge page of the host, if that can be had: translated code is several times as long as the guest's, and the host's
- * CPU has no room for the addresses of that many small pages. The other vCPUs go on meanwhile; the memory is the same.
+ * CPU has no room for the addresses of that many small pages. The other vCPUs go on meanwhile; the memory is the same. It is hardly written any more.
  */
 void bt_collapse(struct bt *bt)
 {
     uint64_t full = likely(!atomic_load(&bt->full)) ? 0 : atomic_exchange(&bt->full, 0);
+    for (uint64_t left = full; left; left &= left - 1)
+        bt_madvise(bt->rw + (unsigned)__builtin_ctzll(left) * (uint64_t)bt->piece, bt->piece, MADV_DONTNEED);
     for (full &= ~atomic_fetch_or(&bt->huge, full); full && bt->piece == HUGE_PAGE; full &= full - 1) {
         uint64_t at = (unsigned)__builtin_ctzll(full) * (uint64_t)HUGE_PAGE;
         bt_madvise((void *)(uintptr_t)(bt->rx + at), HUGE_PAGE, MADV_COLLAPSE);
@@ -284,9 +270,9 @@ void bt_collapse(struct bt *bt)
 
 #define PRESSURE_MAX 2
 
-static void choose_piece(struct bt *bt)
+/* Which piece is to be emptied now that the current one is full? */
+static uint32_t choose_piece(struct bt *bt)
 {
-    note_end(bt);
     bool again = bt->remade > bt->made / 4;
     if (again && bt->allowed < bt->npieces)
         bt->allowed = MIN(bt->allowed + bt->allowed / 2, bt->npieces);
@@ -294,41 +280,57 @@ static void choose_piece(struct bt *bt)
         bt->pressure = MIN(bt->pressure + 1, (uint32_t)PRESSURE_MAX);
     else if (bt->remade < bt->made / 8 && bt->pressure)
         bt->pressure--;
-    bt->current = bt->live < bt->allowed ? bt->live++ : (bt->current + 1) % bt->live;
-    bt->made = bt->remade = 0;
     if (bt->nevicted > ARRAY_SIZE(bt->evicted) * 64 / 8) {
         bytes_fill(bt->evicted, 0, sizeof bt->evicted);
         bt->nevicted = 0;
     }
+    return bt->live < bt->allowed ? bt->live++ : (bt->current + 1) % bt->live;
+}
+
+static void empty_away(struct bt *bt, struct bt_block *b)
+{
+    uint64_t bit, *word = evicted_word(bt, b, &bit);
+    bt_drop(bt, b);
+    leave_page(bt, b);
+    *bt_warmth(bt, b->gpa, b->key) = 0;
+    bt->nevicted += !(*word & bit);
+    *word |= bit;
+}
+
+/* The chosen piece holds no block any more: it is the current one. */
+static void use_next(struct bt *bt)
+{
+    for (unsigned n = 0; n < ARRAY_SIZE(bt->pages); n++)
+        bt_free_pages(bt, &bt->pages[n]);
+    note_end(bt);
+    atomic_fetch_or(&bt->full, BIT64(bt->current));
+    bt->current = bt->next;
+    bt->nblocks = first_block(bt, bt->current);
+    bt->used = bt->current ? bt->current * bt->piece : bt->start;
+    bt->arena_used = (uint64_t)bt->current * bt->piece;
+    bt->made = bt->remade = 0;
+    bt->generation++;
 }
 
 void bt_evict(struct vcpu *v)
 {
     struct bt *bt = v->vm->bt;
     bt_lock(bt); /* against bt_usage() */
-    bt_madvise(bt->rw + (uint64_t)bt->current * bt->piece, bt->piece, MADV_DONTNEED);
-    atomic_fetch_or(&bt->full, BIT64(bt->current));
-    choose_piece(bt);
-    uint32_t first = first_block(bt, bt->current);
-    const struct span gone = {bt->current * bt->piece, bt->piece};
-    for (uint32_t n = first; n < bt->ends[bt->current].blocks; n++) {
-        struct bt_block *b = bt->blocks[n];
-        uint64_t bit, *word = evicted_word(bt, b, &bit);
-        if (b->dead)
-            continue;
-        forget(bt, b, &gone);
-        leave_page(bt, b);
-        *bt_warmth(bt, b->gpa, b->key) = 0;
-        bt->nevicted += !(*word & bit);
-        *word |= bit;
+    if (bt->next == bt->current) {
+        bt->next = choose_piece(bt);
+        bt->next_block = first_block(bt, bt->next);
     }
-    for (unsigned n = 0; n < ARRAY_SIZE(bt->pages); n++)
-        bt_free_pages(bt, &bt->pages[n]);
-    bt->nblocks = first;
-    bt->generation++;
-    bt->used = bt->current ? bt->current * bt->piece : bt->start;
-    bt->arena_used = (uint64_t)bt->current * bt->piece;
+    for (unsigned n = 0; n < bt->evict_step && bt->next_block < bt->ends[bt->next].blocks; n++) {
+        struct bt_block *b = bt->blocks[bt->next_block++];
+        if (!b->dead)
+            empty_away(bt, b);
+    }
+    bool done = bt->next_block >= bt->ends[bt->next].blocks;
+    if (done)
+        use_next(bt);
     bt_unlock(bt);
+    if (!done)
+        return;
     drop_jumps(v->vm);
     v->bt.stats.flushes++;
     v->bt.stats.evictions++;

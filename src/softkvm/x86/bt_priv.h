@@ -14,6 +14,7 @@
 #define BT_MAX_INSNS  32
 #define BT_MAX_LINKS  (BT_MAX_INSNS + 2)
 #define BT_MAX_ASIDES (5 * BT_MAX_INSNS)
+#define BT_EVICT_STEP 256
 #define BT_MAX_WAYS   255
 #define BT_MAX_CODE   16384 /* bytes of host code that one block can take at most */
 #define BT_REGIONS    64   /* at most */
@@ -125,7 +126,7 @@ struct bt_page {
 
 /*
  * The code region is cut into pieces, and so are the memory of the bookkeeping (bt_alloc()) and the numbers of blocks. One piece is current: what is
- * translated goes there. When it is full the next one is emptied and becomes current.
+ * translated goes there. When it is full the next one is emptied, step by step, and becomes current.
  */
 struct bt {
     uint8_t *rw;         /* the code region, writable */
@@ -134,6 +135,7 @@ struct bt {
     uint32_t trimmed;    /* bytes of `rw` that have been given back */
     uint32_t piece;      /* bytes of a piece, of code and of `arena` */
     uint32_t npieces, live, current; /* how many there are, are in use; which one is filled */
+    uint32_t next, next_block; /* which one is being emptied, from which of its blocks on; the current one: none is */
     uint32_t allowed;    /* how many may be in use */
     uint32_t pressure;   /* doublings of `warm_up` for a cache that is too small for what runs */
     struct { uint32_t blocks, code; uint64_t arena; } ends[BT_REGIONS]; /* of each that has been filled: as nblocks, used, arena_used */
@@ -149,6 +151,7 @@ struct bt {
     _Atomic uint64_t *code_pages; /* a bit for each guest-physical page below BT_GPA_MAX */
     _Atomic uint64_t *protected;  /* the same of those that nobody has write entries for any more */
     _Atomic uint32_t lock;
+    unsigned evict_step; /* blocks that bt_evict() drops at once: BT_EVICT_STEP, fewer for tests */
     unsigned max_asides; /* exits that a block may have: BT_MAX_ASIDES, fewer for tests */
     unsigned cut;        /* blocks that ended early for that */
     bool exact_flags;    /* for tests: no flags are taken for dead (docs/softkvm.md) */
@@ -215,7 +218,7 @@ void bt_link_set(struct bt *bt, struct bt_link *l, struct bt_block *to);
 struct bt_page *bt_page_find(struct bt *bt, uint64_t gpa, bool create);
 /* These drop blocks; all other vCPUs are held. */
 void bt_drop(struct bt *bt, struct bt_block *b); /* from everything but its page's list */
-void bt_evict(struct vcpu *v);                   /* makes room: begins the next piece */
+void bt_evict(struct vcpu *v);                   /* a step towards room: once more until bt_room() */
 void bt_collapse(struct bt *bt);
 struct bt_block *bt_block_at(struct bt *bt, uint32_t off); /* the block that has this byte of code, or NULL */
 void bt_page_free(struct bt *bt, struct bt_page *p); /* one without blocks that is in no list */

@@ -168,7 +168,7 @@ static struct bt_block *make_block(struct vcpu *v, uint64_t rip, uint64_t gpa, u
     struct bt_block *b = NULL;
     for (bool again = true; again;) {
         bt_page_protect(v, gpa);
-        if (!bt_room(bt))
+        while (!bt_room(bt))
             make_room(v);
         const uint8_t *next = next_page(v, rip);
         const struct bt_xpage *x = bt_xpage_find(v, ring_of(v), rip);
