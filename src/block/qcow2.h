@@ -29,6 +29,9 @@
 #define QCOW2_MAX_RCT       (8u << 20)  /* bytes */
 #define QCOW2_MAX_SNAPSHOTS 65536u
 #define QCOW2_MAX_SNAPSHOT_TABLE (64u << 20) /* bytes */
+#define QCOW2_MAX_BACKING   1023u       /* bytes of a backing file's name */
+#define QCOW2_V2_HEADER     72u         /* bytes */
+#define QCOW2_V3_HEADER     112u        /* with the compression type */
 #define QCOW2_SLICE         4096u       /* bytes of a table that are cached as one, unless clusters are smaller */
 
 /* L1, L2 and refcount table entries, spec. "Cluster mapping" */
@@ -207,12 +210,15 @@ static inline unsigned qcow2_granule(const struct qcow2 *q) /* bytes */
 /* ---- qcow2_header.c: 0, or -1 with err ---- */
 int qcow2_read_header(struct qcow2 *q, struct error *err);
 int qcow2_read_snapshots(struct qcow2 *q, struct error *err);
-/* Rewrites the header: its first sector, after what does not fit into that. 0 or -errno. */
-int qcow2_write_header(struct qcow2 *q);
 void qcow2_free_snapshots(struct qcow2_snapshot *s, unsigned n);
 
 /* The place of an encrypted image's LUKS header; 0 bytes: it has none. */
 struct qcow2_range qcow2_luks_range(const struct qcow2 *q);
+
+/* ---- qcow2_header_write.c ---- */
+/* Rewrites the header, at once. 0 or -errno; -ENOSPC: there is no room for it, or none beside the one that stands, which is as it was. */
+int qcow2_write_header(struct qcow2 *q);
+int qcow2_header_has_room(struct qcow2 *q, uint32_t more); /* for an extension of `more` bytes: 0, or what qcow2_write_header() would say */
 
 /* ---- qcow2_cache.c: 0 or -errno ---- */
 int qcow2_cache_init(struct qcow2_cache *c, unsigned slice_bytes, uint64_t bytes);

@@ -30,6 +30,8 @@ struct directory {
 
 /* ---- the header extension ---- */
 
+#define EXTENSION 32u /* bytes */
+
 static uint8_t *find_extension(struct qcow2 *q, uint32_t *len)
 {
     for (uint32_t at = 0; at + 8 <= q->extensions_len;) {
@@ -62,13 +64,13 @@ static int set_directory(struct qcow2 *q, const struct directory *d)
     }
     if (!d->n)
         return 0;
-    if (!(p = realloc(q->extensions, q->extensions_len + 32)))
+    if (!(p = realloc(q->extensions, q->extensions_len + EXTENSION)))
         return -ENOMEM;
     q->extensions = p;
     p += q->extensions_len;
-    q->extensions_len += 32;
+    q->extensions_len += EXTENSION;
     be32_put(p, QCOW2_EXT_BITMAPS);
-    be32_put(p + 4, 24);
+    be32_put(p + 4, EXTENSION - 8);
     be32_put(p + 8, d->n);
     be32_put(p + 12, 0);
     be64_put(p + 16, d->bytes);
@@ -500,6 +502,9 @@ int qcow2_bitmap_add(struct image *im, const char *name, unsigned granularity, b
         return error_set(err, 0, "image '%s': a bitmap of that granularity is not possible; give a power of two from 512 to 2G", im->file->path);
     if (q->nbitmaps >= BITMAPS_MAX)
         return error_set(err, 0, "image '%s': has %u bitmaps; remove some", im->file->path, q->nbitmaps);
+    uint32_t len;
+    if (!find_extension(q, &len) && qcow2_header_has_room(q, EXTENSION) < 0)
+        return error_set(err, ENOSPC, "image '%s': its header has no room for bitmaps beside the names in it; convert it to larger clusters, or use shorter names", im->file->path);
     struct qcow2_bitmap *all = realloc(q->bitmaps, (q->nbitmaps + 1) * sizeof *all);
     if (all)
         q->bitmaps = all;

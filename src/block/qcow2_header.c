@@ -8,13 +8,8 @@
 #include "base/util.h"
 #include "block/qcow2.h"
 
-#define V2_LENGTH     72u
-#define V3_LENGTH     104u
-#define V3_FULL       112u /* with the compression type */
-#define BACKING_MAX   1023u
-#define MAX_DISK      (1ull << 61)
-#define NAMED_FEATURE 48u
-#define EXT_HEADER    8u /* an extension's type and length; all of QCOW2_EXT_END */
+#define V3_LENGTH 104u /* at least */
+#define MAX_DISK  (1ull << 61)
 
 static int bad(const struct qcow2 *q, struct error *err, const char *what)
 {
@@ -39,7 +34,7 @@ static void parse_fields(struct qcow2_header *h, const uint8_t *p)
         .nsnapshots = be32_get(p + 60),
         .snapshots_offset = be64_get(p + 64),
         .refcount_order = 4,
-        .length = V2_LENGTH,
+        .length = QCOW2_V2_HEADER,
     };
     if (h->version < 3)
         return;
@@ -154,7 +149,7 @@ static int parse_backing(struct qcow2 *q, const uint8_t *buf, struct error *err)
     const struct qcow2_header *h = &q->h;
     if (!h->backing_offset || !h->backing_len)
         return 0;
-    if (h->backing_len > BACKING_MAX || h->backing_offset > q->cluster_size - h->backing_len || h->backing_offset < h->length)
+    if (h->backing_len > QCOW2_MAX_BACKING || h->backing_offset > q->cluster_size - h->backing_len || h->backing_offset < h->length)
         return bad(q, err, "its backing file's name lies outside the header");
     q->im->backing_name = text_dup(buf + h->backing_offset, h->backing_len);
     if (!q->im->backing_name)
@@ -169,7 +164,7 @@ static int read_error(const struct qcow2 *q, int ret, struct error *err)
 
 int qcow2_read_header(struct qcow2 *q, struct error *err)
 {
-    uint8_t first[V3_FULL];
+    uint8_t first[QCOW2_V3_HEADER];
     int ret = file_read(q->file, 0, first, sizeof first);
     if (ret < 0)
         return read_error(q, ret, err);
@@ -187,6 +182,14 @@ int qcow2_read_header(struct qcow2 *q, struct error *err)
         return -1;
     q->im->size = q->h.size;
     return 0;
+}
+
+struct qcow2_range qcow2_luks_range(const struct qcow2 *q)
+{
+    for (uint32_t at = 0; at + 8 <= q->extensions_len; at += 8 + ALIGN_UP(be32_get(q->extensions + at + 4), 8u))
+        if (be32_get(q->extensions + at) == QCOW2_EXT_CRYPTO && be32_get(q->extensions + at + 4) >= 16)
+            return (struct qcow2_range){be64_get(q->extensions + at + 8), be64_get(q->extensions + at + 16)};
+    return (struct qcow2_range){0, 0};
 }
 
 /* ---- snapshots, spec. "Snapshots" ---- */
@@ -267,158 +270,4 @@ void qcow2_free_snapshots(struct qcow2_snapshot *s, unsigned n)
         free(s[i].extra);
     }
     free(s);
-}
-
-/* ---- writing ---- */
-
-static const struct {
-    uint8_t type, bit;
-    const char *name;
-} features[] = {
-    {0, 0, "dirty bit"},        {0, 1, "corrupt bit"},          {0, 2, "external data file"}, {0, 3, "compression type"},
-    {0, 4, "extended L2 entries"}, {1, 0, "lazy refcounts"}, {2, 0, "bitmaps"},            {2, 1, "raw external data"},
-};
-
-static void put_fields(const struct qcow2_header *h, uint8_t *p)
-{
-    be32_put(p, QCOW2_MAGIC);
-    be32_put(p + 4, h->version);
-    be64_put(p + 8, h->backing_offset);
-    be32_put(p + 16, h->backing_len);
-    be32_put(p + 20, h->cluster_bits);
-    be64_put(p + 24, h->size);
-    be32_put(p + 32, h->crypt);
-    be32_put(p + 36, h->l1_size);
-    be64_put(p + 40, h->l1_offset);
-    be64_put(p + 48, h->rct_offset);
-    be32_put(p + 56, h->rct_clusters);
-    be32_put(p + 60, h->nsnapshots);
-    be64_put(p + 64, h->snapshots_offset);
-    if (h->version < 3)
-        return;
-    be64_put(p + 72, h->incompatible);
-    be64_put(p + 80, h->compatible);
-    be64_put(p + 88, h->autoclear);
-    be32_put(p + 96, h->refcount_order);
-    be32_put(p + 100, h->length);
-    p[104] = h->compression;
-}
-
-struct writer {
-    uint8_t *buf;
-    uint64_t at, end;
-    bool full;
-};
-
-struct qcow2_range qcow2_luks_range(const struct qcow2 *q)
-{
-    for (uint32_t at = 0; at + 8 <= q->extensions_len; at += 8 + ALIGN_UP(be32_get(q->extensions + at + 4), 8u))
-        if (be32_get(q->extensions + at) == QCOW2_EXT_CRYPTO && be32_get(q->extensions + at + 4) >= 16)
-            return (struct qcow2_range){be64_get(q->extensions + at + 8), be64_get(q->extensions + at + 16)};
-    return (struct qcow2_range){0, 0};
-}
-
-static void put_extension(struct writer *w, uint32_t type, const void *data, uint32_t len)
-{
-    uint64_t need = 8 + ALIGN_UP((uint64_t)len, 8u);
-    if (w->full || need > w->end - w->at) {
-        w->full = true;
-        return;
-    }
-    be32_put(w->buf + w->at, type);
-    be32_put(w->buf + w->at + 4, len);
-    if (len)
-        memcpy(w->buf + w->at + 8, data, len);
-    w->at += need;
-}
-
-/* A courtesy to readers of newer features: left out where `more` bytes would then not fit behind it into the sector that changes at once. */
-static void put_features(struct writer *w, uint64_t more)
-{
-    uint8_t table[ARRAY_SIZE(features) * NAMED_FEATURE] = {0};
-    for (unsigned i = 0; i < ARRAY_SIZE(features); i++) {
-        uint8_t *row = table + i * NAMED_FEATURE;
-        row[0] = features[i].type;
-        row[1] = features[i].bit;
-        memcpy(row + 2, features[i].name, strlen(features[i].name));
-    }
-    if (w->at + EXT_HEADER + sizeof table + more <= BLOCK_SECTOR)
-        put_extension(w, QCOW2_EXT_FEATURES, table, sizeof table);
-}
-
-/* Header and extensions in `buf`, a cluster; *end is where they end. 0 or -errno. */
-static int lay_out(const struct qcow2 *q, uint64_t name_len, uint8_t *buf, uint64_t *end)
-{
-    const char *format = q->im->backing_format;
-    struct writer w = {buf, q->h.version < 3 ? V2_LENGTH : V3_FULL, q->cluster_size, false};
-    memset(buf, 0, q->cluster_size);
-    if (name_len && format)
-        put_extension(&w, (uint32_t)QCOW2_EXT_BACKING_FORMAT, format, (uint32_t)strlen(format));
-    if (q->data_name)
-        put_extension(&w, QCOW2_EXT_DATA_FILE, q->data_name, (uint32_t)strlen(q->data_name));
-    if (q->h.version >= 3)
-        put_features(&w, q->extensions_len + EXT_HEADER + name_len);
-    if (q->extensions_len > w.end - w.at)
-        return -ENOSPC;
-    if (q->extensions_len)
-        memcpy(buf + w.at, q->extensions, q->extensions_len);
-    w.at += q->extensions_len;
-    put_extension(&w, QCOW2_EXT_END, NULL, 0);
-    *end = w.at;
-    return w.full ? -ENOSPC : 0;
-}
-
-/*
- * Where the backing file's name goes, the extensions ending at `end`: into the first sector, or where it stands now, or beside what stands there now. So
- * the old header has its name until the first sector is the new one.
- */
-static int place_name(const struct qcow2 *q, const char *name, uint64_t end, uint64_t *at)
-{
-    uint64_t len = strlen(name), old = q->h.backing_offset, old_len = q->h.backing_len;
-    AUTO_FREE char *stored = calloc(1, old_len + 1);
-    int ret = !stored ? -ENOMEM : old && old_len ? file_read(q->file, old, stored, old_len) : 0;
-    *at = end;
-    if (ret < 0 || len > BACKING_MAX)
-        return ret < 0 ? ret : -ENOSPC;
-    if (end + len <= BLOCK_SECTOR)
-        return 0;
-    if (old >= end && old_len == len && memcmp(stored, name, len) == 0) {
-        *at = old;
-        return 0;
-    }
-    *at = MAX(end, BLOCK_SECTOR);
-    if (old_len && *at < old + old_len && old < *at + len)
-        *at = ALIGN_UP(old + old_len, 8u);
-    if (*at > q->cluster_size || len > q->cluster_size - *at) /* no room for both: a power cut can mix them */
-        *at = end;
-    return *at > q->cluster_size || len > q->cluster_size - *at ? -ENOSPC : 0;
-}
-
-static int write_behind_first(struct qcow2 *q, const uint8_t *buf, uint64_t from, uint64_t to)
-{
-    from = MAX(from, BLOCK_SECTOR);
-    return to > from ? file_write(q->file, from, buf + from, to - from) : 0;
-}
-
-int qcow2_write_header(struct qcow2 *q)
-{
-    AUTO_FREE uint8_t *buf = malloc(q->cluster_size);
-    const char *name = q->im->backing_name;
-    struct qcow2_header h = q->h;
-    uint64_t end = 0;
-    h.length = h.version < 3 ? V2_LENGTH : V3_FULL;
-    h.backing_offset = 0;
-    h.backing_len = name ? (uint32_t)strlen(name) : 0;
-    int ret = buf ? lay_out(q, h.backing_len, buf, &end) : -ENOMEM;
-    if (ret == 0 && name && (ret = place_name(q, name, end, &h.backing_offset)) == 0)
-        memcpy(buf + h.backing_offset, name, h.backing_len);
-    if (ret == 0)
-        put_fields(&h, buf);
-    if (ret < 0 || (ret = write_behind_first(q, buf, BLOCK_SECTOR, end)) < 0 ||
-        (ret = write_behind_first(q, buf, h.backing_offset, h.backing_offset + h.backing_len)) < 0 || (ret = file_sync(q->file)) < 0 ||
-        (ret = file_write(q->file, 0, buf, BLOCK_SECTOR)) < 0)
-        return ret;
-    q->h.backing_offset = h.backing_offset;
-    q->h.backing_len = h.backing_len;
-    return file_sync(q->file);
 }

@@ -278,7 +278,7 @@ int qcow2_set_backing(struct image *im, const char *name, const char *format, st
         free(im->backing_format);
         im->backing_name = old_name;
         im->backing_format = old_format;
-        return ret == -ENOSPC ? error_set(err, ENOSPC, "image '%s': the backing file's name is too long; use a shorter one", im->file->path)
+        return ret == -ENOSPC ? error_set(err, ENOSPC, "image '%s': its header has no room for the backing file's name beside the old one; use a shorter name, or convert it to larger clusters", im->file->path)
                               : failed(im, "change its backing file", ret, err);
     }
     free(old_name);

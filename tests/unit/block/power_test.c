@@ -9,11 +9,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "base/util.h"
 #include "block/internal.h"
+#include "block/lock.h"
 #include "block/qcow2.h"
 #include "check.h"
 
@@ -417,10 +419,16 @@ static void workload(const struct qcow2_create *kind)
     sync_ended();
 }
 
-/* ---- long names of backing files ---- */
+/* ---- headers with long names ---- */
+
+struct header_kind {
+    unsigned cluster_bits, data_len /* of the name of an external data file; 0: none */;
+    bool theirs; /* qemu-img makes the image, which lays out the header in its own way */
+};
 
 static struct {
-    char before[1024], after[1024]; /* either is right */
+    char before[1024], after[1024]; /* of the backing file: either is right; "": none */
+    char data[1024];
     uint64_t cuts;
 } names;
 
@@ -432,8 +440,11 @@ static void check_name(void)
     make_cut();
     if (image_open(t.loop, &o, &im, &err) < 0)
         fail(error_text(&err));
-    if (!im->backing_name || (strcmp(im->backing_name, names.before) != 0 && strcmp(im->backing_name, names.after) != 0))
+    const char *name = im->backing_name ? im->backing_name : "";
+    if ((strcmp(name, names.before) != 0 && strcmp(name, names.after) != 0) || (*name && (!im->backing_format || strcmp(im->backing_format, "raw") != 0)))
         fail("the backing file's name is neither the old nor the new one");
+    if (*names.data && (!qcow2_of(im)->data_name || strcmp(qcow2_of(im)->data_name, names.data) != 0))
+        fail("the data file's name is another one");
     check_extension(qcow2_of(im));
     image_close(im);
     names.cuts++;
@@ -447,33 +458,82 @@ static void observe_name(void *opaque, const struct io_step *s, bool ended)
         check_name();
 }
 
-/* Names of 1 to 900 bytes take each other's places, and bitmaps come and go, which moves what is in front of the name. */
-static void rename_backing(unsigned cluster_bits, unsigned rounds)
+/* Cuts open the same data file as the image, which is never written to here: it is left unlocked. */
+static struct image *make_headed(const struct header_kind *k)
 {
     ERROR_SCOPED(err);
     struct image *im;
-    struct qcow2_create o = {.path = t.image, .size = DISK, .version = 3, .cluster_bits = cluster_bits, .refcount_order = 4, .replace = true};
-    CHECK(qcow2_create(t.loop, &o, &err) == 0);
+    char line[1400];
+    struct qcow2_create o = {.path = t.image, .size = DISK, .version = 3, .cluster_bits = k->cluster_bits, .refcount_order = 4, .replace = true};
+    memset(&names, 0, offsetof(typeof(names), cuts));
+    if (k->data_len) {
+        char file[64];
+        snprintf(file, sizeof file, "lodge-power-%d.data", (int)getpid());
+        strcpy(names.data, "/tmp/");
+        while (strlen(names.data) + strlen(file) < k->data_len)
+            strcat(names.data, "./");
+        strcat(names.data, file);
+        o.data_file = names.data;
+    }
+    snprintf(line, sizeof line, "qemu-img create -q -f qcow2 -o cluster_size=%u%s%s %s %u", 1u << k->cluster_bits, k->data_len ? ",data_file=" : "", names.data, t.image, (unsigned)DISK);
+    CHECK(k->theirs ? system(line) == 0 : qcow2_create(t.loop, &o, &err) == 0);
     CHECK(image_open(t.loop, &(struct image_options){.path = t.image, .format = "qcow2", .no_backing = true, .what = "image"}, &im, &err) == 0);
-    CHECK(qcow2_set_backing(im, "first", "raw", &err) == 0);
+    if (k->data_len)
+        block_unlock(qcow2_of(im)->data->fd);
+    return im;
+}
+
+/* Another name takes the old one's place; false if there is no room for both, and then nothing has changed. */
+static bool rename_once(struct image *im, unsigned i)
+{
+    ERROR_SCOPED(err);
+    unsigned len = 1 + (unsigned)rnd_below(&t.rnd, rnd_below(&t.rnd, 2) ? 900 : 200);
+    memset(names.after, 'a' + (int)(i % 26), len);
+    names.after[len] = 0;
+    if (qcow2_set_backing(im, names.after, "raw", &err) < 0) {
+        CHECK(strstr(error_text(&err), "no room"));
+        strcpy(names.after, names.before);
+        return false;
+    }
+    strcpy(names.before, names.after);
+    return true;
+}
+
+static void qemu_reads(const char *name)
+{
+    char line[1400];
+    if (!t.have_qemu)
+        return;
+    snprintf(line, sizeof line, "qemu-img info -U -f qcow2 %s | grep -q '^backing file: %s'", t.image, name);
+    CHECK(system(line) == 0);
+}
+
+/* Names of 1 to 900 bytes take each other's places, and bitmaps come and go, which moves what is in front of the name. */
+static void rename_backing(const struct header_kind *k, unsigned rounds)
+{
+    ERROR_SCOPED(err);
+    if (k->theirs && !t.have_qemu)
+        return;
+    struct image *im = make_headed(k);
+    struct qcow2 *q = qcow2_of(im);
+    unsigned done = 0;
     start_recording(t.image);
-    strcpy(names.before, "first");
     im->file->observe = observe_name;
     for (unsigned i = 0; i < rounds; i++) {
-        unsigned len = 1 + (unsigned)rnd_below(&t.rnd, rnd_below(&t.rnd, 2) ? 900 : 200);
-        memset(names.after, 'a' + (int)(i % 26), len);
-        names.after[len] = 0;
-        CHECK(qcow2_set_backing(im, names.after, "raw", &err) == 0);
-        strcpy(names.before, names.after);
-        if (rnd_below(&t.rnd, 2) == 0) {
-            struct qcow2 *q = qcow2_of(im);
-            CHECK((q->nbitmaps ? qcow2_bitmap_remove(im, "map", &err) : qcow2_bitmap_add(im, "map", 9, true, &err)) == 0);
-            CHECK(qcow2_bitmaps_store(q) == 0);
-        }
+        done += rename_once(im, i);
+        if (rnd_below(&t.rnd, 2))
+            continue;
+        int ret = q->nbitmaps ? qcow2_bitmap_remove(im, "map", &err) : qcow2_bitmap_add(im, "map", 9, true, &err);
+        CHECK(ret == 0 || strstr(error_text(&err), "no room"));
+        CHECK(qcow2_bitmaps_store(q) == 0);
     }
+    CHECK(done == rounds || (k->cluster_bits < 12 && done > 0));
     CHECK(image_close(im) == 0);
+    qemu_reads(names.before);
     sync_begins();
     sync_ended();
+    if (k->data_len)
+        unlink(names.data);
 }
 
 int main(int argc, char **argv)
@@ -482,6 +542,10 @@ int main(int argc, char **argv)
         {.version = 3, .cluster_bits = 12, .refcount_order = 4}, {.version = 3, .cluster_bits = 9, .refcount_order = 4},
         {.version = 2, .cluster_bits = 10, .refcount_order = 4}, {.version = 3, .cluster_bits = 14, .refcount_order = 4, .ext_l2 = true},
         {.version = 3, .cluster_bits = 9, .refcount_order = 6},  {.version = 3, .cluster_bits = 16, .refcount_order = 3},
+    };
+    static const struct header_kind headers[] = {
+        {9, 0, false},  {10, 0, false}, {12, 0, false},   {16, 0, false},   {9, 200, false},  {10, 400, false}, {11, 1000, false},
+        {12, 1000, false}, {16, 700, false}, {12, 900, true}, {16, 1000, true}, {10, 300, true},
     };
     ERROR_SCOPED(err);
     uint64_t cuts = argc > 1 ? strtoull(argv[1], NULL, 0) : 100000, seed = argc > 2 ? strtoull(argv[2], NULL, 0) : now_ns();
@@ -494,8 +558,8 @@ int main(int argc, char **argv)
     snprintf(t.name, sizeof t.name, "/proc/self/fd/%d", t.fd);
     snprintf(t.image, sizeof t.image, "/tmp/lodge-power-%d", (int)getpid());
     CHECK(io_loop_create(BLOCK_ENGINE_THREADS, &t.loop, &err) == 0);
-    rename_backing(12, 40);
-    rename_backing(16, 40);
+    for (unsigned i = 0; i < ARRAY_SIZE(headers); i++)
+        rename_backing(&headers[i], 20);
     printf("%llu cuts of headers with long names\n", (unsigned long long)names.cuts);
     t.per_moment = 3;
     for (unsigned round = 0; cuts == 0 || t.cuts < cuts; round++) {
