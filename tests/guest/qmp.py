@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""qmp.py SOCKET [--refused WORD] [--event NAME] COMMAND [NAME=VALUE…]: one QMP command to a guest's process, whose answer is printed; must succeed, or
+"""qmp.py SOCKET [--refused WORD] [--event NAME] COMMAND [NAME=VALUE…] [NAME:=JSON…]: one QMP command to a guest's process, whose answer is printed; must succeed, or
 be refused with WORD in the reason. With --event, waits for that event as well, for five minutes at most. The socket may come later."""
 import argparse
 import json
@@ -27,9 +27,11 @@ while True:
             raise
         time.sleep(0.1)
 s.settimeout(300)
+values = dict(x.split("=", 1) for x in a.arguments)
+values = {k.rstrip(":"): json.loads(v) if k.endswith(":") else v for k, v in values.items()}
 lines = s.makefile("r")
 json.loads(lines.readline())
-for message in ({"execute": "qmp_capabilities"}, {"execute": a.command, "arguments": dict(x.split("=", 1) for x in a.arguments)}):
+for message in ({"execute": "qmp_capabilities"}, {"execute": a.command, "arguments": values}):
     s.sendall(json.dumps(message).encode() + b"\n")
 answers, event = [], None
 while len(answers) < 2 or (a.event and event != a.event):
