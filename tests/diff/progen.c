@@ -481,6 +481,26 @@ static void add_short_loop(struct progen *g)
     INSN(g, (uint8_t)(chance(90) ? 0x75 : 0x70 | rng_below(16)), (uint8_t)(head - (g->p->len + 2)));
 }
 
+/* A loop by LOOP, over instructions that do not touch its count; of each operand and address size. */
+static void add_counted_loop(struct progen *g)
+{
+    unsigned mode = g->p->mode;
+    bool prefix = chance(30), partly = prefix != (mode == CODE16); /* more of rCX is there than counts */
+    uint64_t n = chance(3) ? 0 : 1 + rng_below(chance(80) ? 5 : 60);
+    if (partly && chance(50))
+        n |= mode == CODE64 ? rng() << 32 : rng() & 0xffff0000;
+    progen_mov(g, RCX, n);
+    uint32_t head = g->p->len;
+    for (unsigned k = (unsigned)rng_below(4); k--;) {
+        static const uint8_t body[][2] = {{0x01, 0xd0}, {0x11, 0xc2}, {0xd1, 0xe3}, {0x9c, 0x9d}, {0x85, 0xc0}, {0xa8, 0x55}};
+        progen_insn(g, body[rng_below(ARRAY_SIZE(body))], 2); /* add eax, edx; adc edx, eax; shl ebx, 1; pushf, popf; test; test */
+    }
+    progen_start(g);
+    progen_imm(g, 0x67, prefix);
+    progen_imm(g, 0xe2, 1);
+    progen_imm(g, chance(90) ? head - (g->p->len + 1) : 0, 1);
+}
+
 static void add_item64(struct progen *g)
 {
     unsigned dice = (unsigned)rng_below(100);
@@ -494,6 +514,8 @@ static void add_item64(struct progen *g)
         add_neighbours(g);
     else if (dice < 60)
         add_short_loop(g);
+    else if (dice < 61)
+        add_counted_loop(g);
     else if (dice < 70)
         add_common(g);
     else if (dice < 74)
@@ -584,8 +606,10 @@ static void add_item32(struct progen *g)
                                        {1, 0x40},       {2, 0x31, 0xc9}, {5, 0x55, 0x89, 0xe5, 0x6a, 0x05},
                                        {1, 0xc9}};
     unsigned dice = (unsigned)rng_below(100), n = (unsigned)rng_below(ARRAY_SIZE(bytes));
-    if (dice < 72) {
+    if (dice < 68) {
         add_random(g);
+    } else if (dice < 72) {
+        add_counted_loop(g);
     } else if (dice < 80) {
         add_string32(g);
     } else if (dice < 88) {

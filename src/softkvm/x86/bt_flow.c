@@ -255,6 +255,50 @@ void xlat_jcc(struct xlat *x, const struct insn *i, unsigned k)
     xlat_from(a, jump);
 }
 
+/* jrcxz or, by way of R11, jcxz over the jump that follows; returns where its displacement is. */
+static uint8_t *skip_if_zero(struct xlat *x, unsigned size)
+{
+    struct emit *e = &x->e;
+    if (size == 2) {
+        e_mov(e, R11, RCX);
+        e8(e, 0x0f); /* movzx ecx, cx */
+        e8(e, 0xb7);
+        e8(e, 0xc9);
+    }
+    e8(e, 0xe3);
+    e8(e, 0);
+    uint8_t *at = e->p - 1;
+    if (size == 2)
+        e_mov(e, RCX, R11);
+    return at;
+}
+
+/* LOOP within the page: the count is taken down once nothing can leave in front of the instruction any more. */
+void xlat_loop(struct xlat *x, const struct insn *i, unsigned k)
+{
+    struct emit *e = &x->e;
+    int32_t off = xlat_next_off(x, k) + (int32_t)i->imm;
+    unsigned size = i->addrsize;
+    if (!in_page(off)) {
+        x->map[k].interp = true;
+        xlat_interp(x, k);
+        return;
+    }
+    xlat_x87_note(x);
+    xlat_settle(x);
+    if (leads_back(x, off, k))
+        poll(x, k);
+    if (size == 2)
+        e8(e, 0x66);
+    e_mem(e, size == 8 ? 8 : 0, 0x8d, RCX, &(struct place){RCX, REG_NONE, 0, -1}); /* lea */
+    xlat_written(x, BIT_OF(RCX));
+    uint8_t *skip = skip_if_zero(x, size);
+    link_jump(x, -1, off);
+    *skip = (uint8_t)(e->p - (skip + 1));
+    if (size == 2)
+        e_mov(e, RCX, R11);
+}
+
 /* ---- an instruction across two pages ---- */
 
 /* Goes on if the n bytes at [R10 + at] are these. */

@@ -202,6 +202,8 @@ static enum how classify(const struct insn *i, uint32_t key)
         return classify_stack(key, HOW_LEGACY);
     case OP_jcc:
         return near_branch(i, key, HOW_JCC);
+    case OP_loop:
+        return near_branch(i, key, HOW_LOOP);
     case OP_jmp:
         return near_branch(i, key, HOW_JMP);
     case OP_jmp_ind:
@@ -220,6 +222,9 @@ static enum how classify(const struct insn *i, uint32_t key)
     case OP_cld:
     case OP_std:
         return HOW_SYS;
+    case OP_pushf:
+    case OP_popf:
+        return !(key & BT_KEY_PROT) && (key & BT_KEY_USER) ? HOW_INTERP : classify_stack(key, HOW_SYS); /* virtual-8086 mode has its own rules */
     case OP_cli:
     case OP_sti:
         return key & BT_KEY_USER ? HOW_INTERP : HOW_SYS;
@@ -336,6 +341,16 @@ static void set_sp(struct xlat *x, unsigned reg, int32_t by)
 {
     e_lea_legacy(&x->e, stack_width(x), RSP, &(struct place){(uint8_t)reg, REG_NONE, 0, by});
     xlat_written(x, BIT_OF(RSP));
+}
+
+void xlat_legacy_stack(struct xlat *x, struct access *a, int32_t disp)
+{
+    stack_access(x, a, RSP, disp);
+}
+
+void xlat_legacy_move_sp(struct xlat *x, int32_t by)
+{
+    set_sp(x, RSP, by);
 }
 
 /* mov [...], reg of `size` bytes */

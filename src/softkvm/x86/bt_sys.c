@@ -140,38 +140,67 @@ void xlat_flags_image(struct emit *e, unsigned s2, unsigned s3)
     e_rr(e, 0x09, s2, s3);
 }
 
-static void xlat_pushf(struct xlat *x, unsigned k)
+/* The a->size bytes at rSP + disp. */
+static void stack_access(struct xlat *x, struct access *a, int32_t disp)
 {
-    struct emit *e = &x->e;
-    struct access a = {.k = k, .size = 8, .write = true, .flags_saved = true, .want_s2 = true, .avoid = BIT_OF(RAX)};
-    xlat_displace(x, RAX);
-    xlat_flags_save(x);
-    xlat_access(x, &a, &(struct ea){RSP, REG_NONE, 0, SEG_SS, -8, 8});
-    xlat_flags_image(e, a.s2, RAX);
-    xlat_op(x, 8, 0x89, a.s2, &a);
-    xlat_flags_restore(x);
-    xlat_move_rsp(x, -8);
+    if (x->key & BT_KEY_LEGACY)
+        xlat_legacy_stack(x, a, disp);
+    else
+        xlat_access(x, a, &(struct ea){RSP, REG_NONE, 0, SEG_SS, disp, 8});
 }
 
-/* Where nothing but arithmetic flags and, for the kernel, IF changes. */
-static void xlat_popf(struct xlat *x, unsigned k)
+static void move_sp(struct xlat *x, int32_t by)
+{
+    if (x->key & BT_KEY_LEGACY)
+        xlat_legacy_move_sp(x, by);
+    else
+        xlat_move_rsp(x, by);
+}
+
+static void xlat_pushf(struct xlat *x, const struct insn *i, unsigned k)
+{
+    struct emit *e = &x->e;
+    unsigned size = i->opsize;
+    struct access a = {.k = k, .size = size, .write = true, .flags_saved = true, .want_s2 = true, .avoid = BIT_OF(RAX)};
+    xlat_displace(x, RAX);
+    xlat_flags_save(x);
+    stack_access(x, &a, -(int32_t)size);
+    xlat_flags_image(e, a.s2, RAX);
+    if (size == 2)
+        e8(e, 0x66);
+    xlat_op(x, size & 8, 0x89, a.s2, &a);
+    xlat_flags_restore(x);
+    move_sp(x, -(int32_t)size);
+}
+
+/* Where nothing but arithmetic flags, DF and, for the kernel, IF changes. */
+static void xlat_popf(struct xlat *x, const struct insn *i, unsigned k)
 {
     struct emit *e = &x->e;
     bool user = x->key & BT_KEY_USER;
-    struct access a = {.k = k, .size = 8, .want_s2 = true, .avoid = BIT_OF(RAX)};
+    unsigned size = i->opsize;
+    struct access a = {.k = k, .size = size, .want_s2 = true, .avoid = BIT_OF(RAX)};
     xlat_displace(x, RAX);
-    xlat_access(x, &a, &(struct ea){RSP, REG_NONE, 0, SEG_SS, 0, 8});
+    stack_access(x, &a, 0);
     struct aside *slow = &x->asides[a.slow];
-    xlat_op(x, 8, 0x8b, RAX, &a);
+    if (size == 2)
+        xlat_op_0f(x, 0, 0xb7, RAX, &a);
+    else
+        xlat_op(x, size & 8, 0x8b, RAX, &a);
     e_load(e, a.s2, RFLAGS_OFF);
-    e_rr(e, 0x31, a.s2, RAX); /* xor s2, rax */
-    e_alu_imm(e, true, ALU_TEST, a.s2, (uint32_t) ~(FL_ARITH | (user ? 0 : FL_IF)));
+    e_rr(e, 0x31, a.s2, RAX); /* xor s2, rax: what changes */
+    if (size == 2)
+        e_alu_imm(e, true, ALU_AND, a.s2, 0xffff);
+    e_alu_imm(e, true, ALU_TEST, a.s2, (uint32_t) ~(FL_ARITH | FL_DF | (user ? 0 : FL_IF)));
     xlat_from(slow, e_jump(e, CC_NZ));
     if (!user) {
+        e_alu_imm(e, false, ALU_TEST, a.s2, FL_IF);
+        uint8_t *same = e_jump(e, CC_Z);
         emit_test_byte(e, offsetof(struct vcpu, ev.waiting));
         xlat_from(slow, e_jump(e, CC_NZ));
+        e_patch(same, e->p);
     }
-    e_store(e, RAX, RFLAGS_OFF);
+    e_gs(e, 0x31, a.s2, RFLAGS_OFF);
     e_mov(e, a.s2, RAX); /* AX = flags as op.h has them */
     e_shift(e, SHIFT_SHR, a.s2, 11);
     e_alu_imm(e, false, ALU_AND, a.s2, 1);
@@ -181,7 +210,7 @@ static void xlat_popf(struct xlat *x, unsigned k)
     e8(e, 0x88);
     e8(e, 0xc0 | (a.s2 & 7) << 3);
     e_flags_from_ax(e);
-    xlat_move_rsp(x, 8);
+    move_sp(x, (int32_t)size);
 }
 
 /* mov r32, r32 */
@@ -312,8 +341,8 @@ void xlat_sys(struct xlat *x, const struct insn *i, unsigned k)
     case OP_std: change_flag(x, k, DF_BIT, true); break;
     case OP_cli: change_flag(x, k, IF_BIT, false); break;
     case OP_sti: xlat_sti(x, k); break;
-    case OP_pushf: xlat_pushf(x, k); break;
-    case OP_popf: xlat_popf(x, k); break;
+    case OP_pushf: xlat_pushf(x, i, k); break;
+    case OP_popf: xlat_popf(x, i, k); break;
     case OP_swapgs: xlat_swapgs(x, k); break;
     case OP_mov_cr: xlat_mov_cr(x, i); break;
     case OP_rdfsbase: xlat_get(x, i, SEG_OFF(SEG_FS, base)); break;

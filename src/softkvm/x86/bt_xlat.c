@@ -26,6 +26,7 @@ static const uint16_t traits[OP_COUNT] = {
     P(shlx, 0), P(sarx, 0), P(shrx, 0), P(rorx, 0), P(cmpxchg, T_KILLS | T_RAX_R | T_RAX_W), P(xadd, T_KILLS), P(cmc, 0), P(clc, 0), P(stc, 0),
     P(lfence, 0), P(mfence, 0), P(sfence, 0), P(imul, T_KILLS), P(mul, T_KILLS | T_RAX_R | T_RAX_W | T_RDX_R | T_RDX_W),
     P(div, T_RAX_R | T_RAX_W | T_RDX_R | T_RDX_W | T_TRAPS), P(idiv, T_RAX_R | T_RAX_W | T_RDX_R | T_RDX_W | T_TRAPS),
+    [OP_loop] = T_RCX_R | T_RCX_W,
     P(cmpxchg8b, T_RAX_R | T_RAX_W | T_RDX_R | T_RDX_W | T_RCX_R | T_RBX_R), P(cmpxchg16b, T_RAX_R | T_RAX_W | T_RDX_R | T_RDX_W | T_RCX_R | T_RBX_R),
 #undef P
 };
@@ -153,6 +154,7 @@ static enum how classify(const struct insn *i, uint32_t key)
     case OP_pop: return near64 && o->kind == OPK_GPR ? HOW_POP : HOW_INTERP;
     case OP_leave: return near64 ? HOW_LEAVE : HOW_INTERP;
     case OP_jcc: return near64 ? HOW_JCC : HOW_END;
+    case OP_loop: return near64 ? HOW_LOOP : HOW_END;
     case OP_jmp: return near64 ? HOW_JMP : HOW_END;
     case OP_call: return near64 ? HOW_CALL : HOW_END;
     case OP_ret: return near64 ? HOW_RET : HOW_END;
@@ -292,7 +294,7 @@ static void flags_liveness(struct xlat *x)
         enum how h = (enum how)x->how[k];
         if (i->op == OP_sysret || (i->op == OP_iret && !(x->key & BT_KEY_LEGACY)) || i->op == OP_popf) /* IRET to another task saves them */
             live = x->bt->exact_flags;
-        else if (h == HOW_INTERP || h == HOW_JCC || h == HOW_SYSCALL || h == HOW_END || (h == HOW_SYS && i->op == OP_pushf))
+        else if (h == HOW_INTERP || h == HOW_JCC || h == HOW_LOOP || h == HOW_SYSCALL || h == HOW_END || (h == HOW_SYS && i->op == OP_pushf))
             live = true;
         else if (h == HOW_PLAIN && (i->desc->flags & ISA_RFLAGS))
             live = true;
@@ -566,6 +568,7 @@ static unsigned xlat_insn(struct xlat *x, unsigned k)
     case HOW_LEAVE: xlat_leave(x, k); break;
     case HOW_FLDCW: xlat_fldcw(x, i, k); break;
     case HOW_JCC: xlat_jcc(x, i, k); break;
+    case HOW_LOOP: xlat_loop(x, i, k); break;
     case HOW_RET: xlat_ret(x, i, k); break;
     case HOW_SYS: xlat_sys(x, i, k); break;
     case HOW_STRING: xlat_string(x, i, k); break;

@@ -8,7 +8,7 @@
 #define BIT_OF(r)   (1u << (r))
 #define SCRATCHABLE (0xffffu & ~BIT_OF(RSP))
 
-enum how { HOW_INTERP, HOW_PLAIN, HOW_LEA, HOW_SKIP, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_FLDCW, HOW_JCC, HOW_JMP, HOW_CALL, HOW_JMP_IND, HOW_CALL_IND, HOW_RET, HOW_SYS, HOW_STRING, HOW_BITS, HOW_SYSCALL, HOW_LEGACY, HOW_LEGACY_END, HOW_END };
+enum how { HOW_INTERP, HOW_PLAIN, HOW_LEA, HOW_SKIP, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_FLDCW, HOW_JCC, HOW_LOOP, HOW_JMP, HOW_CALL, HOW_JMP_IND, HOW_CALL_IND, HOW_RET, HOW_SYS, HOW_STRING, HOW_BITS, HOW_SYSCALL, HOW_LEGACY, HOW_LEGACY_END, HOW_END };
 
 /* What a plain operation uses beyond its operands, and what it does to the flags. */
 enum trait { T_PLAIN = 1, T_KILLS = 2, T_RAX_R = 4, T_RAX_W = 8, T_RDX_R = 16, T_RDX_W = 32, T_RCX_R = 64, T_RBX_R = 128, T_RCX_W = 256, T_TRAPS = 512 };
@@ -200,6 +200,9 @@ void xlat_legacy_offset(struct xlat *x, const struct ea *ea, unsigned s); /* s =
  * the flags. */
 void xlat_legacy_target(struct xlat *x, unsigned size, unsigned t, bool linear, struct aside *miss);
 void xlat_move_rsp(struct xlat *x, int32_t by);
+/* The same for the stack of 16- and 32-bit code, and its a->size bytes at rSP + disp. */
+void xlat_legacy_move_sp(struct xlat *x, int32_t by);
+void xlat_legacy_stack(struct xlat *x, struct access *a, int32_t disp);
 void xlat_entry(struct xlat *x); /* what lies before the block's code, for those who come by a lookup */
 /* Goes to the linear address page + off. k: the instruction that does, x->n behind the last one. */
 /* Leaves the block's one instruction to the interpreter unless its last bytes, in the next page, are these. */
@@ -218,5 +221,6 @@ void xlat_jmp(struct xlat *x, const struct insn *i, unsigned k);
 void xlat_goto_single(struct xlat *x, unsigned k); /* to the block of instruction k that shares nothing */
 void xlat_aside_link(struct xlat *x, const struct aside *a);
 void xlat_jcc(struct xlat *x, const struct insn *i, unsigned k);
+void xlat_loop(struct xlat *x, const struct insn *i, unsigned k);
 
 #endif
