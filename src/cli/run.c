@@ -175,7 +175,7 @@ static const struct option_row rows[] = {
     {"memory", "SIZE[,…]", "guest memory, such as 512M or 2G (512M)", run_set_memory},
     {"numa", "cpus=SET,memory=SIZE[,…]", "a NUMA node of the guest's; may be given several times", run_set_numa},
     {"accel", "auto|kvm|softkvm", "who runs the guest's CPUs (auto)", run_set_accel},
-    {"disk", "PATH[,format=raw|qcow2][,…]", "a disk; may be given several times", run_set_disk},
+    {"disk", "PATH[,format=raw|qcow2][,…]", "a disk, or type=vhost-user,path=SOCKET; may be given several times", run_set_disk},
     {"pmem", "FILE", "a file that is persistent memory, /dev/pmem0 and so on; may be given several times", run_set_pmem},
     {"snapshot", NULL, "no disk is written to: writes go to temporary overlays", set_snapshot},
     {"cdrom", "FILE", "a disc in a CD-ROM drive; may be given several times", run_set_cdrom},

@@ -28,6 +28,9 @@ bool run_next_field(const char **list, char *field);
 /* BUS:SLOT or BUS:SLOT.FUNCTION, hexadecimal as lspci has it. */
 int run_set_pci(const char *option, struct domain_pci_address *a, const char *value, struct error *err);
 
+/* reconnect=SECONDS of a vhost-user device. */
+int run_set_reconnect(const char *option, const char *value, unsigned *seconds, struct error *err);
+
 /* A field of an option's list. */
 struct field_row {
     const char *name;

@@ -9,6 +9,7 @@
 #include "base/util.h"
 #include "cli/root.h"
 #include "cli/run.h"
+#include "model/reconnect.h"
 
 int run_set_text(char **to, const char *text, struct error *err)
 {
@@ -84,6 +85,35 @@ int run_set_fields(const char *option, const char *list, const struct field_row 
 static int disk_file(void *object, const char *value, struct error *err)
 {
     return run_set_path(&((struct domain_disk *)object)->file, value, err);
+}
+
+static int disk_type(void *object, const char *value, struct error *err)
+{
+    bool vhostuser = strcmp(value, "vhost-user") == 0;
+    if (!vhostuser && strcmp(value, "file") != 0)
+        return error_set(err, 0, "option '--disk': there is no type '%s'; give file or vhost-user", value);
+    ((struct domain_disk *)object)->vhostuser = vhostuser;
+    return 0;
+}
+
+static int disk_socket(void *object, const char *value, struct error *err)
+{
+    return run_set_path(&((struct domain_disk *)object)->socket, value, err);
+}
+
+int run_set_reconnect(const char *option, const char *value, unsigned *seconds, struct error *err)
+{
+    char *end;
+    unsigned long n = strtoul(value, &end, 10);
+    if (value[0] < '0' || value[0] > '9' || *end || n < 1 || n > RECONNECT_MAX)
+        return error_set(err, 0, "option '--%s': reconnect '%s' is not a time; give 1 to %u seconds", option, value, RECONNECT_MAX);
+    *seconds = (unsigned)n;
+    return 0;
+}
+
+static int disk_reconnect(void *object, const char *value, struct error *err)
+{
+    return run_set_reconnect("disk", value, &((struct domain_disk *)object)->reconnect, err);
 }
 
 OPTION_SETS(disk_readonly, struct domain_disk, readonly, true)
@@ -227,6 +257,9 @@ static const struct field_row disk_fields[] = {
     {"iops", true, disk_iops},
     {"iops-max", true, disk_iops_max},
     {"file", true, disk_file},
+    {"type", true, disk_type},
+    {"path", true, disk_socket},
+    {"reconnect", true, disk_reconnect},
     {"format", true, disk_format},
     {"bus", true, disk_bus},
     {"bootindex", true, disk_boot_order},
@@ -239,7 +272,7 @@ static const struct field_row disk_fields[] = {
 /* A first word that is no field is the path. */
 int run_set_disk(void *o, const char *value, struct error *err)
 {
-    static const char usage[] = "[file=]PATH[,format=raw|qcow2][,bus=virtio|scsi|sata][,bootindex=N][,readonly]";
+    static const char usage[] = "[file=]PATH[,format=raw|qcow2][,bus=virtio|scsi|sata][,bootindex=N][,readonly], or type=vhost-user,path=SOCKET";
     struct domain_disk *disk = domain_add_disk(&((struct run *)o)->d, err);
     AUTO_FREE char *first = malloc(strlen(value) + 1);
     if (!disk || !first)
@@ -253,7 +286,11 @@ int run_set_disk(void *o, const char *value, struct error *err)
     }
     if (run_set_fields("disk", value, disk_fields, usage, disk, err) < 0)
         return -1;
-    if (!disk->file)
+    if (disk->vhostuser && disk->format == DISK_FORMATS)
+        disk->format = DISK_RAW;
+    if (!disk->vhostuser && (disk->socket || disk->reconnect))
+        return error_set(err, 0, "option '--disk': path and reconnect are a vhost-user back end's; add type=vhost-user, or write file=PATH");
+    if (!disk->file && !disk->vhostuser)
         return error_set(err, 0, "option '--disk': names no file; write %s", usage);
     if (disk->format == DISK_FORMATS && !format_by_name(disk))
         return error_set(err, 0, "disk '%s': no format, and it is never guessed; add format=raw or format=qcow2", disk->file);

@@ -10,6 +10,7 @@
 #include "devices/virtio/v9p.h"
 #include "devices/virtio/vballoon.h"
 #include "devices/virtio/vblk.h"
+#include "devices/virtio/vhost_blk.h"
 #include "devices/virtio/vhost_net.h"
 #include "devices/virtio/vnet.h"
 #include "devices/virtio/vrng.h"
@@ -28,11 +29,12 @@ struct virtio_devices {
     struct vserial *serial;
     struct block *blocks[DOMAIN_MAX_DISKS];
     struct vblk *vblks[DOMAIN_MAX_DISKS];
+    struct vhost_blk *vhost_blks[DOMAIN_MAX_DISKS];
     struct vscsi *scsi;
     unsigned scsi_units; /* of it that are taken */
     struct netdev *nets[DOMAIN_MAX_IFACES];
     struct vnet *vnets[DOMAIN_MAX_IFACES];
-    struct vhost_net *vhosts[DOMAIN_MAX_IFACES];
+    struct vhost_net *vhost_nets[DOMAIN_MAX_IFACES];
     struct e1000e *e1000es[DOMAIN_MAX_IFACES];
     struct pcap *pcaps[DOMAIN_MAX_IFACES];
     struct share *shares[DOMAIN_MAX_SHARES];
@@ -59,6 +61,20 @@ static int make_scsi_disk(struct virtio_devices *v, const struct domain *d, stru
     return 0;
 }
 
+static int make_vblk(struct virtio_devices *v, const struct domain_disk *disk, struct pci_host *pci, unsigned i, struct error *err)
+{
+    if (disk_open(disk, &v->blocks[i], err) < 0)
+        return -1;
+    struct vblk_config cfg = {.slot = pci_place(&disk->address), .block = v->blocks[i], .queues = disk->queues, .serial = disk->serial};
+    return vblk_create(pci, &cfg, &v->vblks[i], err);
+}
+
+static int make_vhost_blk(struct virtio_devices *v, const struct domain_disk *disk, struct pci_host *pci, unsigned i, struct error *err)
+{
+    struct vhost_blk_config cfg = {.slot = pci_place(&disk->address), .back = {disk->socket, disk->reconnect}, .queues = disk->queues};
+    return vhost_blk_create(pci, &cfg, &v->vhost_blks[i], err);
+}
+
 static int make_disk(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, struct boot_order *order, unsigned i,
                      struct error *err)
 {
@@ -68,12 +84,9 @@ static int make_disk(struct virtio_devices *v, const struct domain *d, struct pc
         return make_scsi_disk(v, d, pci, order, i, err);
     if (disk->bus != DISK_VIRTIO)
         return 0;
-    if (disk_open(disk, &v->blocks[i], err) < 0)
+    if ((disk->vhostuser ? make_vhost_blk : make_vblk)(v, disk, pci, i, err) < 0)
         return -1;
-    struct vblk_config cfg = {.slot = pci_place(&disk->address), .block = v->blocks[i], .queues = disk->queues, .serial = disk->serial};
-    if (vblk_create(pci, &cfg, &v->vblks[i], err) < 0)
-        return -1;
-    pci_dev_path(vblk_pci(v->vblks[i]), "scsi", path);
+    pci_dev_path(disk->vhostuser ? vhost_blk_pci(v->vhost_blks[i]) : vblk_pci(v->vblks[i]), "scsi", path);
     boot_order_add(order, domain_boot_place(d, disk->boot_order, DOMAIN_BOOT_HD, i), "%s/disk@0,0", path);
     return 0;
 }
@@ -119,9 +132,9 @@ static int make_netdev(const struct domain_iface *f, const char *hostname, struc
 
 static int make_vhost_net(struct virtio_devices *v, const struct domain_iface *f, struct pci_host *pci, unsigned i, struct error *err)
 {
-    struct vhost_net_config cfg = {.slot = pci_place(&f->address), .path = f->source, .mtu = (uint16_t)f->mtu, .link_down = f->link_down};
+    struct vhost_net_config cfg = {.slot = pci_place(&f->address), .back = {f->source, 0}, .mtu = (uint16_t)f->mtu, .link_down = f->link_down};
     memcpy(cfg.mac, f->mac, sizeof cfg.mac);
-    return vhost_net_create(pci, &cfg, &v->vhosts[i], err);
+    return vhost_net_create(pci, &cfg, &v->vhost_nets[i], err);
 }
 
 static int make_e1000e(struct virtio_devices *v, const struct domain_iface *f, struct pci_host *pci, unsigned i, struct error *err)
@@ -228,20 +241,22 @@ const struct netdev *virtio_devices_net(const struct virtio_devices *v, unsigned
 static void drop_disk(struct virtio_devices *v, unsigned i)
 {
     vblk_destroy(v->vblks[i]);
+    vhost_blk_destroy(v->vhost_blks[i]);
     block_close(v->blocks[i]);
     v->vblks[i] = NULL;
+    v->vhost_blks[i] = NULL;
     v->blocks[i] = NULL;
 }
 
 static void drop_net(struct virtio_devices *v, unsigned i)
 {
     vnet_destroy(v->vnets[i]);
-    vhost_net_destroy(v->vhosts[i]);
+    vhost_net_destroy(v->vhost_nets[i]);
     e1000e_destroy(v->e1000es[i]);
     netdev_destroy(v->nets[i]);
     pcap_free(v->pcaps[i]);
     v->vnets[i] = NULL;
-    v->vhosts[i] = NULL;
+    v->vhost_nets[i] = NULL;
     v->e1000es[i] = NULL;
     v->nets[i] = NULL;
     v->pcaps[i] = NULL;
@@ -276,6 +291,7 @@ void virtio_devices_remove_disk(struct virtio_devices *v, unsigned count, unsign
 {
     drop_disk(v, i);
     close_gap(v->vblks, count, i);
+    close_gap(v->vhost_blks, count, i);
     close_gap(v->blocks, count, i);
 }
 
@@ -283,7 +299,7 @@ void virtio_devices_remove_net(struct virtio_devices *v, unsigned count, unsigne
 {
     drop_net(v, i);
     close_gap(v->vnets, count, i);
-    close_gap(v->vhosts, count, i);
+    close_gap(v->vhost_nets, count, i);
     close_gap(v->e1000es, count, i);
     close_gap(v->nets, count, i);
     close_gap(v->pcaps, count, i);

@@ -5,6 +5,7 @@
 
 #include "base/util.h"
 #include "model/part.h"
+#include "model/reconnect.h"
 
 const char *const disk_format_names[DISK_FORMATS] = {"raw", "qcow2"};
 const char *const disk_bus_names[DISK_BUSES + 1] = {"virtio", "sata", "scsi", NULL};
@@ -30,11 +31,15 @@ static struct domain_disk *last(void *object)
 static int begin_disk(const struct xml_node *node, void *object, struct error *err)
 {
     int device = xml_attr_word(node, "device", (const char *const[]){"disk", "cdrom", NULL}, 0, err);
-    if (device < 0 || xml_attr_only(node, "type", "file", err) < 0)
+    int type = device < 0 ? -1 : xml_attr_word(node, "type", (const char *const[]){"file", "vhostuser", NULL}, 0, err);
+    if (type < 0)
         return -1;
-    struct domain_disk *disk = domain_add_disk(object, err);
+    if (xml_attr(node, "snapshot") && type == 0)
+        return xml_error(node, err, "snapshot is for a disk of type 'vhostuser'; remove it");
+    struct domain_disk *disk = xml_attr_only(node, "snapshot", "no", err) < 0 ? NULL : domain_add_disk(object, err);
     if (!disk)
         return -1;
+    disk->vhostuser = type == 1;
     disk->cdrom = device == 1;
     disk->bus = disk->cdrom ? DISK_SATA : DISK_VIRTIO;
     return 0;
@@ -98,13 +103,24 @@ static int begin_rate(const struct xml_node *node, void *object, struct error *e
     return -1;
 }
 
+/* <source file='…'/>, or <source type='unix' path='…'> of a vhost-user back end. */
 static int begin_source(const struct xml_node *node, void *object, struct error *err)
 {
     struct domain_disk *disk = last(object);
-    const char *file = xml_attr(node, "file");
+    const char *file = xml_attr(node, "file"), *path = xml_attr(node, "path");
+    if (disk->vhostuser ? !path || file : !file || path || xml_attr(node, "type"))
+        return xml_error(node, err, "does not fit the disk's type; type 'file' has a 'file', 'vhostuser' a 'type' and a 'path'");
+    if (disk->vhostuser)
+        return xml_attr_only(node, "type", "unix", err) < 0 ? -1 : xml_take_attr(node, "path", &disk->socket, err);
     if (disk->cdrom && file && !file[0]) /* virsh's word for no disc */
         return 0;
     return xml_take_attr(node, "file", &disk->file, err);
+}
+
+static int begin_reconnect(const struct xml_node *node, void *object, struct error *err)
+{
+    struct domain_disk *disk = last(object);
+    return disk->vhostuser ? reconnect_take(node, &disk->reconnect, err) : xml_error(node, err, "is for a disk of type 'vhostuser'; remove it");
 }
 
 static const char *target_prefix(enum disk_bus bus)
@@ -144,6 +160,7 @@ static int begin_alias(const struct xml_node *node, void *object, struct error *
 static void free_disk(struct domain_disk *disk)
 {
     free(disk->file);
+    free(disk->socket);
     free(disk->serial);
     free(disk->alias);
     free(disk->overlay);
@@ -181,6 +198,11 @@ static void fill_target(const struct domain *d, struct domain_disk *disk)
     }
 }
 
+static const char *where(const struct domain_disk *disk)
+{
+    return disk->file ? disk->file : disk->socket ? disk->socket : "";
+}
+
 static int check_distinct(const struct domain *d, unsigned i, struct error *err)
 {
     const struct domain_disk *disk = &d->disks[i];
@@ -188,7 +210,7 @@ static int check_distinct(const struct domain *d, unsigned i, struct error *err)
         const struct domain_disk *other = &d->disks[j];
         if (strcmp(disk->target, other->target) == 0)
             return error_set(err, 0, "disk '%s': target '%s' is taken by disk '%s'; give each disk its own target",
-                             disk->file ? disk->file : "", disk->target, other->file ? other->file : "");
+                             where(disk), disk->target, where(other));
         if (disk->boot_order && disk->boot_order == other->boot_order)
             return error_set(err, 0, "disk '%s': place %u of the boot order is that of disk '%s'; give each its own", disk->target,
                              disk->boot_order, other->target);
@@ -196,13 +218,37 @@ static int check_distinct(const struct domain *d, unsigned i, struct error *err)
     return 0;
 }
 
+static bool has_rates(const struct disk_rates *r)
+{
+    return r->rate[0] || r->rate[1] || r->rate[2];
+}
+
+/* Most of what a disk may have is the back end's to say. */
+static int check_vhostuser(const struct domain_disk *disk, unsigned number, struct error *err)
+{
+    if (!disk->socket || !disk->socket[0])
+        return error_set(err, 0, "disk %u: no socket of a vhost-user back end; name its path", number);
+    if (disk->file || disk->cdrom || disk->bus != DISK_VIRTIO || disk->format != DISK_RAW)
+        return error_set(err, 0, "disk %u: a vhost-user back end is a raw disk on the bus 'virtio'; make it that, and no CD-ROM drive", number);
+    if (disk->readonly || disk->snapshot || disk->serial || disk->cache != DISK_WRITEBACK || has_rates(&disk->bytes) || has_rates(&disk->ops))
+        return error_set(err, 0,
+                         "disk %u: read-only, transient, serial, cache and limits of rate are the vhost-user back end's own; set them there, "
+                         "and leave them out here",
+                         number);
+    if (disk->write_errors != DISK_STOP_ENOSPC || disk->read_errors != DISK_REPORT)
+        return error_set(err, 0, "disk %u: a vhost-user back end reports its errors to the guest by itself; leave out the error policies", number);
+    return 0;
+}
+
 static int disk_check(struct domain *d, struct error *err)
 {
     for (unsigned i = 0; i < d->ndisks; i++) {
         struct domain_disk *disk = &d->disks[i];
+        if (disk->vhostuser && check_vhostuser(disk, i + 1, err) < 0)
+            return -1;
         if (disk->cdrom)
             disk->readonly = true;
-        else if (!disk->file || !disk->file[0])
+        else if (!disk->vhostuser && (!disk->file || !disk->file[0]))
             return error_set(err, 0, "disk %u: no file; name the image's file", i + 1);
         if (disk->serial && strlen(disk->serial) > 20)
             return error_set(err, 0, "disk %u: the serial '%s' is longer than 20 characters; shorten it", i + 1, disk->serial);
@@ -230,11 +276,6 @@ static void write_rates(const struct disk_rates *r, const char *unit, FILE *out)
                     unit);
 }
 
-static bool has_rates(const struct disk_rates *r)
-{
-    return r->rate[0] || r->rate[1] || r->rate[2];
-}
-
 static void write_driver(FILE *out, const struct domain_disk *disk)
 {
     fprintf(out, "      <driver name='qemu' type='%s'", disk_format_names[disk->format]);
@@ -251,8 +292,11 @@ static void write_driver(FILE *out, const struct domain_disk *disk)
 
 static void write_disk(FILE *out, const struct domain_disk *disk)
 {
-    fprintf(out, "    <disk type='file' device='%s'>\n", disk->cdrom ? "cdrom" : "disk");
+    fprintf(out, "    <disk type='%s' device='%s'%s>\n", disk->vhostuser ? "vhostuser" : "file", disk->cdrom ? "cdrom" : "disk",
+            disk->vhostuser ? " snapshot='no'" : "");
     write_driver(out, disk);
+    if (disk->socket)
+        reconnect_put_source(out, " type='unix' path='", disk->socket, "'", disk->reconnect);
     if (disk->file)
         xml_put_attr(out, "      <source file='", disk->file, "'/>\n");
     fprintf(out, "      <target dev='%s' bus='%s'/>\n", disk->target, disk_bus_names[disk->bus]);
@@ -295,9 +339,13 @@ static const struct xml_element iotune_children[] = {
     {"write_iops_sec_max", XML_TEXT, NULL, begin_rate, NULL, NULL},
     XML_END,
 };
+static const struct xml_element source_children[] = {
+    {"reconnect", 0, RECONNECT_ATTRS, begin_reconnect, NULL, NULL},
+    XML_END,
+};
 static const struct xml_element disk_children[] = {
     {"driver", 0, "name type cache error_policy rerror_policy queues discard", begin_driver, NULL, NULL},
-    {"source", 0, "file!", begin_source, NULL, NULL},
+    {"source", 0, "file type path", begin_source, source_children, NULL},
     {"target", XML_REQUIRED, "dev! bus", begin_target, NULL, NULL},
     {"boot", 0, "order!", begin_boot, NULL, NULL},
     {"iotune", 0, NULL, NULL, iotune_children, NULL},
@@ -309,7 +357,7 @@ static const struct xml_element disk_children[] = {
     XML_END,
 };
 static const struct xml_element disk_devices[] = {
-    {"disk", XML_MANY, "type device", begin_disk, disk_children, NULL},
+    {"disk", XML_MANY, "type device snapshot", begin_disk, disk_children, NULL},
     XML_END,
 };
 const struct domain_part disk_part = {.devices = disk_devices, .free = disk_free, .check = disk_check, .write_devices = disk_write};

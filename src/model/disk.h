@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* <disk>: a disk, or a CD-ROM drive, over an image file. */
+/* <disk>: a disk, or a CD-ROM drive, over an image file or over a vhost-user back end. */
 #ifndef LODGE_MODEL_DISK_H
 #define LODGE_MODEL_DISK_H
 
@@ -32,7 +32,10 @@ struct domain_disk {
     enum disk_format format;
     enum disk_bus bus;
     bool cdrom;
-    char *file;          /* NULL: a CD-ROM drive without a disc */
+    char *file;          /* NULL: a CD-ROM drive without a disc, or `socket` */
+    bool vhostuser;      /* another process is the disk */
+    char *socket;        /* where it listens */
+    unsigned reconnect;  /* seconds until it is tried again after it went away; 0: when the guest starts the device anew */
     char target[8];      /* "vda", "sda" */
     unsigned boot_order; /* place in the boot order, from 1; 0: behind those that have one, by os.boot */
     bool readonly, snapshot; /* snapshot: writes are forgotten when the guest ends */

@@ -3,6 +3,7 @@
 #include "net/vhost_user.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -23,7 +24,11 @@ enum request {
     SET_VRING_CALL = 13,
     GET_PROTOCOL_FEATURES = 15,
     SET_PROTOCOL_FEATURES = 16,
+    GET_QUEUE_NUM = 17,
     SET_VRING_ENABLE = 18,
+    GET_CONFIG = 24,
+    GET_INFLIGHT_FD = 31,
+    SET_INFLIGHT_FD = 32,
 };
 
 #define FLAG_VERSION    1u
@@ -31,7 +36,12 @@ enum request {
 #define FLAG_NEED_REPLY 8u
 
 #define F_PROTOCOL         BIT64(30) /* among the device's features: there are features of the protocol */
+#define PROTOCOL_MQ        BIT64(0)
 #define PROTOCOL_REPLY_ACK BIT64(3)
+#define PROTOCOL_CONFIG    BIT64(9)
+#define PROTOCOL_INFLIGHT  BIT64(12)
+
+#define CONFIG_MAX 256 /* bytes in one message */
 
 struct header {
     uint32_t request, flags, size;
@@ -53,10 +63,21 @@ struct mem_table {
     } regions[GUESTMEM_REGIONS];
 };
 
+struct config {
+    uint32_t offset, size, flags;
+    uint8_t data[CONFIG_MAX];
+};
+
+struct inflight {
+    uint64_t bytes, offset;
+    uint16_t queues, queue_size;
+    uint32_t padding; /* which every peer sends */
+};
+
 struct vhost_user {
     int fd;
     char *path;
-    uint64_t features, protocol;
+    uint64_t features, protocol, queues;
 };
 
 static int failed(const struct vhost_user *u, const char *what, const char *why, struct error *err)
@@ -91,38 +112,83 @@ static int send_message(struct vhost_user *u, enum request request, const void *
     return n == (ssize_t)(sizeof h + size) ? 0 : failed(u, "cannot send", n < 0 ? strerror(errno) : "it does not read", err);
 }
 
-static int receive(struct vhost_user *u, void *to, size_t size, struct error *err)
+/* Waits until there is something to read; -1 with err when the time is over. */
+static int await(struct vhost_user *u, uint64_t deadline, struct error *err)
+{
+    struct pollfd p = {.fd = u->fd, .events = POLLIN};
+    for (;;) {
+        uint64_t now = now_ns();
+        int n = now < deadline ? poll(&p, 1, (int)((deadline - now) / 1000000) + 1) : 0;
+        if (n > 0)
+            return 0;
+        if (n == 0 || errno != EINTR)
+            return failed(u, "no answer", n == 0 ? "time is over" : strerror(errno), err);
+    }
+}
+
+/* One recvmsg(2). `fd`, where one is wanted: the descriptor that came, -1 when it was not exactly one. */
+static ssize_t receive_some(struct vhost_user *u, void *to, size_t size, int *fd)
+{
+    union {
+        struct cmsghdr head;
+        char room[CMSG_SPACE(GUESTMEM_REGIONS * sizeof(int))];
+    } control;
+    struct iovec iov = {to, size};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    int fds[GUESTMEM_REGIONS];
+    unsigned count = 0;
+    if (fd) {
+        msg.msg_control = &control;
+        msg.msg_controllen = sizeof control;
+    }
+    ssize_t n = recvmsg(u->fd, &msg, MSG_CMSG_CLOEXEC); /* without room for them, descriptors are dropped */
+    const struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+        count = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        memcpy(fds, CMSG_DATA(c), count * sizeof(int));
+    }
+    bool one = count == 1 && !(msg.msg_flags & MSG_CTRUNC);
+    for (unsigned i = 0; i < count && !one; i++)
+        close(fds[i]);
+    if (fd)
+        *fd = one ? fds[0] : -1;
+    return n;
+}
+
+/* Descriptors come with the first byte. */
+static int receive(struct vhost_user *u, void *to, size_t size, uint64_t deadline, int *fd, struct error *err)
 {
     for (uint8_t *p = to; size;) {
-        ssize_t n = recv(u->fd, p, size, 0);
-        if (n < 0 && errno == EINTR)
+        if (await(u, deadline, err) < 0)
+            return -1;
+        ssize_t n = receive_some(u, p, size, fd);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
         if (n <= 0)
-            return failed(u, "no answer",
-                          n == 0            ? "it has closed the connection"
-                          : errno == EAGAIN ? "time is over"
-                                            : strerror(errno),
-                          err);
+            return failed(u, "no answer", n == 0 ? "it has closed the connection" : strerror(errno), err);
+        fd = NULL;
         p += n;
         size -= (size_t)n;
     }
     return 0;
 }
 
-/* The answer to `request`, which has exactly `size` bytes. */
-static int receive_reply(struct vhost_user *u, enum request request, void *payload, uint32_t size, struct error *err)
+/* The answer to `request`, which has exactly `size` bytes. The caller closes *fd, which is -1 when not one descriptor came. */
+static int receive_reply(struct vhost_user *u, enum request request, void *payload, uint32_t size, int *fd, struct error *err)
 {
+    const uint64_t deadline = now_ns() + VHOST_USER_WAIT_S * NS_PER_S;
     struct header h;
-    if (receive(u, &h, sizeof h, err) < 0)
+    if (receive(u, &h, sizeof h, deadline, fd, err) < 0)
         return -1;
     if (h.request != request || (h.flags & 3) != FLAG_VERSION || !(h.flags & FLAG_REPLY) || h.size != size)
         return failed(u, "wrong answer", "not to what it was asked", err);
-    return receive(u, payload, size, err);
+    return receive(u, payload, size, deadline, NULL, err);
 }
 
 static int get_u64(struct vhost_user *u, enum request request, uint64_t *value, struct error *err)
 {
-    return send_message(u, request, NULL, 0, NULL, 0, false, err) < 0 ? -1 : receive_reply(u, request, value, sizeof *value, err);
+    return send_message(u, request, NULL, 0, NULL, 0, false, err) < 0 ? -1
+                                                                      : receive_reply(u, request, value, sizeof *value, NULL, err);
 }
 
 /* Sends, and where the back end can say so, waits until it has taken it. */
@@ -132,7 +198,7 @@ static int set(struct vhost_user *u, enum request request, const void *payload, 
     bool ack = u->protocol & PROTOCOL_REPLY_ACK;
     uint64_t refused = 0;
     if (send_message(u, request, payload, size, fds, nfds, ack, err) < 0 ||
-        (ack && receive_reply(u, request, &refused, sizeof refused, err) < 0))
+        (ack && receive_reply(u, request, &refused, sizeof refused, NULL, err) < 0))
         return -1;
     return refused ? failed(u, "refused", "what the device needs", err) : 0;
 }
@@ -153,11 +219,11 @@ static int greet(struct vhost_user *u, struct error *err)
         return 0;
     if (get_u64(u, GET_PROTOCOL_FEATURES, &protocol, err) < 0)
         return -1;
-    protocol &= PROTOCOL_REPLY_ACK;
+    protocol &= PROTOCOL_MQ | PROTOCOL_REPLY_ACK | PROTOCOL_CONFIG | PROTOCOL_INFLIGHT;
     if (set(u, SET_PROTOCOL_FEATURES, &protocol, sizeof protocol, NULL, 0, err) < 0)
         return -1;
     u->protocol = protocol;
-    return 0;
+    return protocol & PROTOCOL_MQ ? get_u64(u, GET_QUEUE_NUM, &u->queues, err) : 0;
 }
 
 static int open_socket(struct vhost_user *u, struct error *err)
@@ -181,7 +247,7 @@ int vhost_user_connect(const char *path, struct vhost_user **out, struct error *
 {
     struct vhost_user *u = calloc(1, sizeof *u);
     if (u)
-        *u = (struct vhost_user){.fd = -1, .path = strdup(path)};
+        *u = (struct vhost_user){.fd = -1, .path = strdup(path), .queues = 1};
     if (!u || !u->path) {
         free(u);
         return error_set(err, ENOMEM, "vhost-user: out of memory");
@@ -209,6 +275,30 @@ uint64_t vhost_user_features(const struct vhost_user *u)
     return u->features & ~F_PROTOCOL;
 }
 
+uint64_t vhost_user_queues(const struct vhost_user *u)
+{
+    return u->queues;
+}
+
+bool vhost_user_tracks(const struct vhost_user *u)
+{
+    return u->protocol & PROTOCOL_INFLIGHT;
+}
+
+int vhost_user_get_config(struct vhost_user *u, void *config, uint32_t size, struct error *err)
+{
+    struct config c = {.size = size};
+    uint32_t len = (uint32_t)offsetof(struct config, data) + size;
+    if (!(u->protocol & PROTOCOL_CONFIG))
+        return failed(u, "no configuration", "it lacks the protocol's feature CONFIG", err);
+    if (send_message(u, GET_CONFIG, &c, len, NULL, 0, false, err) < 0 || receive_reply(u, GET_CONFIG, &c, len, NULL, err) < 0)
+        return -1;
+    if (c.offset != 0 || c.size != size)
+        return failed(u, "wrong answer", "another part of the configuration", err);
+    memcpy(config, c.data, size);
+    return 0;
+}
+
 int vhost_user_fd(const struct vhost_user *u)
 {
     return u->fd;
@@ -232,41 +322,77 @@ static int set_memory(struct vhost_user *u, const struct guestmem *mem, struct e
                mem->count, err);
 }
 
-static int set_ring(struct vhost_user *u, unsigned index, const struct guestmem *mem, const struct vhost_ring *r, struct error *err)
+/* The memory stays the back end's: nothing here looks into it, so its size and place need no check. */
+static int get_inflight(struct vhost_user *u, struct vhost_inflight *f, struct error *err)
 {
-    struct vring_addr addr = {.index = index,
+    struct inflight m = {.queues = f->queues, .queue_size = f->queue_size};
+    if (send_message(u, GET_INFLIGHT_FD, &m, sizeof m, NULL, 0, false, err) < 0)
+        return -1;
+    if (receive_reply(u, GET_INFLIGHT_FD, &m, sizeof m, &f->fd, err) < 0) {
+        if (f->fd >= 0)
+            close(f->fd);
+        f->fd = -1;
+        return -1;
+    }
+    if (f->fd < 0)
+        return failed(u, "wrong answer", "not one descriptor for its requests in flight", err);
+    f->bytes = m.bytes;
+    f->offset = m.offset;
+    return 0;
+}
+
+static int set_inflight(struct vhost_user *u, struct vhost_inflight *f, struct error *err)
+{
+    if (f->fd < 0 && get_inflight(u, f, err) < 0)
+        return -1;
+    const struct inflight m = {.bytes = f->bytes, .offset = f->offset, .queues = f->queues, .queue_size = f->queue_size};
+    return set(u, SET_INFLIGHT_FD, &m, sizeof m, &f->fd, 1, err);
+}
+
+int vhost_user_enable(struct vhost_user *u, unsigned ring, bool on, struct error *err)
+{
+    return u->features & F_PROTOCOL ? set_state(u, SET_VRING_ENABLE, ring, on, err) : 0;
+}
+
+static int set_ring(struct vhost_user *u, const struct guestmem *mem, const struct vhost_ring *r, struct error *err)
+{
+    struct vring_addr addr = {.index = r->index,
                               .desc = (uintptr_t)guestmem_ptr(mem, r->desc, 1),
                               .used = (uintptr_t)guestmem_ptr(mem, r->device, 1),
                               .avail = (uintptr_t)guestmem_ptr(mem, r->driver, 1)};
-    uint64_t number = index;
-    if (set_state(u, SET_VRING_NUM, index, r->size, err) < 0 || set_state(u, SET_VRING_BASE, index, 0, err) < 0 ||
+    uint64_t number = r->index;
+    if (set_state(u, SET_VRING_NUM, r->index, r->size, err) < 0 || set_state(u, SET_VRING_BASE, r->index, r->base, err) < 0 ||
         set(u, SET_VRING_ADDR, &addr, sizeof addr, NULL, 0, err) < 0 ||
         set(u, SET_VRING_CALL, &number, sizeof number, &r->call_fd, 1, err) < 0 ||
         set(u, SET_VRING_KICK, &number, sizeof number, &r->kick_fd, 1, err) < 0)
         return -1;
-    return u->features & F_PROTOCOL ? set_state(u, SET_VRING_ENABLE, index, 1, err) : 0;
+    return vhost_user_enable(u, r->index, r->enabled, err);
 }
 
 int vhost_user_start(struct vhost_user *u, uint64_t features, const struct guestmem *mem, const struct vhost_ring *rings,
-                     unsigned n, struct error *err)
+                     unsigned n, struct vhost_inflight *inflight, struct error *err)
 {
     features |= u->features & F_PROTOCOL;
-    if (set(u, SET_FEATURES, &features, sizeof features, NULL, 0, err) < 0 || set_memory(u, mem, err) < 0)
+    if (set(u, SET_FEATURES, &features, sizeof features, NULL, 0, err) < 0)
+        return -1;
+    if (vhost_user_tracks(u) && set_inflight(u, inflight, err) < 0)
+        return -1;
+    if (set_memory(u, mem, err) < 0)
         return -1;
     for (unsigned i = 0; i < n; i++)
-        if (set_ring(u, i, mem, &rings[i], err) < 0)
+        if (set_ring(u, mem, &rings[i], err) < 0)
             return -1;
     return 0;
 }
 
 /* The answer comes when the back end has stopped the ring. */
-int vhost_user_stop(struct vhost_user *u, unsigned n, struct error *err)
+int vhost_user_stop(struct vhost_user *u, uint64_t which, struct error *err)
 {
-    for (unsigned i = 0; i < n; i++) {
-        struct vring_state state = {i, 0};
-        if (((u->features & F_PROTOCOL) && set_state(u, SET_VRING_ENABLE, i, 0, err) < 0) ||
+    for (; which; which &= which - 1) {
+        struct vring_state state = {(uint32_t)__builtin_ctzll(which), 0};
+        if (vhost_user_enable(u, state.index, false, err) < 0 ||
             send_message(u, GET_VRING_BASE, &state, sizeof state, NULL, 0, false, err) < 0 ||
-            receive_reply(u, GET_VRING_BASE, &state, sizeof state, err) < 0)
+            receive_reply(u, GET_VRING_BASE, &state, sizeof state, NULL, err) < 0)
             return -1;
     }
     return 0;

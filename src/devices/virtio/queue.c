@@ -269,3 +269,13 @@ bool vq_set_kicks(struct vq *q, bool wanted)
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     return q->packed ? vq_packed_more(q) : ring_load(q->driver + RING_IDX) != q->last_avail;
 }
+
+uint16_t vq_answered(const struct vq *q)
+{
+    return ring_load(q->device + RING_IDX);
+}
+
+bool vq_unanswered(const struct vq *q)
+{
+    return ring_load(q->driver + RING_IDX) != vq_answered(q);
+}

@@ -77,4 +77,8 @@ bool vq_should_notify(struct vq *q);
 /* Tells the driver whether to kick. After enabling, returns true when requests are there already (then poll again). */
 bool vq_set_kicks(struct vq *q, bool wanted);
 
+/* Of a split ring that another process has served, as it lies in memory: how many answers there are, and are there requests without? */
+uint16_t vq_answered(const struct vq *q);
+bool vq_unanswered(const struct vq *q);
+
 #endif

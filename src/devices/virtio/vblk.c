@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "devices/virtio/vblk_space.h"
 #include "devices/virtio/virtio.h"
 
 #define VBLK_QUEUE_SIZE 256
@@ -19,37 +20,8 @@
 #define VBLK_RANGES     32          /* ranges of one discard or write zeroes request */
 #define VBLK_RANGE_MAX  (GIB / 512) /* sectors of one range */
 
-#define VBLK_F_SEG_MAX      BIT64(2)
-#define VBLK_F_RO           BIT64(5)
-#define VBLK_F_BLK_SIZE     BIT64(6)
-#define VBLK_F_FLUSH        BIT64(9)
-#define VBLK_F_TOPOLOGY     BIT64(10)
-#define VBLK_F_CONFIG_WCE   BIT64(11)
-#define VBLK_F_MQ           BIT64(12)
-#define VBLK_F_DISCARD      BIT64(13)
-#define VBLK_F_WRITE_ZEROES BIT64(14)
-
 enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13 };
 enum { S_OK, S_IOERR, S_UNSUPP };
-
-/* The device configuration (5.2.4). */
-struct vblk_space {
-    uint64_t capacity;
-    uint32_t size_max, seg_max;
-    uint16_t cylinders;
-    uint8_t heads, sectors;
-    uint32_t blk_size;
-    uint8_t physical_block_exp, alignment_offset;
-    uint16_t min_io_size;
-    uint32_t opt_io_size;
-    uint8_t writeback, unused0;
-    uint16_t num_queues;
-    uint32_t max_discard_sectors, max_discard_seg, discard_sector_alignment;
-    uint32_t max_write_zeroes_sectors, max_write_zeroes_seg;
-    uint8_t write_zeroes_may_unmap, unused1[3];
-};
-
-_Static_assert(sizeof(struct vblk_space) <= VIRTIO_CONFIG_MAX, "the configuration fits");
 
 #define CONFIG_WRITEBACK 32
 _Static_assert(offsetof(struct vblk_space, writeback) == CONFIG_WRITEBACK, "the cache mode is where the guest writes it");

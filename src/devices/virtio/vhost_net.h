@@ -4,10 +4,11 @@
 #define LODGE_DEVICES_VHOST_NET_H
 
 #include "devices/pci/pci.h"
+#include "devices/virtio/vhost.h"
 
 struct vhost_net_config {
-    int slot;         /* PCI slot or PCI_SLOT_AUTO */
-    const char *path; /* of the back end's socket; it must listen there */
+    int slot; /* PCI slot or PCI_SLOT_AUTO */
+    struct vhost_config back;
     uint8_t mac[6];
     uint16_t mtu; /* told to the guest; 0: it is not told */
     bool link_down;

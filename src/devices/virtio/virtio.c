@@ -331,7 +331,9 @@ int virtio_create(struct virtio_dev *v, const struct virtio_class *cls, unsigned
     *v = (struct virtio_dev){.cls = cls, .nqueues = nqueues, .bus = pci_host_bus(h), .control_fd = -1};
     memset(v->kick_fds, -1, sizeof v->kick_fds);
     pthread_cond_init(&v->stopped, NULL);
-    v->offered = features | VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_RING_PACKED;
+    v->offered = features | VIRTIO_F_VERSION_1;
+    if (!cls->foreign)
+        v->offered |= VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_RING_PACKED;
     if (config)
         memcpy(v->config_reset, config, cls->config_len);
     if (open_fds(v, err) < 0 || virtio_pci_init(v, err) < 0)

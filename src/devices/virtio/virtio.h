@@ -48,6 +48,7 @@ struct virtio_class {
     uint32_t pci_class; /* 24 bits */
     const struct field *fields; /* saved state of the device itself, from the start of its struct; may be NULL */
     uint16_t queue_size;        /* largest, descriptors */
+    bool foreign; /* another process serves its rings, and can what the device's features say: no ring format is offered besides */
     unsigned config_len; /* bytes */
     uint8_t config_wmask[VIRTIO_CONFIG_MAX];
     /* [lock] After the guest changed configuration bytes; may be NULL. */

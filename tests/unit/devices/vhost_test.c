@@ -3,14 +3,10 @@
  * vhost_test BACK: a network card whose data path is another process. Frames go out and come back, the rings move to a new driver,
  * and a back end that dies, refuses or talks nonsense costs the guest the device until its reset, and nobody else anything.
  */
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <sys/wait.h>
 
+#include "backs.h"
 #include "base/log.h"
 #include "base/util.h"
 #include "devices/virtio/vhost_net.h"
@@ -24,44 +20,12 @@
 
 #define F_CSUM 0
 
-static const char *program;
-static char folder[] = "/tmp/vhost_testXXXXXX", path[64];
-static int listener;
-
-/* ---- the back end ---- */
-
-static pid_t start_back(bool rude)
-{
-    char number[16];
-    snprintf(number, sizeof number, "%d", listener);
-    pid_t pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
-        execl(program, program, "--fd", number, rude ? "--rude" : NULL, NULL);
-        _exit(127);
-    }
-    return pid;
-}
-
-static void end_back(pid_t pid)
-{
-    kill(pid, SIGKILL);
-    CHECK_EQ(waitpid(pid, NULL, 0), pid);
-}
-
-/* It listens before any back end runs, so that none is too late. */
-static void open_listener(void)
-{
-    struct sockaddr_un sa = {.sun_family = AF_UNIX};
-    CHECK(mkdtemp(folder));
-    snprintf(path, sizeof path, "%s/s", folder);
-    strcpy(sa.sun_path, path);
-    listener = socket(AF_UNIX, SOCK_STREAM, 0);
-    CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&sa, sizeof sa) == 0 && listen(listener, 4) == 0);
-}
-
 /* ---- the guest ---- */
+
+static pid_t start_rude(void)
+{
+    return back_start("--spoil", "0:flags");
+}
 
 struct card {
     struct drv d;
@@ -108,7 +72,7 @@ static void echo(struct card *c, uint32_t len, uint8_t seed)
 
 static struct vhost_net *make_card(struct rig *r)
 {
-    struct vhost_net_config cfg = {.slot = 5, .path = path, .mac = {0x52, 0x54, 0, 1, 2, 3}, .mtu = 1400};
+    struct vhost_net_config cfg = {.slot = 5, .back = {backs_path, 0}, .mac = {0x52, 0x54, 0, 1, 2, 3}, .mtu = 1400};
     struct vhost_net *n;
     ERROR_SCOPED(err);
     rig_init(r);
@@ -132,7 +96,7 @@ static void test_frames(uint64_t features, bool msix)
 {
     struct rig r;
     struct card c;
-    pid_t back = start_back(false);
+    pid_t back = back_start(NULL);
     struct vhost_net *n = make_card(&r);
     for (unsigned life = 0; life < 3; life++) { /* a driver after another */
         start_driver(&c, &r, features | DRV_PACKED | BIT64(F_CSUM), msix);
@@ -144,7 +108,7 @@ static void test_frames(uint64_t features, bool msix)
     }
     vhost_net_destroy(n);
     rig_free(&r);
-    end_back(back);
+    back_kill(back);
 }
 
 /* The device needs a reset then, and with the next back end it goes on. */
@@ -152,31 +116,31 @@ static void test_death(void)
 {
     struct rig r;
     struct card c;
-    pid_t back = start_back(false);
+    pid_t back = back_start(NULL);
     struct vhost_net *n = make_card(&r);
     for (unsigned life = 0; life < 3; life++) {
         start_driver(&c, &r, 0, true);
         echo(&c, 100, 1);
-        end_back(back);
+        back_kill(back);
         wait_broken(&c);
         CHECK(drv_reset(&c.d));
-        back = start_back(life == 1);
+        back = life == 1 ? start_rude() : back_start(NULL);
         if (life == 1) { /* a rude one is none */
             start_driver(&c, &r, 0, true);
             wait_broken(&c);
             CHECK(drv_reset(&c.d));
-            end_back(back);
-            back = start_back(false);
+            back_kill(back);
+            back = back_start(NULL);
         }
     }
     vhost_net_destroy(n); /* with nobody connected */
     rig_free(&r);
-    end_back(back);
+    back_kill(back);
 }
 
 static void refused(struct rig *r, const char *where, const char *word)
 {
-    struct vhost_net_config cfg = {.slot = 5, .path = where};
+    struct vhost_net_config cfg = {.slot = 5, .back = {where, 0}};
     struct vhost_net *n;
     ERROR_SCOPED(err);
     CHECK(vhost_net_create(r->pci, &cfg, &n, &err) < 0);
@@ -195,12 +159,12 @@ static void test_refusals(void)
     longer[sizeof longer - 1] = 0;
     refused(&r, "/nonexistent/socket", "start the back end first");
     refused(&r, longer, "shorten it");
-    pid_t back = start_back(true);
-    refused(&r, path, "wrong answer");
-    end_back(back);
+    pid_t back = start_rude();
+    refused(&r, backs_path, "wrong answer");
+    back_kill(back);
     int fd = r.mem.fd;
     r.mem.fd = -1;
-    refused(&r, path, "private");
+    refused(&r, backs_path, "private");
     r.mem.fd = fd;
     rig_free(&r);
 }
@@ -208,15 +172,13 @@ static void test_refusals(void)
 int main(int argc, char **argv)
 {
     CHECK(argc == 2);
-    program = argv[1];
     log_set_level(LOG_ERROR);
-    open_listener();
+    backs_open(argv[1]);
     test_frames(0, true);
     test_frames(DRV_EVENT | DRV_INDIRECT, true);
     test_frames(DRV_INDIRECT, false);
     test_death();
     test_refusals();
-    unlink(path);
-    rmdir(folder);
+    backs_close();
     return 0;
 }

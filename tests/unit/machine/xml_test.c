@@ -32,6 +32,11 @@ static void test_round_trip(void)
     struct domain_disk *disk = domain_add_disk(&d, &err);
     disk->file = strdup("/tmp/d'isk");
     disk->readonly = true;
+    disk = domain_add_disk(&d, &err);
+    disk->vhostuser = true;
+    disk->socket = strdup("/run/d<sk");
+    disk->reconnect = 10;
+    disk->queues = 4;
     CHECK(domain_add_iface(&d, &err));
     struct domain_iface *vhost = domain_add_iface(&d, &err);
     vhost->type = IFACE_VHOSTUSER;
@@ -164,6 +169,19 @@ static void test_refusals(void)
     refuse(HEAD OS "<devices><disk type='file'><driver type='vmdk'/><source file='/d'/><target dev='vda'/></disk></devices>" TAIL,
            "vmdk", "raw");
     refuse(HEAD OS "<devices><disk type='file'><source file='/d'/><target dev='hda'/></disk></devices>" TAIL, "hda", "vda");
+#define VHOST(source, rest) HEAD OS "<devices><disk type='vhostuser'>" source "<target dev='vda'/>" rest "</disk></devices>" TAIL
+    refuse(VHOST("", ""), "no socket", "path");
+    refuse(VHOST("<source file='/f'/>", ""), "does not fit", "path");
+    refuse(VHOST("<source type='tcp' path='/s'/>", ""), "tcp", "unix");
+    refuse(VHOST("<source type='unix' path='/s'><reconnect enabled='yes'/></source>", ""), "no timeout", "SECONDS");
+    refuse(VHOST("<source type='unix' path='/s'/>", "<readonly/>"), "read-only", "leave them out");
+    refuse(VHOST("<source type='unix' path='/s'/>", "<serial>x</serial>"), "serial", "leave them out");
+    refuse(VHOST("<driver type='raw' error_policy='report'/><source type='unix' path='/s'/>", ""), "errors", "policies");
+    refuse(VHOST("<driver type='qcow2'/><source type='unix' path='/s'/>", ""), "raw", "virtio");
+    refuse(HEAD OS "<devices><disk><source file='/f'><reconnect enabled='yes' timeout='1'/></source><target dev='vda'/></disk></devices>" TAIL, "vhostuser",
+           "remove");
+    refuse(HEAD OS "<devices><disk snapshot='no'><source file='/f'/><target dev='vda'/></disk></devices>" TAIL, "vhostuser", "remove");
+    refuse(HEAD OS "<devices><disk><source type='unix' path='/s'/><target dev='vda'/></disk></devices>" TAIL, "does not fit", "file");
     refuse(HEAD OS "<devices><interface type='bridge'/></devices>" TAIL, "no bridge", "source");
     refuse(HEAD OS "<devices><interface type='hostdev'/></devices>" TAIL, "hostdev", "user");
     refuse(HEAD OS "<devices><interface type='vhostuser'/></devices>" TAIL, "path of a socket", "source");

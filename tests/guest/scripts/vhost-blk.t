@@ -1,0 +1,20 @@
+# Two disks are QEMU's storage daemon's: what the guest writes is in the images, and the daemon may be started anew while the guest does not use its disk.
+sh "tests/guest/with_modules.sh linux-image-cloud-amd64 $TMP ext4; truncate -s 64M $TMP/a.img; mke2fs -q -t ext4 $TMP/a.img; head -c 33554432 /dev/urandom > $TMP/b.img"
+sh "for n in a b; do echo exec qemu-storage-daemon --pidfile $TMP/$n.pid --blockdev driver=file,node-name=f,filename=$TMP/$n.img --export type=vhost-user-blk,id=e,addr.type=unix,addr.path=$TMP/$n.sock,node-name=f,writable=on,num-queues=2 > $TMP/$n.sh; done"
+sh "echo 'i=0; while [ ! -s '$TMP'/$1.pid ] && [ $i -lt 600 ]; do sleep 0.1; i=$((i + 1)); done; [ -S '$TMP'/$1.sock ]' > $TMP/await.sh"
+bg "exec sh $TMP/a.sh > $TMP/a.log 2>&1"
+bg "exec sh $TMP/b.sh > $TMP/b.log 2>&1"
+sh "sh $TMP/await.sh a && sh $TMP/await.sh b"
+vm --accel softkvm --kernel $TMP/vmlinuz --initrd $TMP/initrd.gz --append "console=ttyS0 quiet" --memory 256M --cpus 2 --net none --disk type=vhost-user,path=$TMP/a.sock,queues=2,reconnect=1 --disk type=vhost-user,path=$TMP/b.sock
+expect 300 "~ # "
+send "echo sizes $(cat /sys/block/vda/size /sys/block/vdb/size) queues $(ls /sys/block/vda/mq | wc -l)\n"
+expect 60 "sizes 131072 65536 queues 2"
+send "mkdir /m; mount -t ext4 /dev/vda /m && dd if=/dev/vdb of=/m/copy bs=1M 2>/dev/null; umount /m; echo wri''tten\n"
+expect 300 "written"
+sh "kill -9 $(cat $TMP/a.pid); rm -f $TMP/a.pid $TMP/a.sock"
+bg "exec sh $TMP/a.sh > $TMP/a2.log 2>&1"
+expect 300 "connected to its vhost-user back end again"
+send "\necho 3 > /proc/sys/vm/drop_caches; mount -t ext4 /dev/vda /m && cmp /m/copy /dev/vdb && echo sa''me; sha256sum /m/copy > /m/sum; umount /m; poweroff -f\n"
+expect 300 "same"
+wait 300 0
+sh "kill $(cat $TMP/a.pid $TMP/b.pid); e2fsck -fn $TMP/a.img && debugfs -R 'dump copy $TMP/copy' $TMP/a.img && cmp $TMP/copy $TMP/b.img && debugfs -R 'cat sum' $TMP/a.img | grep $(sha256sum < $TMP/b.img | cut -c1-64)"
