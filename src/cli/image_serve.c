@@ -7,8 +7,8 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
+#include "base/unix.h"
 #include "base/util.h"
 #include "block/nbd_server.h"
 #include "cli/image.h"
@@ -17,15 +17,11 @@
 
 static int listen_unix(const char *path, struct error *err)
 {
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof addr.sun_path)
-        return error_set(err, 0, "socket '%s': the path is longer than %zu bytes; use a shorter one", path, sizeof addr.sun_path - 1);
-    strcpy(addr.sun_path, path);
-    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof addr) < 0 || listen(fd, BACKLOG) < 0)
-        return error_set(err, errno, "socket '%s': cannot listen: %s; %s", path, strerror(errno),
+    int fd = unix_listen(path, 0, 0777, BACKLOG);
+    if (fd < 0)
+        return error_set(err, errno, "socket '%s': cannot listen: %s; %s", path, unix_strerror(errno),
                          errno == EADDRINUSE ? "remove it if no server uses it" : "check the folder that it is to be in");
-    return steal_fd(&fd);
+    return fd;
 }
 
 /* "PORT", "HOST:PORT", "[V6]:PORT"; without a host only this one can connect. */

@@ -4,10 +4,10 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/unix.h"
 #include "base/util.h"
 #include "cli/verbs.h"
 
@@ -49,14 +49,12 @@ static int join(int fd)
 
 int verb_relay(int argc, char **argv, struct error *err)
 {
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    if (argc != 1 || strlen(argv[0]) >= sizeof addr.sun_path)
+    if (argc != 1)
         return error_set(err, 0, "lodge relay: takes the path of a daemon's socket; write lodge relay SOCKET"), 1;
-    strcpy(addr.sun_path, argv[0]);
-    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof addr) < 0)
+    AUTO_CLOSE int fd = unix_connect(argv[0], 0, 0);
+    if (fd < 0)
         return error_set(err, errno, "daemon at '%s': cannot connect: %s; start it, or name another socket", argv[0],
-                         strerror(errno)),
+                         unix_strerror(errno)),
                1;
     if (join(fd) < 0)
         return error_set(err, errno, "daemon at '%s': the connection breaks: %s; connect again", argv[0], strerror(errno)), 1;

@@ -10,10 +10,10 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <time.h>
 
 #include "base/log.h"
+#include "base/unix.h"
 #include "base/util.h"
 #include "block/block.h"
 
@@ -366,37 +366,31 @@ void qmp_set_machine(struct qmp *q, struct machine *m)
 /* ---- life ---- */
 
 /* Removes what a process that was killed left behind: a socket that nobody listens on, and nothing else. */
-static int remove_stale(const struct sockaddr_un *addr, struct error *err)
+static int remove_stale(const char *path, struct error *err)
 {
     struct stat st;
-    if (lstat(addr->sun_path, &st) < 0)
+    if (lstat(path, &st) < 0)
         return 0;
     if (!S_ISSOCK(st.st_mode))
-        return error_set(err, EEXIST, "QMP socket '%s': a file of that name exists; remove it or give another path", addr->sun_path);
-    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || connect(fd, (const struct sockaddr *)addr, sizeof *addr) == 0 || errno != ECONNREFUSED)
-        return error_set(err, EADDRINUSE, "QMP socket '%s': another process listens there; end it or give another path", addr->sun_path);
-    unlink(addr->sun_path);
+        return error_set(err, EEXIST, "QMP socket '%s': a file of that name exists; remove it or give another path", path);
+    AUTO_CLOSE int fd = unix_connect(path, SOCK_NONBLOCK, 0);
+    if (fd >= 0 || errno != ECONNREFUSED)
+        return error_set(err, EADDRINUSE, "QMP socket '%s': another process listens there; end it or give another path", path);
+    unlink(path);
     return 0;
 }
 
 static int listen_on(struct qmp *q, const char *path, struct error *err)
 {
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    if (!path[0] || strlen(path) >= sizeof addr.sun_path)
-        return error_set(err, 0, "option '--qmp': '%s' is no path of less than %zu bytes; write unix:PATH", path,
-                         sizeof addr.sun_path);
-    q->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    strcpy(addr.sun_path, path);
-    if (remove_stale(&addr, err) < 0)
+    if (!path[0])
+        return error_set(err, 0, "option '--qmp': there is no path; write unix:PATH");
+    if (remove_stale(path, err) < 0)
         return -1;
-    mode_t mask = umask(0177);
-    bool bound = q->listen_fd >= 0 && bind(q->listen_fd, (struct sockaddr *)&addr, sizeof addr) == 0;
-    umask(mask);
-    if (!bound || listen(q->listen_fd, MAX_CLIENTS) < 0)
+    q->listen_fd = unix_listen(path, SOCK_NONBLOCK, 0600, MAX_CLIENTS);
+    if (q->listen_fd < 0)
         return error_set(err, errno,
                          "QMP socket '%s': cannot listen: %s; give a path in a folder that exists and that you may write to", path,
-                         strerror(errno));
+                         unix_strerror(errno));
     q->path = strdup(path);
     return q->path ? 0 : error_set(err, ENOMEM, "QMP: out of memory");
 }

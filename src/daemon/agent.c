@@ -11,11 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/json.h"
+#include "base/unix.h"
 #include "base/util.h"
 #include "daemon/agent.h"
 #include "rpc/remote.h"
@@ -106,8 +106,6 @@ static int synchronise(struct agent *a, size_t *taken, struct error *err)
 
 static int agent_open(struct agent *a, struct dom *dom, struct error *err)
 {
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    const struct timeval wait = {.tv_sec = AGENT_S};
     struct daemon *d = dom->hv->daemon;
     int index = -1;
     *a = (struct agent){.dom = dom, .fd = -1, .end = now_ms() + AGENT_WAIT_MS, .cap = AGENT_MAX};
@@ -124,12 +122,10 @@ static int agent_open(struct agent *a, struct dom *dom, struct error *err)
         return error_set(err, VIR_ERR_ARGUMENT_UNSUPPORTED,
                          "domain '%s' has no channel for a guest agent; add <channel> with the name %s", dom->name, AGENT_CHANNEL);
     a->in = malloc(a->cap);
-    a->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (!a->in || a->fd < 0 || strlen(path) >= sizeof addr.sun_path)
-        return error_set(err, VIR_ERR_INTERNAL_ERROR, "domain '%s': cannot create a socket for its guest agent", dom->name);
-    strcpy(addr.sun_path, path);
-    setsockopt(a->fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
-    return connect(a->fd, (struct sockaddr *)&addr, sizeof addr) < 0 ? silent(dom, err) : 0;
+    if (!a->in)
+        return error_set(err, VIR_ERR_NO_MEMORY, "domain '%s': out of memory", dom->name);
+    a->fd = unix_connect(path, 0, AGENT_S);
+    return a->fd < 0 ? silent(dom, err) : 0;
 }
 
 json_t *agent_ask(struct dom *dom, const char *command, int wait_ms, struct error *err)

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/unix.h"
 #include "base/util.h"
 #include "daemon/server.h"
 
@@ -141,11 +142,11 @@ static void read_host_uuid(struct daemon *d)
 /* ---- sockets ---- */
 
 /* Does somebody listen? A guest that a killed daemon was just starting may hold its socket a moment longer than its lock. */
-static bool listens(const struct sockaddr_un *addr)
+static bool listens(const char *path)
 {
     for (unsigned i = 0; i < PROBE_TRIES; i++) {
-        AUTO_CLOSE int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (probe < 0 || connect(probe, (const struct sockaddr *)addr, sizeof *addr) < 0)
+        AUTO_CLOSE int probe = unix_connect(path, 0, 0);
+        if (probe < 0)
             return false;
         usleep(LOCK_WAIT_US);
     }
@@ -155,19 +156,12 @@ static bool listens(const struct sockaddr_un *addr)
 /* Refuses to take a socket away from a daemon that answers. */
 static int listen_at(struct daemon *d, const char *path, bool readonly, mode_t mode, struct error *err)
 {
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof addr.sun_path)
-        return error_set(err, 0, "socket '%s': longer than %zu bytes; use a shorter path", path, sizeof addr.sun_path - 1);
-    strcpy(addr.sun_path, path);
-    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (listens(&addr))
+    if (listens(path))
         return error_set(err, EADDRINUSE, "socket '%s': another daemon listens there; stop it, or use --socket PATH", path);
     unlink(path);
-    mode_t mask = umask(0777 & ~mode);
-    bool bound = fd >= 0 && bind(fd, (struct sockaddr *)&addr, sizeof addr) == 0;
-    umask(mask);
-    if (!bound || listen(fd, LISTEN_BACKLOG) < 0)
-        return error_set(err, errno, "socket '%s': cannot listen: %s; see to the folder's rights", path, strerror(errno));
+    AUTO_CLOSE int fd = unix_listen(path, SOCK_NONBLOCK, mode, LISTEN_BACKLOG);
+    if (fd < 0 || chmod(path, mode) < 0) /* whatever the umask is */
+        return error_set(err, errno, "socket '%s': cannot listen: %s; see to the folder's rights, or use --socket PATH", path, unix_strerror(errno));
     return server_listen(d, steal_fd(&fd), readonly, err);
 }
 

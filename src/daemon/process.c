@@ -22,11 +22,11 @@
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/unix.h"
 #include "base/util.h"
 #include "daemon/journal.h"
 #include "daemon/monitor.h"
@@ -154,25 +154,11 @@ static int write_vm_xml(struct dom *dom, struct error *err)
 
 static int make_listener(const char *path, struct error *err)
 {
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof addr.sun_path)
-        return error_set(err, VIR_ERR_INTERNAL_ERROR, "'%s': too long for a socket's path; use a shorter run folder", path);
-    strcpy(addr.sun_path, path);
-    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     unlink(path);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof addr) < 0 || chmod(path, 0600) < 0 || listen(fd, 8) < 0)
-        return error_set(err, VIR_ERR_SYSTEM_ERROR, "'%s': cannot listen: %s; see to the folder's rights", path, strerror(errno));
-    return steal_fd(&fd);
-}
-
-static int connect_to(const char *path)
-{
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || strlen(path) >= sizeof addr.sun_path)
-        return -1;
-    strcpy(addr.sun_path, path);
-    return connect(fd, (struct sockaddr *)&addr, sizeof addr) < 0 ? -1 : steal_fd(&fd);
+    int fd = unix_listen(path, 0, 0600, 8);
+    if (fd < 0)
+        return error_set(err, VIR_ERR_SYSTEM_ERROR, "'%s': cannot listen: %s; see to the run folder's rights", path, unix_strerror(errno));
+    return fd;
 }
 
 /* Descriptors 3 and 4 are the domain and the control socket. A session of its own: signals to the daemon's group are not for
@@ -246,7 +232,7 @@ static int start_process(struct dom *dom, bool paused, const char *log_path, str
         return error_set(err, VIR_ERR_SYSTEM_ERROR, "'%s': cannot open the log: %s; see to the folder's rights", log_path,
                          strerror(errno));
     off_t log_start = lseek(log_fd, 0, SEEK_END);
-    AUTO_CLOSE int fd = connect_to(socket_path);
+    AUTO_CLOSE int fd = unix_connect(socket_path, SOCK_NONBLOCK, 0);
     if (fd < 0)
         return error_set(err, VIR_ERR_SYSTEM_ERROR, "domain '%s': cannot connect to its socket: %s", dom->name, strerror(errno));
     int pid = spawn(dom, xml_fd, listen_fd, log_fd, paused, err);
@@ -442,7 +428,7 @@ static void find_running(struct daemon *d, const char *name)
         return;
     d->lodge.next_id = MAX(d->lodge.next_id, id);
     AUTO_FREE char *path = path_of(dom, d->run_dir, ".qmp");
-    int fd = path && dom->id < 0 ? connect_to(path) : -1;
+    int fd = path && dom->id < 0 ? unix_connect(path, SOCK_NONBLOCK, 0) : -1;
     if (fd >= 0) {
         dom->id = id;
         dom->live = live;

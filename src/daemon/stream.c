@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "base/unix.h"
 #include "base/util.h"
 #include "daemon/server.h"
 #include "daemon/transfer.h"
@@ -241,15 +241,9 @@ int stream_open_transfer(struct call *c, int *fd, struct transfer *t)
 
 int stream_open_socket(struct call *c, const char *path)
 {
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    const struct timeval wait = {.tv_sec = CONNECT_S};
-    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); /* later calls say MSG_DONTWAIT */
-    if (fd < 0 || strlen(path) >= sizeof addr.sun_path)
-        return call_fail(c, VIR_ERR_INTERNAL_ERROR, "console '%s': cannot create a socket", path);
-    strcpy(addr.sun_path, path);
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait); /* while others wait to be accepted, too */
-    if (connect(fd, (struct sockaddr *)&addr, sizeof addr) < 0)
+    AUTO_CLOSE int fd = unix_connect(path, 0, CONNECT_S); /* later calls say MSG_DONTWAIT */
+    if (fd < 0)
         return call_fail(c, VIR_ERR_OPERATION_FAILED, "console '%s': cannot connect: %s; see whether the guest runs", path,
-                         strerror(errno));
+                         unix_strerror(errno));
     return stream_open_transfer(c, &fd, NULL);
 }

@@ -7,9 +7,9 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include "base/log.h"
+#include "base/unix.h"
 #include "base/util.h"
 #include "machine/charpty.h"
 
@@ -232,14 +232,9 @@ void charsock_attach(struct charsock *s, size_t (*input)(void *opaque, unsigned 
 
 static int open_port(struct charsock *s, unsigned index, const char *path, struct error *err)
 {
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
     struct port *p = s->ports[index] = calloc(1, sizeof *p);
-    if (strlen(path) >= sizeof addr.sun_path)
-        return error_set(err, 0, "console '%s': the path is longer than %zu bytes; use a shorter one", path,
-                         sizeof addr.sun_path - 1);
     if (!p)
         return error_set(err, ENOMEM, "console '%s': out of memory", path);
-    strcpy(addr.sun_path, path);
     *p = (struct port){.owner = s, .path = strdup(path), .ring = malloc(CHARSOCK_RING)};
     for (unsigned i = 0; i < CHARSOCK_CLIENTS; i++)
         p->clients[i].fd = -1;
@@ -247,17 +242,14 @@ static int open_port(struct charsock *s, unsigned index, const char *path, struc
     p->pty = charpty_open();
     if (!p->pty)
         log_info("console '%s': has no terminal in /dev/pts: %s", path, strerror(errno));
-    p->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    s->nports++;
     unlink(path); /* what a process that was killed left behind */
-    mode_t mask = umask(0177);
-    bool bound = p->path && p->ring && p->listen_fd >= 0 && bind(p->listen_fd, (struct sockaddr *)&addr, sizeof addr) == 0;
-    umask(mask);
-    if (!bound || listen(p->listen_fd, CHARSOCK_CLIENTS) < 0)
+    p->listen_fd = unix_listen(path, SOCK_NONBLOCK, 0600, CHARSOCK_CLIENTS);
+    s->nports++;
+    if (p->listen_fd < 0)
         return error_set(err, errno,
                          "console '%s': cannot listen: %s; give a path in a folder that exists and that you may write to", path,
-                         strerror(errno));
-    return 0;
+                         unix_strerror(errno));
+    return p->path && p->ring ? 0 : error_set(err, ENOMEM, "console '%s': out of memory", path);
 }
 
 int charsock_open(const struct domain *d, struct charsock **out, struct error *err)

@@ -12,6 +12,7 @@
 #include <sys/un.h>
 
 #include "base/log.h"
+#include "base/unix.h"
 #include "base/util.h"
 #include "net/net.h"
 
@@ -47,12 +48,8 @@ static int resolve(const char *text, struct address *a, struct error *err)
     *a = (struct address){0};
     if (strchr(text, '/')) {
         struct sockaddr_un *un = (struct sockaddr_un *)&a->sa;
-        if (strlen(text) >= sizeof un->sun_path)
-            return error_set(err, 0, "network socket '%s': the path is longer than %zu bytes; shorten it", text, sizeof un->sun_path - 1);
-        un->sun_family = AF_UNIX;
-        strcpy(un->sun_path, text);
         a->len = sizeof *un;
-        return 0;
+        return unix_address(text, un) < 0 ? error_set(err, errno, "network socket '%s': %s; shorten it", text, unix_strerror(errno)) : 0;
     }
     AUTO_FREE char *host = strdup(text);
     char *colon = host ? strrchr(host, ':') : NULL;

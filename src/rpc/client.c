@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
+#include "base/unix.h"
 #include "base/util.h"
 
 struct rpc_client {
@@ -272,19 +272,10 @@ int rpc_client_from_fd(int fd, const char *name, struct rpc_client **out, struct
 
 int rpc_client_connect(const char *path, struct rpc_client **out, struct error *err)
 {
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof addr.sun_path)
-        return error_set(err, ENAMETOOLONG, "socket '%s': longer than %zu bytes; use a shorter path", path,
-                         sizeof addr.sun_path - 1);
-    strcpy(addr.sun_path, path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof addr) < 0) {
-        error_set(err, errno, "daemon at '%s': cannot connect: %s; start lodged, or name another with -c URI", path,
-                  strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return -1;
-    }
+    int fd = unix_connect(path, 0, 0);
+    if (fd < 0)
+        return error_set(err, errno, "daemon at '%s': cannot connect: %s; start lodged, or name another with -c URI", path,
+                         unix_strerror(errno));
     return rpc_client_from_fd(fd, path, out, err);
 }
 

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "base/unix.h"
 #include "base/util.h"
 #include "devices/virtio/virtio.h"
 
@@ -261,19 +262,15 @@ static const struct virtio_class vserial_class = {
 
 static int open_port(struct vserial_port *p, const struct vserial_port_config *cfg, struct error *err)
 {
-    struct sockaddr_un a = {.sun_family = AF_UNIX};
     if (!cfg->name[0] || strlen(cfg->name) > VSERIAL_NAME_MAX)
         return error_set(err, 0, "channel '%s': a name has 1 to %d bytes; give it another", cfg->name, VSERIAL_NAME_MAX);
-    if (strlen(cfg->path) >= sizeof a.sun_path)
-        return error_set(err, 0, "channel '%s': the path '%s' is longer than %zu bytes; shorten it", cfg->name, cfg->path, sizeof a.sun_path - 1);
     strcpy(p->name, cfg->name);
-    strcpy(a.sun_path, cfg->path);
-    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(fd, 1) < 0)
+    int fd = unix_listen(cfg->path, SOCK_NONBLOCK, 0777, 1);
+    if (fd < 0)
         return error_set(err, errno, "channel '%s': cannot listen at '%s': %s; give a path that does not exist, in a folder that you may write to",
-                         cfg->name, cfg->path, strerror(errno));
+                         cfg->name, cfg->path, unix_strerror(errno));
     strcpy(p->path, cfg->path);
-    p->listen_fd = steal_fd(&fd);
+    p->listen_fd = fd;
     return 0;
 }
 

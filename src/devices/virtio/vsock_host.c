@@ -5,30 +5,19 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/unix.h"
 #include "base/util.h"
 #include "devices/virtio/vsock_internal.h"
 
+#define BACKLOG    16
 #define FIRST_PORT 0x40000000u /* of the host's own connections; programs seldom listen there */
-
-static int unix_socket(const char *path, const char *suffix, struct sockaddr_un *a)
-{
-    *a = (struct sockaddr_un){.sun_family = AF_UNIX};
-    int n = snprintf(a->sun_path, sizeof a->sun_path, "%s%s", path, suffix);
-    if (n < 0 || (size_t)n >= sizeof a->sun_path) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-}
 
 int vsock_listen(struct vsock *s, struct error *err)
 {
-    struct sockaddr_un a;
-    AUTO_CLOSE int fd = unix_socket(s->path, "", &a);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(fd, 16) < 0)
+    s->listen_fd = unix_listen(s->path, SOCK_NONBLOCK, 0777, BACKLOG);
+    if (s->listen_fd < 0)
         return error_set(err, errno, "device 'virtio-vsock': cannot listen at '%s': %s; give a path that does not exist, in a folder that you may write to",
-                         s->path, strerror(errno));
-    s->listen_fd = steal_fd(&fd);
+                         s->path, unix_strerror(errno));
     s->next_port = FIRST_PORT;
     return 0;
 }
@@ -60,11 +49,10 @@ void vsock_conn_free(struct vsock_conn *c)
 
 int vsock_conn_connect(struct vsock *s, struct vsock_conn *c, uint32_t port)
 {
-    struct sockaddr_un a;
-    char suffix[16];
-    snprintf(suffix, sizeof suffix, "_%u", port);
-    c->fd = unix_socket(s->path, suffix, &a);
-    return c->fd < 0 || connect(c->fd, (struct sockaddr *)&a, sizeof a) < 0 ? -1 : 0;
+    char path[sizeof s->path + 16];
+    snprintf(path, sizeof path, "%s_%u", s->path, port);
+    c->fd = unix_connect(path, SOCK_NONBLOCK, 0);
+    return c->fd < 0 ? -1 : 0;
 }
 
 /* The program went away, or the guest wants nothing more: what the guest is owed is a last word. */
