@@ -43,7 +43,20 @@ char *call_edited_xml(struct call *c, const struct dom *dom, const struct domain
 int call_attach_live(struct call *c, struct dom *dom, const char *device_xml);
 int call_detach_live(struct call *c, struct dom *dom, const char *device_xml);
 
-/* ---- process statistics (stats.c) ---- */
-uint64_t process_cpu_ns(int pid);
+/* ---- what a domain is and does (stats.c) ---- */
+
+/* What calls that look at a domain need. */
+struct facts {
+    int state, reason, pid;
+    bool active;
+    uint64_t memory, current; /* bytes */
+    unsigned vcpus;
+};
+/* The domain that a call's arguments begin with, referenced, and its facts; NULL with c->err. */
+struct dom *call_facts(struct call *c, const void *args, struct facts *f);
+
+/* ---- CPUs (calls_cpu.c) ---- */
+/* The rows of domstats. */
+void cpu_stats(struct params *p, struct dom *dom, const struct facts *f);
 
 #endif

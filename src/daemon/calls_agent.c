@@ -9,10 +9,22 @@
 #include "daemon/calls.h"
 #include "daemon/params.h"
 
-#define IFACES_MAX 256u
+#define IFACES_MAX 256u /* of domifaddr */
 #define ADDRS_MAX  256u
-#define USERS_MAX  64u
-#define FSES_MAX   128u
+
+/* Of guestinfo, and the rows that each of them takes. */
+#define INFO_USERS_MAX  64u
+#define INFO_FSES_MAX   128u
+#define INFO_IFACES_MAX 64u
+#define INFO_ADDRS_MAX  5u /* of one interface */
+#define USER_ROWS       3u
+#define FS_ROWS         5u
+#define ADDR_ROWS       3u
+#define IFACE_ROWS      (3u + INFO_ADDRS_MAX * ADDR_ROWS)
+#define OTHER_ROWS      32u /* system, time zone, host name, and the three counts */
+_Static_assert(INFO_USERS_MAX *USER_ROWS + INFO_FSES_MAX * FS_ROWS + INFO_IFACES_MAX * IFACE_ROWS + OTHER_ROWS <=
+                   REMOTE_DOMAIN_GUEST_INFO_PARAMS_MAX,
+               "all that a guest may say goes into one answer");
 
 #define GET_INTERFACES "{\"execute\": \"guest-network-get-interfaces\"}"
 
@@ -128,7 +140,7 @@ static int monitor_command(struct call *c, const void *args, void *ret)
 
 static void add_users(struct params *p, const json_t *list)
 {
-    unsigned n = (unsigned)MIN(json_array_size(list), (size_t)USERS_MAX);
+    unsigned n = (unsigned)MIN(json_array_size(list), (size_t)INFO_USERS_MAX);
     params_uint(p, n, "user.count");
     for (unsigned i = 0; i < n; i++) {
         const json_t *u = json_array_get(list, i);
@@ -161,7 +173,7 @@ static void add_hostname(struct params *p, const json_t *name)
 
 static void add_filesystems(struct params *p, const json_t *list)
 {
-    unsigned n = (unsigned)MIN(json_array_size(list), (size_t)FSES_MAX);
+    unsigned n = (unsigned)MIN(json_array_size(list), (size_t)INFO_FSES_MAX);
     params_uint(p, n, "fs.count");
     for (unsigned i = 0; i < n; i++) {
         const json_t *f = json_array_get(list, i);
@@ -178,11 +190,11 @@ static void add_filesystems(struct params *p, const json_t *list)
 
 static void add_interfaces(struct params *p, const json_t *list)
 {
-    unsigned n = (unsigned)MIN(json_array_size(list), (size_t)FSES_MAX);
+    unsigned n = (unsigned)MIN(json_array_size(list), (size_t)INFO_IFACES_MAX);
     params_uint(p, n, "if.count");
     for (unsigned i = 0; i < n; i++) {
         const json_t *f = json_array_get(list, i), *addrs = json_object_get(f, "ip-addresses");
-        unsigned k = (unsigned)MIN(json_array_size(addrs), (size_t)ADDRS_MAX / 64);
+        unsigned k = (unsigned)MIN(json_array_size(addrs), (size_t)INFO_ADDRS_MAX);
         params_string(p, json_get_string(f, "name"), "if.%u.name", i);
         params_string(p, json_get_string(f, "hardware-address"), "if.%u.hwaddr", i);
         params_uint(p, k, "if.%u.addr.count", i);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Calls that change a domain's devices, memory and CPUs, or look at its disks. */
+/* Calls that change a domain's devices, memory and number of CPUs, or look at its disks. */
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -114,49 +113,6 @@ static int set_vcpus_flags(struct call *c, const void *args, void *ret)
     return set_vcpus_of(c, &a->dom, a->nvcpus, a->flags);
 }
 
-/* ---- pinning: threads of the running guest ---- */
-
-static int pin(struct call *c, const struct remote_nonnull_domain *ref, unsigned vcpu, const uint8_t *map, unsigned len,
-               unsigned flags)
-{
-    struct dom *dom = call_dom_locked(c, ref);
-    bool live, config;
-    int result = dom ? call_affects(c, dom, flags, &live, &config) : -1;
-    if (result == 0 && (config || dom->hv->driver != &lodge_driver))
-        result = call_fail(c, VIR_ERR_OPERATION_UNSUPPORTED, "domain '%s': CPUs can be pinned while it runs only; use --live",
-                           dom->name);
-    json_t *answer = result == 0 ? process_ask(dom, "query-cpus-fast", NULL, &c->err) : NULL;
-    int tid = (int)json_get_int(json_array_get(json_object_get(answer, "return"), vcpu), "thread-id", 0);
-    if (result == 0 && answer && tid <= 0)
-        call_fail(c, VIR_ERR_INVALID_ARG, "domain '%s' has no CPU %u", dom->name, vcpu);
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    for (unsigned i = 0; i < len * 8 && i < CPU_SETSIZE; i++)
-        if (map[i / 8] & (1u << (i % 8)))
-            CPU_SET(i, &set);
-    result = tid > 0 ? sched_setaffinity(tid, sizeof set, &set) : -1;
-    if (tid > 0 && result < 0)
-        call_fail(c, VIR_ERR_SYSTEM_ERROR, "domain '%s': cannot pin CPU %u: %s; name CPUs that the host has", dom->name, vcpu,
-                  strerror(errno));
-    json_decref(answer);
-    call_dom_done(dom);
-    return result;
-}
-
-static int pin_vcpu(struct call *c, const void *args, void *ret)
-{
-    const struct remote_domain_pin_vcpu_args *a = args;
-    (void)ret;
-    return pin(c, &a->dom, a->vcpu, a->cpumap.val, a->cpumap.len, VIR_DOMAIN_AFFECT_LIVE);
-}
-
-static int pin_vcpu_flags(struct call *c, const void *args, void *ret)
-{
-    const struct remote_domain_pin_vcpu_flags_args *a = args;
-    (void)ret;
-    return pin(c, &a->dom, a->vcpu, a->cpumap.val, a->cpumap.len, a->flags);
-}
-
 /* ---- disks ---- */
 
 static int get_block_info(struct call *c, const void *args, void *ret)
@@ -206,7 +162,5 @@ const struct handler device_handlers[] = {
     {REMOTE_PROC_DOMAIN_SET_VCPUS, set_vcpus, false},
     {REMOTE_PROC_DOMAIN_SET_VCPUS_FLAGS, set_vcpus_flags, false},
     {REMOTE_PROC_DOMAIN_GET_BLOCK_INFO, get_block_info, false},
-    {REMOTE_PROC_DOMAIN_PIN_VCPU, pin_vcpu, false},
-    {REMOTE_PROC_DOMAIN_PIN_VCPU_FLAGS, pin_vcpu_flags, false},
     {0, NULL, false},
 };

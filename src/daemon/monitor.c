@@ -14,7 +14,8 @@
 #include "base/util.h"
 #include "daemon/server.h"
 
-#define ANSWER_S       5
+#define ANSWER_MS      5000
+#define SILENT_MS      100 /* for a process that has left a question without an answer */
 #define END_S          3
 #define LINE_MAX_BYTES (1u << 20)
 
@@ -26,6 +27,7 @@ struct monitor {
     pthread_mutex_t lock;
     pthread_cond_t change;
     bool adopted, ready, dead;
+    bool silent;       /* since the last question */
     int pidfd;         /* -1: not known */
     int64_t serial;    /* of the last command */
     json_t *answer;    /* to it, whole */
@@ -147,6 +149,7 @@ static void take_line(struct monitor *m, const char *line, size_t len)
         take_greeting(m, id, json_object_get(j, "return"));
     } else if (json_object_get(j, "id")) {
         pthread_mutex_lock(&m->lock);
+        m->silent = false; /* a late answer is a sign of life */
         if (json_get_int(j, "id", -1) == m->serial && !m->answer) {
             m->answer = j;
             j = NULL;
@@ -269,17 +272,19 @@ static bool wait_change(struct monitor *m, const struct timespec *until)
     return pthread_cond_timedwait(&m->change, &m->lock, until) != ETIMEDOUT;
 }
 
-static struct timespec deadline(unsigned seconds)
+static struct timespec deadline(unsigned ms)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += seconds;
+    uint64_t ns = (uint64_t)until.tv_nsec + (uint64_t)ms * 1000000;
+    until.tv_sec += (time_t)(ns / NS_PER_S);
+    until.tv_nsec = (long)(ns % NS_PER_S);
     return until;
 }
 
 int monitor_wait_ready(struct monitor *m, unsigned seconds, struct error *err)
 {
-    struct timespec until = deadline(seconds);
+    struct timespec until = deadline(seconds * 1000);
     pthread_mutex_lock(&m->lock);
     while (!m->ready && !m->dead && wait_change(m, &until))
         ;
@@ -302,13 +307,23 @@ static json_t *ask(struct monitor *m, const char *command, const char *arguments
         ;
     json_t *answer = m->answer;
     m->answer = NULL;
+    m->silent = !answer;
     pthread_mutex_unlock(&m->lock);
     return answer;
 }
 
+/* Who asks one thing after the other, of one guest after the other, waits once for a process that is stopped. */
+static unsigned patience(struct monitor *m)
+{
+    pthread_mutex_lock(&m->lock);
+    unsigned ms = m->silent ? SILENT_MS : ANSWER_MS;
+    pthread_mutex_unlock(&m->lock);
+    return ms;
+}
+
 json_t *monitor_ask(struct monitor *m, const char *command, const char *arguments, struct error *err)
 {
-    struct timespec until = deadline(ANSWER_S);
+    struct timespec until = deadline(patience(m));
     json_t *answer = NULL;
     if (pthread_mutex_timedlock(&m->turn, &until) == 0) {
         answer = ask(m, command, arguments, &until);
@@ -337,7 +352,7 @@ bool monitor_is_dead(struct monitor *m)
 /* Until the domain knows that the process is gone. */
 static bool wait_dead(struct monitor *m, unsigned seconds)
 {
-    struct timespec until = deadline(seconds);
+    struct timespec until = deadline(seconds * 1000);
     pthread_mutex_lock(&m->lock);
     while (!m->dead && wait_change(m, &until))
         ;

@@ -8,18 +8,11 @@
 #include "base/json.h"
 #include "base/util.h"
 #include "daemon/calls.h"
+#include "daemon/cputime.h"
 #include "daemon/params.h"
 
 struct one_domain {
     struct remote_nonnull_domain dom;
-};
-
-/* What most of these calls need, taken under daemon.lock. */
-struct facts {
-    int state, reason, pid;
-    bool active;
-    uint64_t memory, current; /* bytes */
-    unsigned vcpus;
 };
 
 static struct facts facts_of(struct dom *dom)
@@ -33,7 +26,7 @@ static struct facts facts_of(struct dom *dom)
     return f;
 }
 
-static struct dom *get_facts(struct call *c, const void *args, struct facts *f)
+struct dom *call_facts(struct call *c, const void *args, struct facts *f)
 {
     struct dom *dom = call_dom(c, &((const struct one_domain *)args)->dom);
     if (dom)
@@ -41,43 +34,7 @@ static struct dom *get_facts(struct call *c, const void *args, struct facts *f)
     return dom;
 }
 
-/* ---- the process ---- */
-
-/* User and system time of a process or, with tid, of one of its threads. */
-static uint64_t cpu_ns(int pid, int tid, int *cpu)
-{
-    char path[64], text[1024];
-    unsigned long long user, system;
-    int last = 0;
-    if (pid <= 0)
-        return 0;
-    if (tid)
-        snprintf(path, sizeof path, "/proc/%d/task/%d/stat", pid, tid);
-    else
-        snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    FILE *f = fopen(path, "re");
-    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
-    if (f)
-        fclose(f);
-    text[n] = 0;
-    const char *p = strrchr(text, ')');
-    /* Fields 14 and 15, and 39, the CPU that it ran on last (proc(5)). */
-    if (!p || sscanf(p + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) != 2)
-        return 0;
-    const char *field = p + 2;
-    for (unsigned i = 3; i < 39 && field; i++)
-        field = strchr(field, ' ') ? strchr(field, ' ') + 1 : NULL;
-    if (field)
-        last = atoi(field);
-    if (cpu)
-        *cpu = last;
-    return (user + system) * (NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK));
-}
-
-uint64_t process_cpu_ns(int pid)
-{
-    return cpu_ns(pid, 0, NULL);
-}
+/* ---- memory ---- */
 
 static uint64_t resident_bytes(int pid)
 {
@@ -109,11 +66,11 @@ static int get_info(struct call *c, const void *args, void *ret)
 {
     struct remote_domain_get_info_ret *r = ret;
     struct facts f;
-    struct dom *dom = get_facts(c, args, &f);
+    struct dom *dom = call_facts(c, args, &f);
     if (!dom)
         return -1;
     *r = (struct remote_domain_get_info_ret){(uint8_t)f.state, f.memory / KIB, balloon_bytes(dom, &f) / KIB, (uint16_t)f.vcpus,
-                                             process_cpu_ns(f.pid)};
+                                             cputime_process(f.pid)};
     dom_unref(dom);
     return 0;
 }
@@ -121,7 +78,7 @@ static int get_info(struct call *c, const void *args, void *ret)
 static int get_state(struct call *c, const void *args, void *ret)
 {
     struct facts f;
-    struct dom *dom = get_facts(c, args, &f);
+    struct dom *dom = call_facts(c, args, &f);
     dom_unref(dom);
     *(struct remote_domain_get_state_ret *)ret = (struct remote_domain_get_state_ret){dom ? f.state : 0, dom ? f.reason : 0};
     return dom ? 0 : -1;
@@ -130,7 +87,7 @@ static int get_state(struct call *c, const void *args, void *ret)
 static int get_max_memory(struct call *c, const void *args, void *ret)
 {
     struct facts f;
-    struct dom *dom = get_facts(c, args, &f);
+    struct dom *dom = call_facts(c, args, &f);
     ((struct remote_domain_get_max_memory_ret *)ret)->memory = dom ? f.memory / KIB : 0;
     dom_unref(dom);
     return dom ? 0 : -1;
@@ -139,7 +96,7 @@ static int get_max_memory(struct call *c, const void *args, void *ret)
 static int get_max_vcpus(struct call *c, const void *args, void *ret)
 {
     struct facts f;
-    struct dom *dom = get_facts(c, args, &f);
+    struct dom *dom = call_facts(c, args, &f);
     ((struct remote_domain_get_max_vcpus_ret *)ret)->num = dom ? (int)f.vcpus : 0;
     dom_unref(dom);
     return dom ? 0 : -1;
@@ -149,7 +106,7 @@ static int get_vcpus_flags(struct call *c, const void *args, void *ret)
 {
     const struct remote_domain_get_vcpus_flags_args *a = args;
     struct facts f;
-    struct dom *dom = get_facts(c, args, &f);
+    struct dom *dom = call_facts(c, args, &f);
     int result = dom ? 0 : -1;
     if (dom && (a->flags & VIR_DOMAIN_AFFECT_LIVE) && !f.active)
         result = call_fail(c, VIR_ERR_OPERATION_INVALID, "domain '%s' is not running", dom->name);
@@ -200,89 +157,6 @@ static int get_security_label(struct call *c, const void *args, void *ret)
     return empty_answer(c, args, ret);
 }
 
-/* ---- CPUs ---- */
-
-static int get_vcpus(struct call *c, const void *args, void *ret)
-{
-    const struct remote_domain_get_vcpus_args *a = args;
-    struct remote_domain_get_vcpus_ret *r = ret;
-    struct facts f;
-    struct dom *dom = get_facts(c, args, &f);
-    if (!dom)
-        return -1;
-    json_t *answer = f.active && dom->hv->driver == &lodge_driver ? process_ask(dom, "query-cpus-fast", NULL, &c->err) : NULL;
-    if (!f.active)
-        call_fail(c, VIR_ERR_OPERATION_INVALID, "domain '%s' is not running", dom->name);
-    if (!answer || a->maxinfo < 0 || a->maplen < 0 || a->maplen > 8192) {
-        json_decref(answer);
-        dom_unref(dom);
-        return -1;
-    }
-    const json_t *list = json_object_get(answer, "return");
-    unsigned n = MIN(f.vcpus, (unsigned)a->maxinfo), i = 0;
-    r->info.val = arena_alloc(&c->arena, (n + 1) * sizeof *r->info.val);
-    r->cpumaps.len = n * (unsigned)a->maplen;
-    r->cpumaps.val = arena_alloc(&c->arena, r->cpumaps.len);
-    for (; i < n && i < json_array_size(list) && r->info.val; i++) {
-        int cpu = 0;
-        uint64_t ns = cpu_ns(f.pid, (int)json_get_int(json_array_get(list, i), "thread-id", 0), &cpu);
-        r->info.val[i] = (struct remote_vcpu_info){i, VIR_VCPU_RUNNING, ns, cpu};
-    }
-    r->info.len = i;
-    unsigned host = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
-    for (unsigned k = 0; k < n && r->cpumaps.val; k++) /* any CPU of the host */
-        for (unsigned b = 0; b < host && b / 8 < (unsigned)a->maplen; b++)
-            r->cpumaps.val[k * (unsigned)a->maplen + b / 8] |= (uint8_t)(1u << (b % 8));
-    json_decref(answer);
-    dom_unref(dom);
-    return 0;
-}
-
-static int get_vcpu_pin_info(struct call *c, const void *args, void *ret)
-{
-    const struct remote_domain_get_vcpu_pin_info_args *a = args;
-    struct remote_domain_get_vcpu_pin_info_ret *r = ret;
-    struct facts f;
-    struct dom *dom = get_facts(c, args, &f);
-    if (!dom)
-        return -1;
-    unsigned n = a->ncpumaps < 0 ? 0 : MIN(f.vcpus, (unsigned)a->ncpumaps),
-             len = a->maplen < 0 ? 0 : MIN((unsigned)a->maplen, 1024u);
-    r->num = (int)n;
-    r->cpumaps.len = n * len;
-    r->cpumaps.val = arena_alloc(&c->arena, r->cpumaps.len);
-    if (r->cpumaps.val)
-        memset(r->cpumaps.val, 0xff, r->cpumaps.len);
-    dom_unref(dom);
-    return r->cpumaps.val ? 0 : -1;
-}
-
-static int get_cpu_stats(struct call *c, const void *args, void *ret)
-{
-    static char name[] = "cpu_time";
-    const struct remote_domain_get_cpu_stats_args *a = args;
-    struct remote_domain_get_cpu_stats_ret *r = ret;
-    struct facts f;
-    struct dom *dom = get_facts(c, args, &f);
-    int result = dom ? 0 : -1;
-    if (dom && !f.active)
-        result = call_fail(c, VIR_ERR_OPERATION_INVALID, "domain '%s' is not running", dom->name);
-    else if (dom && a->start_cpu >= 0)
-        result = call_fail(c, VIR_ERR_ARGUMENT_UNSUPPORTED, "domain '%s': time by CPU of the host is not kept; ask for --total",
-                           dom->name);
-    r->nparams = 1;
-    if (result == 0 && a->nparams) {
-        r->params.val = arena_alloc(&c->arena, sizeof *r->params.val);
-        r->params.len = r->params.val ? 1 : 0;
-        if (r->params.val)
-            *r->params.val = (struct remote_typed_param){name, {.type = VIR_TYPED_PARAM_ULLONG, .ul = process_cpu_ns(f.pid)}};
-    }
-    dom_unref(dom);
-    return result;
-}
-
-/* ---- memory ---- */
-
 static int memory_stats(struct call *c, const void *args, void *ret)
 {
     static const struct {
@@ -300,7 +174,7 @@ static int memory_stats(struct call *c, const void *args, void *ret)
     const struct remote_domain_memory_stats_args *a = args;
     struct remote_domain_memory_stats_ret *r = ret;
     struct facts f;
-    struct dom *dom = get_facts(c, args, &f);
+    struct dom *dom = call_facts(c, args, &f);
     if (!dom)
         return -1;
     if (!f.active) {
@@ -429,17 +303,15 @@ static int add_record(struct call *c, struct dom *dom, unsigned stats, struct re
         params_int(&p, f.reason, "state.reason");
     }
     if (f.active && (!stats || (stats & VIR_DOMAIN_STATS_CPU_TOTAL)))
-        params_u64(&p, process_cpu_ns(f.pid), "cpu.time");
+        params_u64(&p, cputime_process(f.pid), "cpu.time");
     if (!stats || (stats & VIR_DOMAIN_STATS_BALLOON)) {
         params_u64(&p, balloon_bytes(dom, &f) / KIB, "balloon.current");
         params_u64(&p, f.memory / KIB, "balloon.maximum");
         if (f.active)
             params_u64(&p, resident_bytes(f.pid) / KIB, "balloon.rss");
     }
-    if (!stats || (stats & VIR_DOMAIN_STATS_VCPU)) {
-        params_uint(&p, f.vcpus, "vcpu.current");
-        params_uint(&p, f.vcpus, "vcpu.maximum");
-    }
+    if (!stats || (stats & VIR_DOMAIN_STATS_VCPU))
+        cpu_stats(&p, dom, &f);
     if (!stats || (stats & VIR_DOMAIN_STATS_BLOCK))
         add_disks(&p, dom, &f);
     if (f.active && (!stats || (stats & VIR_DOMAIN_STATS_INTERFACE)))
@@ -489,9 +361,6 @@ const struct handler stats_handlers[] = {
     {REMOTE_PROC_DOMAIN_GET_MESSAGES, empty_answer, false},
     {REMOTE_PROC_DOMAIN_GET_CONTROL_INFO, empty_answer, false},
     {REMOTE_PROC_DOMAIN_GET_SECURITY_LABEL, get_security_label, false},
-    {REMOTE_PROC_DOMAIN_GET_VCPUS, get_vcpus, false},
-    {REMOTE_PROC_DOMAIN_GET_VCPU_PIN_INFO, get_vcpu_pin_info, false},
-    {REMOTE_PROC_DOMAIN_GET_CPU_STATS, get_cpu_stats, false},
     {REMOTE_PROC_DOMAIN_MEMORY_STATS, memory_stats, false},
     {REMOTE_PROC_DOMAIN_BLOCK_STATS, block_stats_call, false},
     {REMOTE_PROC_DOMAIN_BLOCK_STATS_FLAGS, block_stats_flags, false},

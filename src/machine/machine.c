@@ -604,9 +604,9 @@ void machine_stop(struct machine *m, enum board_end end, int code)
     board_end(&m->board, end, code);
 }
 
-pid_t machine_cpu_tid(const struct machine *m, unsigned cpu)
+pid_t machine_cpu_tid(struct machine *m, unsigned cpu)
 {
-    return cpu < m->ncpus ? m->cpus[cpu].tid : 0;
+    return cpu < m->ncpus ? vmcpu_tid(&m->cpus[cpu]) : 0;
 }
 
 const struct block_stats *machine_disk_stats(const struct machine *m, unsigned disk)

@@ -43,7 +43,7 @@ void machine_power_button(struct machine *m);
 /* Ends the machine as board_end() does. */
 void machine_stop(struct machine *m, enum board_end end, int code);
 /* The host thread of a CPU, 0 before it runs. */
-pid_t machine_cpu_tid(const struct machine *m, unsigned cpu);
+pid_t machine_cpu_tid(struct machine *m, unsigned cpu);
 /* NULL without a medium. */
 const struct block_stats *machine_disk_stats(const struct machine *m, unsigned disk);
 /* What is behind a network card; NULL: there is none. */

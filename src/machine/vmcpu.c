@@ -280,7 +280,8 @@ static void *cpu_main(void *arg)
     sigemptyset(&kick);
     sigaddset(&kick, KICK_SIGNAL);
     pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
-    atomic_store(&v->tid, gettid());
+    v->tid = gettid();
+    sem_post(&v->running);
     while (!board_ended(v->board)) {
         if (v->board->paused)
             board_wait_paused(v->board);
@@ -302,6 +303,7 @@ int vmcpu_start(struct vmcpu *v, struct error *err)
 {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
     sigset_t mask, old;
+    sem_init(&v->running, 0, 0);
     /* Signals are the main thread's; the CPU's thread lets through its kick, and the faults that softkvm works with. */
     sigfillset(&mask);
     for (unsigned i = 0; i < ARRAY_SIZE(faults); i++)
@@ -315,6 +317,16 @@ int vmcpu_start(struct vmcpu *v, struct error *err)
                          v->index, strerror(r));
     v->started = true;
     return 0;
+}
+
+pid_t vmcpu_tid(struct vmcpu *v)
+{
+    if (!v->started)
+        return 0;
+    while (sem_wait(&v->running) < 0 && errno == EINTR)
+        ;
+    sem_post(&v->running);
+    return v->tid;
 }
 
 void vmcpu_tell_paused(struct vmcpu *v)

@@ -10,7 +10,7 @@
 
 #include <linux/kvm.h>
 #include <pthread.h>
-#include <stdatomic.h>
+#include <semaphore.h>
 #include <sys/types.h>
 
 #include "machine/board.h"
@@ -24,7 +24,8 @@ struct vmcpu {
     size_t run_size;
     pthread_t thread;
     bool started;
-    _Atomic pid_t tid; /* of the thread; 0 before it runs */
+    sem_t running; /* up from the moment that the thread has told its number */
+    pid_t tid;
 };
 
 /* Once per process, before the first vmcpu_start(): the signal that brings CPUs out of the guest. */
@@ -35,6 +36,8 @@ int vmcpu_create(struct vmcpu *v, struct board *b, unsigned index, struct kvm_cp
 /* Gives the first CPU its start; the others wait for INIT and SIPI. */
 int vmcpu_set_entry(struct vmcpu *v, const struct boot_entry *entry, struct error *err);
 int vmcpu_start(struct vmcpu *v, struct error *err);
+/* The thread's number, for which it is waited; 0: it is not started. Not while another thread starts or joins it. */
+pid_t vmcpu_tid(struct vmcpu *v);
 /* Tells the guest that its CPU was stopped, so that it takes the gap in time for no lock-up. The CPU waits. */
 void vmcpu_tell_paused(struct vmcpu *v);
 void vmcpu_kick(struct vmcpu *v);

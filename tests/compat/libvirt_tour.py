@@ -13,6 +13,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from lab import Daemon, Terminal
 
 lodged, demo = sys.argv[1:3]
+lodge = os.path.dirname(os.path.abspath(lodged)) + "/../cli/lodge"
+TREE = os.path.dirname(os.path.abspath(__file__)) + "/../.."
 DIRECT = "kernel=%s/vmlinuz,initrd=%s/initrd.gz,kernel_args='console=ttyS0 quiet'" % (demo, demo)
 
 
@@ -116,23 +118,56 @@ def test_virsh(d):
     assert v("list", "--all") == ""
 
 
-def test_image(d):
-    """virt-install of Debian's disk (tools/image.sh) to its login, which is typed and answered; the guest switches off by itself."""
-    tree = os.path.dirname(os.path.abspath(__file__)) + "/../.."
-    images = run(tree + "/tools/image.sh", "--prepare", seconds=1800).split()[-1]
+def debian_disk(d):
+    """An overlay on Debian's disk (tools/image.sh)."""
+    images = run(TREE + "/tools/image.sh", "--prepare", seconds=1800).split()[-1]
     disk = d.root + "/debian.qcow2"
-    run(os.path.dirname(os.path.abspath(lodged)) + "/../cli/lodge", "image", "create", "-q", "-f", "qcow2", "-b", images + "/debian.qcow2", "-F", "qcow2", disk)
+    run(lodge, "image", "create", "-q", "-f", "qcow2", "-b", images + "/debian.qcow2", "-F", "qcow2", disk)
+    return disk
+
+
+def log_in(t, host="debian"):
+    t.until(host.encode() + rb" login:", 900)
+    t.type(b"root\n")
+    t.until(rb"root@" + host.encode() + rb":~# ?", 600)
+    t.type(b"echo $((6 * 7)) answers\n")
+    t.until(rb"42 answers", 600)
+
+
+def wait_off(d, name, reason):
+    end = time.monotonic() + 600
+    while d.virsh("domstate", name, "--reason") != reason:
+        assert time.monotonic() < end, d.virsh("domstate", name, "--reason")
+        time.sleep(0.5)
+
+
+def test_create(d):
+    """lodge create makes of the same disk and a user-data file a guest in one line, whose console it shows: to the login of the host that cloud-init has named."""
+    data = d.file("user-data", "#cloud-config\nhostname: created\nruncmd:\n  - [ sh, -c, 'echo seed-$((40 + 2))-done >/dev/ttyS0' ]\n")
+    t = Terminal(lodge, "-c", d.uri(), "create", "web", "--import", debian_disk(d), "--cloud-init", data, "--console")
+    t.until(rb"seed-42-done", 900)
+    t.type(b"\n") # the login that stood there before the host had its name
+    log_in(t, "created")
+    t.type(b"cloud-init status --wait; lsblk -no LABEL,RO /dev/vdb; ip -br address | grep -c 10.0.2.15\n")
+    t.until(rb"status: done", 600)
+    t.until(rb"cidata +1", 600)
+    t.type(b"poweroff\n")
+    wait_off(d, "web", "shut off (shutdown)")
+    t.end()
+    run(lodge, "undefine", "-c", d.uri(), "web")
+
+
+def test_image(d):
+    """virt-install of Debian's disk to its login, which is typed and answered; the guest switches off by itself."""
+    disk = debian_disk(d)
     # Debian 12's database of systems ends with Debian 11.
     options = ["virt-install", "--connect", d.uri(), "--name", "debian", "--memory", "1024", "--import", "--graphics", "none", "--disk", disk,
                "--network", "user", "--osinfo", "debian11", "--virt-type", "qemu", "--boot", "hd"]
     assert "<name>debian</name>" in run(*options, "--print-xml")
     run(*options, "--noautoconsole")
     t = Terminal("virsh", "-c", d.uri(), "console", "debian")
-    t.until(rb"login:", 900)
-    t.type(b"root\n")
-    t.until(rb"~# ?", 600)
-    t.type(b"echo $((6 * 7)) answers; systemctl start qemu-guest-agent; systemctl is-active qemu-guest-agent systemd-networkd-wait-online\n")
-    t.until(rb"42 answers")
+    log_in(t)
+    t.type(b"systemctl start qemu-guest-agent; systemctl is-active qemu-guest-agent systemd-networkd-wait-online\n")
     end = time.monotonic() + 300
     while "10.0.2.15" not in subprocess.run(["virsh", "-c", d.uri(), "domifaddr", "debian", "--source", "agent"], capture_output=True, text=True).stdout:
         assert time.monotonic() < end, t.text
@@ -140,12 +175,55 @@ def test_image(d):
     assert re.search(r"os.id +: debian", d.virsh("guestinfo", "debian")) and d.virsh("domhostname", "debian", "--source", "agent")
     assert int(d.virsh("domtime", "debian").split()[-1]) > 1700000000
     d.virsh("shutdown", "debian", "--mode", "agent")
-    end = time.monotonic() + 600
-    while d.virsh("domstate", "debian", "--reason") != "shut off (shutdown)":
-        assert time.monotonic() < end, d.virsh("domstate", "debian", "--reason")
-        time.sleep(0.5)
+    wait_off(d, "debian", "shut off (shutdown)")
     t.end()
     d.virsh("undefine", "debian")
+
+
+def cpu_ns(pid):
+    """CPU time of a process by itself."""
+    with open("/proc/%d/stat" % pid) as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) * 10**9 // os.sysconf("SC_CLK_TCK")
+
+
+def stubs_of(pid):
+    """The processes in which user code of a guest runs (docs/softkvm.md)."""
+    found = []
+    for tid in os.listdir("/proc/%d/task" % pid):
+        with open("/proc/%d/task/%s/children" % (pid, tid)) as f:
+            found += [int(p) for p in f.read().split()]
+    return found
+
+
+def test_cpu_time(d):
+    """The time that a guest's user code takes in processes of its own is the guest's, wherever it is told."""
+    install(d, "busy")
+    t = Terminal("virsh", "-c", d.uri(), "console", "busy")
+    t.until(rb"~ # ")
+    t.type(b"while :; do :; done & while :; do :; done\n")
+    guest = d.guests()[0]
+    end = time.monotonic() + 240
+    while sum(map(cpu_ns, stubs_of(guest))) < 2 * 10**9:
+        assert time.monotonic() < end, stubs_of(guest)
+        time.sleep(0.1)
+    used = lambda: cpu_ns(guest) + sum(map(cpu_ns, stubs_of(guest)))
+    seconds = lambda text: int(float(re.search(r"(?:CPU time:|cpu_time) +(\S+)", text).group(1).rstrip("s")) * 10**9)
+    asked = {
+        "domstats": lambda: int(re.search(r"cpu.time=(\d+)", d.virsh("domstats", "busy", "--cpu-total")).group(1)),
+        "cpu-stats": lambda: seconds(d.virsh("cpu-stats", "busy", "--total")),
+        "dominfo": lambda: seconds(d.virsh("dominfo", "busy")) + 10**8, # which has tenths of a second
+    }
+    for name, ask in asked.items():
+        before, told, after = used(), ask(), used()
+        assert before <= told <= after + 2 * 10**8, (name, before, told, after)
+    before = sum(map(cpu_ns, stubs_of(guest)))
+    info, stats = d.virsh("vcpuinfo", "busy"), d.virsh("domstats", "busy", "--vcpu")
+    after = used()
+    for told in (seconds(info) + 10**8, int(re.search(r"vcpu.0.time=(\d+)", stats).group(1))):
+        assert before <= told <= after + 2 * 10**8, (before, told, after)
+    t.end()
+    d.virsh("destroy", "busy")
 
 
 def test_tools(d):
@@ -208,7 +286,7 @@ def test_python(d):
 
 def main():
     if demo == "auto":
-        globals()["demo"] = subprocess.run([os.path.dirname(os.path.abspath(__file__)) + "/../../tools/demo.sh", "--prepare"], check=True, capture_output=True,
+        globals()["demo"] = subprocess.run([TREE + "/tools/demo.sh", "--prepare"], check=True, capture_output=True,
                                            text=True).stdout.strip()
         globals()["DIRECT"] = DIRECT.replace("auto/", demo + "/")
     for name in sys.argv[3:] or [n for n in globals() if n.startswith("test_")]:

@@ -76,9 +76,6 @@ def test_life(d):
     d.virsh("autostart", "g")
     assert re.search(r"Autostart: +enable", d.virsh("dominfo", "g"))
     assert "not supported" in d.virsh("managedsave", "g", status=1)
-    d.virsh("vcpupin", "g", "0", "0")
-    assert re.search(r"State: +running", d.virsh("vcpuinfo", "g"))
-    d.virsh("vcpupin", "g", "7", "0", status=1)
     d.virsh("desc", "g", "--title", "--config", "a <title>")
     assert d.virsh("desc", "g", "--title", "--config") == "a <title>"
     disk = d.file("disk.img", "\0" * 4096)
@@ -92,6 +89,37 @@ def test_life(d):
     assert d.virsh("list", "--all") == "" and d.guests() == []
     assert "boom" in d.virsh("create", d.file("b.xml", domain("boom", "/nonexistent")), status=1)
     assert "/nonexistent" in d.virsh("create", d.root + "/b.xml", status=1)
+
+
+def test_cpus(d):
+    """A guest's CPUs are known as soon as it runs; where they may run is told as it is, and their times grow with the guest's."""
+    v = d.virsh
+    v("define", d.file("c.xml", domain("c", kernel, more="<vcpu>2</vcpu>")))
+    cpu = max(os.sched_getaffinity(0))
+    p = subprocess.run(["virsh", "-q", "-c", d.uri(), "; ".join(["start c; vcpupin c 1 %d; destroy c" % cpu] * 20)], capture_output=True, text=True, timeout=300)
+    assert p.returncode == 0 and not p.stderr, p.stderr
+    pins = lambda *args: dict(line.split() for line in v("vcpupin", "c", *args).splitlines())
+    free = pins()
+    v("vcpupin", "c", "--live", status=1) # virsh itself refuses that, as it is the first to look
+    w = Wire(d.socket).open()
+    ref = w.call(23, string("c"))[2]
+    w.refused(55, 230, ref + struct.pack(">iiI", 2, 1, 1))
+    w.refused(55, 20, ref + struct.pack(">ii", 2, 1))
+    v("start", "c")
+    assert list(pins()) == ["0", "1"]
+    v("vcpupin", "c", "1", str(cpu))
+    assert pins()["1"] == str(cpu) and pins("--config") == free, pins()
+    maps = re.findall(r"CPU Affinity: +(\S+)", v("vcpuinfo", "c"))
+    assert len(maps) == 2 and maps[1].count("y") == 1 and maps[1][cpu] == "y", maps
+    assert "no CPU 7" in v("vcpupin", "c", "7", "0", status=1) and "--live" in v("vcpupin", "c", "0", "0", "--config", status=1)
+    w.refused(38, 26, ref + struct.pack(">III", 0, 1, 0)) # to no CPU at all
+    for counts in ((-1, 1), (1, -1), (1 << 30, 9000)):
+        w.refused(8, 20, ref + struct.pack(">ii", *counts))
+    stats = v("domstats", "c")
+    assert "vcpu.current=2" in stats and "vcpu.1.state=1" in stats and "vcpu.1.time=" in stats and "cpu.time=" in stats, stats
+    assert "cpu_time" in v("cpu-stats", "c", "--total") and "--total" in v("cpu-stats", "c", status=1)
+    v("destroy", "c")
+    v("undefine", "c")
 
 
 def test_lodge(d):
@@ -145,6 +173,10 @@ def test_crash(d):
     d.virsh("start", "k")
     os.kill(d.guests()[0], 19) # a process that does not answer harms nobody but its own calls
     assert re.search(r"\bk\b", d.virsh("list", "--all"))
+    assert "state.state=1" in d.virsh("domstats") and "balloon.rss" in d.virsh("domstats", "k") and "vcpu.0.time" not in d.virsh("domstats", "k")
+    os.kill(d.guests()[0], 18) # late is better than never
+    until(lambda: "vcpu.0.time" in d.virsh("domstats", "k"))
+    os.kill(d.guests()[0], 19)
     d.virsh("destroy", "k")
     until(lambda: d.virsh("domstate", "k", "--reason") == "shut off (destroyed)")
     d.virsh("undefine", "c")
@@ -699,6 +731,17 @@ def test_agent(d):
     assert info["os.id"] == "debian" and "os.machine" not in info and "timezone.name" not in info and info["user.count"] == "0", info
     assert info["fs.0.mountpoint"] == "/" and info["if.0.addr.0.addr"] == "10.0.2.15" and info["if.count"] == "3" and info["fs.0.total-bytes"] == "5", info
     assert "0x20" in v("guestinfo", "a", "--disk", status=1)
+    # An agent that exaggerates is cut short.
+    address = {"ip-address": "fe80::1", "ip-address-type": "ipv6", "prefix": 64}
+    answers = [json.dumps({"return": r}).encode() for r in (
+        [{"user": "u", "domain": "d", "login-time": 1}] * 1000, dict.fromkeys(("id", "name", "version", "kernel-release"), "x"), {"zone": "UTC", "offset": 0},
+        {"host-name": "h"}, [{"mountpoint": "/", "name": "n", "type": "t", "total-bytes": 1, "used-bytes": 1}] * 1000,
+        [{"name": "eth", "hardware-address": "52:54:00:00:00:01", "ip-addresses": [address] * 20}] * 100)]
+    t = threading.Thread(target=all_of_it)
+    t.start()
+    info = dict(re.split(r"\s*: ", line, maxsplit=1) for line in v("guestinfo", "a").splitlines())
+    t.join()
+    assert [info[k + ".count"] for k in ("user", "fs", "if", "if.63.addr")] == ["64", "128", "64", "5"], info
     for call in (3, 1): # the agent's and the monitor's commands change guests
         w = Wire(d.socket + "-ro").open(flags=1)
         w.packet(call, b"", prog=QEMU)
@@ -716,15 +759,52 @@ def test_agent(d):
     d.virsh("destroy", "b")
 
 
+def unit(name):
+    """A unit of systemd's: the last value of each key."""
+    with open(os.path.dirname(os.path.abspath(__file__)) + "/../../../systemd/" + name) as f:
+        return dict(line.strip().split("=", 1) for line in f if "=" in line and not line.startswith("#"))
+
+
+def as_user(uid, fn):
+    """The small number that fn comes to as this user; 99 when it does not."""
+    pid = os.fork()
+    if pid == 0:
+        status = 99
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            status = fn()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def opens(path):
+    """Do the rights of a socket let this user in?"""
+    try:
+        socket.socket(socket.AF_UNIX).connect(path)
+        return 1
+    except PermissionError:
+        return 0
+
+
 def test_activation(d):
-    """systemd's protocol (sd_listen_fds(3)): sockets are handed over listening, and clients may have connected before the daemon runs."""
+    """systemd's protocol (sd_listen_fds(3)) with the sockets of lodged's units: they are handed over listening, and clients may have connected before the daemon
+    runs. Everybody may look; who may do more, the full socket's rights say."""
     root = d.root + "/second"
     os.mkdir(root)
-    paths = [root + "/sock", root + "/sock-ro"]
+    os.chmod(d.root, 0o755)
+    service, units = unit("lodged.service"), [unit("lodged.socket"), unit("lodged-ro.socket")]
+    assert os.path.basename(service["ExecStart"].split()[0]) == os.path.basename(lodged) and service["KillMode"] == "process"
+    assert [u["ListenStream"] for u in units] == ["/run/libvirt/libvirt-sock", "/run/libvirt/libvirt-sock-ro"]
+    assert [u["Service"] for u in units] == ["lodged.service"] * 2
+    paths = [root + "/" + os.path.basename(u["ListenStream"]) for u in units]
     listeners = []
-    for path in paths:
+    for path, u in zip(paths, units):
         s = socket.socket(socket.AF_UNIX)
         s.bind(path)
+        os.chmod(path, int(u["SocketMode"], 8))
         s.listen(16)
         listeners.append(s)
     early = Wire(paths[0])
@@ -738,34 +818,27 @@ def test_activation(d):
         assert virsh(paths[0], "define", d.root + "/act.xml").returncode == 0
         assert virsh(paths[1], "list", "--all", "--name").stdout.strip() == "act"
         assert "read only" in virsh(paths[1], "undefine", "act").stderr
+        if os.geteuid() == 0:
+            assert [as_user(65534, lambda: opens(path)) for path in paths] == [0, 1]
         assert not os.path.exists(root + "/run/libvirt") # it made none of its own
     finally:
         p.kill()
         p.wait()
 
 
-def disconnected(path, uid):
-    """0 when the daemon drops this user's connection, 1 when it answers."""
-    pid = os.fork()
-    if pid == 0:
-        status = 2
-        try:
-            os.setgroups([])
-            os.setgid(uid)
-            os.setuid(uid)
-            w = Wire(path)
-            status = 0
-            w.packet(66)
-            status = 1 if w.answer() else 2
-        except (EOFError, ConnectionError):
-            pass
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def answers(path):
+    """Does the daemon answer this user, or does it end the connection?"""
+    try:
+        w = Wire(path)
+        w.packet(66)
+        w.answer()
+        return 1
+    except (EOFError, ConnectionError):
+        return 0
 
 
 def test_session(d):
-    """An ordinary user's daemon: folders of its own, and nobody but the user and root."""
+    """An ordinary user's daemon: folders of its own, and nobody but the user and root reaches it or its guests."""
     home = d.root + "/home"
     os.mkdir(home)
     user = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
@@ -773,7 +846,7 @@ def test_session(d):
         os.chmod(d.root, 0o755)
         os.chown(home, 65534, 65534)
         # Where an ordinary user can run it, whatever the rights of the build's folder are.
-        for path in (lodged, os.path.dirname(os.path.abspath(lodged)) + "/../control/lodge-vm"):
+        for path in (lodged, os.path.dirname(os.path.abspath(lodged)) + "/../control/lodge-vm", kernel):
             shutil.copy(path, d.root)
     program = d.root + "/lodged" if user else lodged
     env = {"PATH": os.environ["PATH"], "HOME": home, "XDG_RUNTIME_DIR": home + "/run", "XDG_CONFIG_HOME": home + "/config", "LC_ALL": "C"}
@@ -782,7 +855,7 @@ def test_session(d):
     try:
         until(lambda: p.poll() is not None or os.path.exists(path))
         assert p.poll() is None, p.returncode
-        xml = d.file("s.xml", domain("s", kernel))
+        xml = d.file("s.xml", domain("s", d.root + "/" + os.path.basename(kernel) if user else kernel))
         os.chmod(xml, 0o644)
         uri = "qemu+unix:///session?socket=" + path
         virsh = lambda *args: subprocess.run(["virsh", "-q", "-c", uri, *args], capture_output=True, text=True, timeout=120, env=env, **user)
@@ -791,13 +864,23 @@ def test_session(d):
         assert virsh("list", "--all", "--name").stdout.strip() == "s" and d.virsh("list", "--all") == ""
         assert len([n for n in os.listdir(home + "/config/lodge/domains") if n.endswith(".xml")]) == 1
         assert os.stat(path).st_mode & 0o777 == 0o600
-        if user: # another user, even if the socket's rights let it in
+        started = virsh("start", "s")
+        assert started.returncode == 0, started.stderr
+        run = home + "/run/lodge/run"
+        guest = [run + "/" + n for n in os.listdir(run) if n.endswith((".qmp", ".console"))]
+        assert len(guest) == 2 and all(os.stat(s).st_mode & 0o077 == 0 for s in guest), guest
+        assert all(os.stat(f).st_mode & 0o077 == 0 for f in (run, home + "/config/lodge/domains", home + "/.cache/lodge/log")), home
+        if user: # others, even if the rights of the folders and of the daemon's socket let them in
             os.chmod(path, 0o666)
-            for folder in (home, home + "/run", home + "/run/libvirt"):
+            for folder in (home, home + "/run", home + "/run/libvirt", home + "/run/lodge", run):
                 os.chmod(folder, 0o755)
-            assert disconnected(path, 0) == 1 and disconnected(path, 65533) == 0
+            assert [as_user(uid, lambda: answers(path)) for uid in (0, 65534, 65533)] == [1, 1, 0]
+            assert [as_user(uid, lambda: opens(s)) for s in guest for uid in (65534, 65533)] == [1, 0] * 2
+            assert as_user(65533, lambda: opens(d.socket)) == 0 and as_user(65533, lambda: answers(d.socket + "-ro")) == 1
+        assert virsh("destroy", "s").returncode == 0
         assert virsh("undefine", "s").returncode == 0
     finally:
+        subprocess.run(["virsh", "-c", uri, "destroy", "s"], capture_output=True, env=env, **user)
         p.kill()
         p.wait()
 
@@ -833,6 +916,30 @@ def test_readonly(d):
                     ["vol-create-as", "default", "x", "1M"], ["pool-destroy", "default"]):
         assert "read only" in d.virsh(*command, readonly=True, status=1), command
     assert d.virsh("list", "--all", "--name") == "o"
+    # Each procedure that changes something is refused, and noise in the others changes nothing.
+    with open(os.path.dirname(os.path.abspath(__file__)) + "/../../../src/rpc/libvirt-rpc.json") as f:
+        calls = [p for p in json.load(f)["procedures"] if p["program"] == "remote" and p["kind"] == "call"]
+    harmless = {"getattr", "read", "search_domains", "search_networks", "search_storage_pools", "search_interfaces", "search_node_devices", "search_secrets",
+                "search_storage_vols", "search_nwfilters", "search_nwfilter_bindings", "search_ports"}
+    rights = lambda p: {a.split(":")[1] for a in p.get("acl", [])}
+    d.virsh("vol-create-as", "default", "kept", "1M")
+    d.virsh("start", "o")
+    state = lambda: ([d.virsh(*c) for c in (("list", "--all"), ("domstate", "o"), ("dumpxml", "o"), ("dumpxml", "o", "--inactive"), ("vol-list", "default", "--details"),
+                                            ("pool-list", "--all"))], d.guests(), sorted(os.listdir(d.root + "/etc/lodge/domains")))
+    before, ref = state(), Wire(d.socket + "-ro").open(flags=1).call(23, string("o"))[2]
+    w, r = Wire(d.socket + "-ro").open(), random.Random(4)
+    for p in calls:
+        if p.get("rw_only") == "always":
+            w.refused(29, p["number"])
+            w.refused(29, p["number"], ref)
+        elif rights(p) - harmless and p["name"] not in ("connect_open", "connect_set_identity"):
+            assert w.call(p["number"], ref)[1] == 1, p # such as have no word in the table, and are not there
+    quiet = [p["number"] for p in calls if p.get("rw_only") != "always" and p["number"] != 2]
+    for _ in range(2000):
+        w.call(r.choice(quiet), r.choice((b"", ref)) + bytes(r.choice(b"\0\0\0\1\2") for _ in range(4 * r.randrange(12))))
+    assert state() == before, (before, state())
+    d.virsh("destroy", "o")
+    d.virsh("vol-delete", "kept", "default")
     d.virsh("undefine", "o")
 
 
@@ -879,6 +986,9 @@ def test_packets(d):
         idle.append(Wire(d.socket))
     assert good.call(59)[1] == 0
     good.refused(42, 23, string("none"))
+    assert d.virsh("list", "--all") == ""
+    rss = int(re.search(r"VmRSS:\s+(\d+)", open("/proc/%d/status" % d.p.pid).read()).group(1))
+    assert rss < 60000, rss
     r = random.Random(1)
     for _ in range(2000):
         body = bytes(r.choice(b"\0\0\0\1\2") for _ in range(4 * r.randrange(20)))
