@@ -264,6 +264,28 @@ def test_complete(d):
     assert bash("%s define %s/guest-o" % (lodge, d.root)) == [d.root + "/guest-one.xml"]
 
 
+def test_zsh(d):
+    """The same at a zsh's prompt: a verb, an object with a space in its name, a file."""
+    define(d, "guest-one")
+    define(d, "other one")
+    functions, programs = d.root + "/functions", d.root + "/programs"
+    os.mkdir(functions)
+    os.mkdir(programs)
+    os.symlink(os.path.dirname(os.path.abspath(__file__)) + "/../../../src/cli/lodge.zsh", functions + "/_lodge")
+    os.symlink(lodge, programs + "/lodge")
+    d.file(".zshrc", "fpath=(%s $fpath)\nautoload -U compinit\ncompinit -u -D\nunset zle_bracketed_paste\nunsetopt prompt_cr prompt_sp\nPS1='ready> '\n" % functions)
+    t = Terminal("zsh", "-i", env={"ZDOTDIR": d.root, "PATH": programs + ":" + os.environ["PATH"], "LODGE_URI": d.uri(), "TERM": "dumb", "HOME": d.root},
+                 seconds=120)
+    t.until(rb"ready> ")
+    for typed, completed in ((b"lodge domst\t", rb"lodge domst.*at"), (b"lodge dominfo gue\t", rb"lodge dominfo guest-one"),
+                             (b"lodge dominfo oth\t", rb"lodge dominfo other. one"), (b"lodge define %s/guest\t" % d.root.encode(), rb"guest-one\.xml")):
+        t.type(typed)
+        t.until(completed)
+        t.type(b"\x15\n")
+        t.until(rb"ready> ")
+    t.end()
+
+
 def pump(a, b):
     try:
         while data := a.recv(65536):
