@@ -185,7 +185,7 @@ static const struct option_row rows[] = {
     {"firmware-log", "FILE", "what the firmware tells its developers goes to this file", set_firmware_log},
     {"channel", "NAME,path=PATH", "a port /dev/virtio-ports/NAME in the guest, this unix socket on the host", run_set_channel},
     {"vsock", "PATH[,cid=N]", "sockets between guest and host, at this unix socket", run_set_vsock},
-    {"share", "DIR:TAG[,readonly]", "a folder that the guest mounts: mount -t 9p TAG /mnt", run_set_share},
+    {"share", "DIR:TAG[,readonly]", "a folder that the guest mounts (mount -t 9p TAG /mnt), or SOCKET:TAG,vhost-user (virtiofs)", run_set_share},
     {"net", "user|tap|socket|vhost-user|none[,…]", "a network (user); may be given several times", run_set_net},
     {"console", "serial|virtio", "which console the terminal is (serial)", set_console},
     {"serial2", "FILE", "a second serial port, which writes to this file", set_serial2},

@@ -371,6 +371,7 @@ int run_set_vsock(void *o, const char *value, struct error *err)
 
 /* ---- folders ---- */
 
+OPTION_SETS(share_virtiofs, struct domain_share, virtiofs, true)
 OPTION_SETS(share_readonly, struct domain_share, readonly, true)
 
 static int share_access(void *object, const char *value, struct error *err)
@@ -384,16 +385,15 @@ static int share_access(void *object, const char *value, struct error *err)
     return error_set(err, 0, "access '%s': no way of access to a folder; give passthrough, squash or mapped", value);
 }
 
-static const struct field_row share_fields[] = {
-    {"readonly", false, share_readonly},
-    {"access", true, share_access},
-    {NULL, false, NULL},
-};
+#define FOLDER_FIELDS {"readonly", false, share_readonly}, {"access", true, share_access}
+
+static const struct field_row root_fields[] = {FOLDER_FIELDS, {NULL, false, NULL}};
+static const struct field_row share_fields[] = {FOLDER_FIELDS, {"vhost-user", false, share_virtiofs}, {NULL, false, NULL}};
 
 /* The last colon before the fields ends the folder. */
 int run_set_share(void *o, const char *value, struct error *err)
 {
-    static const char usage[] = "DIR:TAG[,readonly][,access=passthrough|squash|mapped]";
+    static const char usage[] = "DIR:TAG[,readonly][,access=passthrough|squash|mapped], or SOCKET:TAG,vhost-user";
     struct domain_share *share = domain_add_share(&((struct run *)o)->d, err);
     AUTO_FREE char *folder = malloc(strlen(value) + 1);
     if (!share || !folder)
@@ -407,7 +407,13 @@ int run_set_share(void *o, const char *value, struct error *err)
     share->access = DOMAIN_SHARE_SQUASH;
     if (run_set_text(&share->tag, colon + 1, err) < 0 || run_set_path(&share->path, folder, err) < 0)
         return -1;
-    return run_set_fields("share", value, share_fields, usage, share, err);
+    if (run_set_fields("share", value, share_fields, usage, share, err) < 0)
+        return -1;
+    if (!share->virtiofs)
+        return 0;
+    share->socket = steal_ptr(&share->path);
+    share->access = share->access == DOMAIN_SHARE_SQUASH ? DOMAIN_SHARE_PASSTHROUGH : share->access; /* the default is a folder's */
+    return 0;
 }
 
 /* Of a root file system the guest keeps owners and modes, whoever runs Lodge. */
@@ -426,5 +432,5 @@ int run_set_root(void *o, const char *value, struct error *err)
     share->access = DOMAIN_SHARE_MAPPED;
     if (run_set_text(&share->tag, ROOT_TAG, err) < 0 || run_set_path(&share->path, folder, err) < 0)
         return -1;
-    return run_set_fields("root", value, share_fields, "DIR[,readonly][,access=passthrough|squash|mapped]", share, err);
+    return run_set_fields("root", value, root_fields, "DIR[,readonly][,access=passthrough|squash|mapped]", share, err);
 }

@@ -11,6 +11,7 @@
 #include "devices/virtio/vballoon.h"
 #include "devices/virtio/vblk.h"
 #include "devices/virtio/vhost_blk.h"
+#include "devices/virtio/vhost_fs.h"
 #include "devices/virtio/vhost_net.h"
 #include "devices/virtio/vnet.h"
 #include "devices/virtio/vrng.h"
@@ -39,6 +40,7 @@ struct virtio_devices {
     struct pcap *pcaps[DOMAIN_MAX_IFACES];
     struct share *shares[DOMAIN_MAX_SHARES];
     struct v9p *v9ps[DOMAIN_MAX_SHARES];
+    struct vhost_fs *vhost_fss[DOMAIN_MAX_SHARES];
 };
 
 /* All of them are units of one adapter, with as many queues as the first one wants. */
@@ -171,6 +173,8 @@ static int make_net(struct virtio_devices *v, const struct domain *d, struct pci
 static int make_share(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err)
 {
     const struct domain_share *s = &d->shares[i];
+    if (s->virtiofs)
+        return vhost_fs_create(pci, &(struct vhost_fs_config){pci_place(&s->address), s->socket, s->tag}, &v->vhost_fss[i], err);
     struct share_config cfg = {.path = s->path, .access = (enum share_access)s->access, .readonly = s->readonly};
     if (share_open(&cfg, &v->shares[i], err) < 0)
         return -1;
@@ -316,6 +320,7 @@ void virtio_devices_destroy(struct virtio_devices *v)
     for (unsigned i = 0; i < DOMAIN_MAX_SHARES; i++) {
         v9p_destroy(v->v9ps[i]);
         share_close(v->shares[i]);
+        vhost_fs_destroy(v->vhost_fss[i]);
     }
     for (unsigned i = 0; i < DOMAIN_MAX_IFACES; i++)
         drop_net(v, i);

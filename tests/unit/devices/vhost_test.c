@@ -9,6 +9,7 @@
 #include "backs.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "devices/virtio/vhost_fs.h"
 #include "devices/virtio/vhost_net.h"
 #include "driver.h"
 
@@ -169,6 +170,37 @@ static void test_refusals(void)
     rig_free(&r);
 }
 
+/* A file system's configuration is this side's; its requests are those of a guest test, which has a back end for them. */
+static void test_fs(void)
+{
+    struct rig r;
+    struct drv d;
+    struct vhost_fs *f;
+    char longest[] = "0123456789abcdefghijklmnopqrstuvwxyz+";
+    ERROR_SCOPED(err);
+    pid_t back = back_start(NULL);
+    rig_init(&r);
+    CHECK(vhost_fs_create(r.pci, &(struct vhost_fs_config){5, backs_path, longest}, &f, &err) < 0 && strstr(error_text(&err), "37 bytes"));
+    error_clear(&err);
+    longest[36] = 0;
+    CHECK(vhost_fs_create(r.pci, &(struct vhost_fs_config){5, backs_path, longest}, &f, &err) == 0);
+    CHECK(pci_host_assign(r.pci, &err) == 0);
+    CHECK_EQ(rig_cfg_read(&r, PCI_DEVFN(5, 0), 0, 4), 0x105a1af4);
+    drv_find(&d, &r, PCI_DEVFN(5, 0), true, 0);
+    drv_start(&d, DRV_PACKED | DRV_INDIRECT, 2, 64);
+    CHECK_EQ(d.features, DRV_INDIRECT | DRV_V1);
+    for (unsigned i = 0; i < 36; i++)
+        CHECK_EQ(rig_read(&r, BUS_MMIO, d.device + i, 1), (uint8_t)longest[i]);
+    CHECK_EQ(rig_read(&r, BUS_MMIO, d.device + 36, 4), 1);
+    back_kill(back);
+    uint64_t end = now_ns() + 120 * NS_PER_S;
+    while (!(drv_read(&d, DRV_STATUS, 1) & 64) && now_ns() < end)
+        usleep(1000);
+    CHECK(drv_read(&d, DRV_STATUS, 1) & 64);
+    vhost_fs_destroy(f);
+    rig_free(&r);
+}
+
 int main(int argc, char **argv)
 {
     CHECK(argc == 2);
@@ -178,6 +210,7 @@ int main(int argc, char **argv)
     test_frames(DRV_EVENT | DRV_INDIRECT, true);
     test_frames(DRV_INDIRECT, false);
     test_death();
+    test_fs();
     test_refusals();
     backs_close();
     return 0;

@@ -37,6 +37,8 @@ static void test_round_trip(void)
     disk->socket = strdup("/run/d<sk");
     disk->reconnect = 10;
     disk->queues = 4;
+    struct domain_share *fs = domain_add_share(&d, &err);
+    *fs = (struct domain_share){.virtiofs = true, .socket = strdup("/run/f>s"), .tag = strdup("t'g")};
     CHECK(domain_add_iface(&d, &err));
     struct domain_iface *vhost = domain_add_iface(&d, &err);
     vhost->type = IFACE_VHOSTUSER;
@@ -169,6 +171,12 @@ static void test_refusals(void)
     refuse(HEAD OS "<devices><disk type='file'><driver type='vmdk'/><source file='/d'/><target dev='vda'/></disk></devices>" TAIL,
            "vmdk", "raw");
     refuse(HEAD OS "<devices><disk type='file'><source file='/d'/><target dev='hda'/></disk></devices>" TAIL, "hda", "vda");
+#define VIRTIOFS(attrs, inner) HEAD OS "<devices><filesystem type='mount'" attrs "><driver type='virtiofs'/>" inner "<target dir='t'/></filesystem></devices>" TAIL
+    refuse(VIRTIOFS("", "<source dir='/d'/>"), "virtiofsd", "socket");
+    refuse(VIRTIOFS("", "<source socket='/s' dir='/d'/>"), "virtiofsd", "socket");
+    refuse(VIRTIOFS("", "<source socket='/s'/><readonly/>"), "read-only", "leave them out");
+    refuse(VIRTIOFS(" accessmode='mapped'", "<source socket='/s'/>"), "access", "leave them out");
+    refuse(HEAD OS "<devices><filesystem><source socket='/s'/><target dir='t'/></filesystem></devices>" TAIL, "virtiofs", "folder");
 #define VHOST(source, rest) HEAD OS "<devices><disk type='vhostuser'>" source "<target dev='vda'/>" rest "</disk></devices>" TAIL
     refuse(VHOST("", ""), "no socket", "path");
     refuse(VHOST("<source file='/f'/>", ""), "does not fit", "path");

@@ -1,0 +1,22 @@
+# A tree of files goes into the guest and back by virtio-fs, which QEMU's virtiofsd serves, with its checksums, links and modes.
+skip-unless "[ $(id -u) = 0 ]"
+sh "tests/guest/with_modules.sh linux-image-cloud-amd64 $TMP virtiofs"
+sh "mkdir -p $TMP/tree/in/deep; for i in $(seq 40); do head -c $((i * i * 997)) /dev/urandom > $TMP/tree/in/deep/f$i; done; ln -s f1 $TMP/tree/in/deep/link"
+sh "cd $TMP/tree/in && find . -type f -exec sha256sum {} + | sort > $TMP/tree/sums"
+bg "exec /usr/lib/qemu/virtiofsd --socket-path=$TMP/fs.sock -o source=$TMP/tree -o sandbox=chroot -f > $TMP/fs.log 2>&1"
+sh "i=0; while [ ! -S $TMP/fs.sock ] && [ $i -lt 600 ]; do sleep 0.1; i=$((i + 1)); done; [ -S $TMP/fs.sock ]"
+vm --accel softkvm --kernel $TMP/vmlinuz --initrd $TMP/initrd.gz --append "console=ttyS0 quiet" --memory 256M --share $TMP/fs.sock:tree,vhost-user --net none
+expect 300 "~ # "
+send "mkdir /t; mount -t virtiofs tree /t && echo mo''unted\n"
+expect 300 "mounted"
+send "cp -a /t/in /t/out && cp -a /t/in /root/ && cd /t/out && sha256sum -c ../sums >/dev/null && cd /root/in && sha256sum -c /t/sums >/dev/null && echo sa''me\n"
+expect 300 "same"
+send "cd /; chmod 750 /t/out/deep/f7; mv /t/out/deep/f8 /t/out/moved; rm /t/out/deep/f9; truncate -s 5 /t/out/deep/f10; echo more >> /t/out/deep/f1; ln /t/out/deep/f2 /t/out/hard; echo now $(ls /t/out/deep | wc -l)\n"
+expect 300 "now 39"
+send "dd if=/dev/zero of=/t/big bs=1M count=100 2>/dev/null; sync; dd if=/t/big bs=1M 2>/dev/null | sha256sum; echo re''ad\n"
+expect 300 "20492a4d0d84f8beb1767f6616229f85d44c2827b64bdbfb260ee12fa1109e0e"
+expect 300 "read"
+send "umount /t && mount -t virtiofs tree /t && ls /t && umount /t && poweroff -f\n"
+wait 300 0
+sh "cd $TMP/tree/out && sha256sum -c ../sums 2>/dev/null | grep -v OK | sort > $TMP/odd; printf './deep/f10: FAILED\n./deep/f1: FAILED\n./deep/f8: FAILED open or read\n./deep/f9: FAILED open or read\n' | sort | cmp - $TMP/odd"
+sh "[ $(stat -c %a $TMP/tree/out/deep/f7) = 750 ] && [ $(stat -c %s $TMP/tree/out/deep/f10) = 5 ] && [ $(stat -c %h $TMP/tree/out/hard) = 2 ] && [ $(readlink $TMP/tree/out/deep/link) = f1 ]"
