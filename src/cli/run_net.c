@@ -70,6 +70,11 @@ static int vhost_path(void *object, const char *value, struct error *err)
     return run_set_path(&((struct domain_iface *)object)->source, value, err);
 }
 
+static int vhost_reconnect(void *object, const char *value, struct error *err)
+{
+    return run_set_reconnect("net", value, &((struct domain_iface *)object)->reconnect, err);
+}
+
 static int net_mac(void *object, const char *value, struct error *err)
 {
     uint8_t *m = ((struct domain_iface *)object)->mac;
@@ -147,7 +152,7 @@ static int net_pci(void *object, const char *value, struct error *err)
 static const struct field_row fields[] = {
     {"hostfwd", true, user_forward},   {"tftp", true, net_tftp},           {"bootfile", true, net_bootfile}, {"restrict", false, net_restrict},
     {"ifname", true, tap_ifname},      {"bridge", true, tap_bridge},       {"listen", true, socket_listen},  {"connect", true, socket_connect},
-    {"path", true, vhost_path},
+    {"path", true, vhost_path},        {"reconnect", true, vhost_reconnect},
     {"mac", true, net_mac},            {"queues", true, net_queues},       {"mtu", true, net_mtu},           {"pcap", true, net_pcap},
     {"model", true, net_model},        {"pci", true, net_pci},
     {"rate-in", true, net_rate_in},    {"rate-out", true, net_rate_out},   {"burst", true, net_burst},       {NULL, false, NULL},
@@ -155,7 +160,7 @@ static const struct field_row fields[] = {
 
 int run_set_net(void *o, const char *value, struct error *err)
 {
-    static const char usage[] = "user[,hostfwd=tcp:HOST:PORT-:PORT][,tftp=DIR], tap,ifname=NAME, tap,bridge=NAME, socket,listen=ADDRESS, socket,connect=ADDRESS, vhost-user,path=PATH, or none";
+    static const char usage[] = "user[,hostfwd=tcp:HOST:PORT-:PORT][,tftp=DIR], tap,ifname=NAME, tap,bridge=NAME, socket,listen=ADDRESS, socket,connect=ADDRESS, vhost-user,path=PATH[,reconnect=SECONDS], or none";
     static const struct {
         const char *name;
         enum iface_type type;
@@ -176,6 +181,8 @@ int run_set_net(void *o, const char *value, struct error *err)
     f->type = kinds[k].type;
     if (run_set_fields("net", value + len + (value[len] == ','), fields, usage, f, err) < 0)
         return -1;
+    if (f->reconnect && f->type != IFACE_VHOSTUSER)
+        return error_set(err, 0, "option '--net': reconnect is a vhost-user back end's; leave it out");
     if (f->type == IFACE_TYPES)
         return error_set(err, 0, "option '--net': a socket neither listens nor connects; write socket,listen=HOST:PORT or socket,connect=HOST:PORT");
     return 0;

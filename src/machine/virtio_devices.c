@@ -134,7 +134,7 @@ static int make_netdev(const struct domain_iface *f, const char *hostname, struc
 
 static int make_vhost_net(struct virtio_devices *v, const struct domain_iface *f, struct pci_host *pci, unsigned i, struct error *err)
 {
-    struct vhost_net_config cfg = {.slot = pci_place(&f->address), .back = {f->source, 0}, .mtu = (uint16_t)f->mtu, .link_down = f->link_down};
+    struct vhost_net_config cfg = {.slot = pci_place(&f->address), .back = {f->source, f->reconnect}, .pairs = f->queues, .mtu = (uint16_t)f->mtu, .link_down = f->link_down};
     memcpy(cfg.mac, f->mac, sizeof cfg.mac);
     return vhost_net_create(pci, &cfg, &v->vhost_nets[i], err);
 }

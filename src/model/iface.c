@@ -5,6 +5,7 @@
 
 #include "base/util.h"
 #include "model/part.h"
+#include "model/reconnect.h"
 
 const char *const iface_type_names[] = {"user", "ethernet", "bridge", "server", "client", "vhostuser", NULL};
 
@@ -53,6 +54,13 @@ static int begin_source(const struct xml_node *node, void *object, struct error 
     if (asprintf(&f->source, "%s:%u", address ? address : "127.0.0.1", (unsigned)port) < 0)
         f->source = NULL;
     return f->source ? 0 : error_set(err, 0, "domain XML: out of memory");
+}
+
+static int begin_reconnect(const struct xml_node *node, void *object, struct error *err)
+{
+    struct domain_iface *f = last(object);
+    return f->type == IFACE_VHOSTUSER ? reconnect_take(node, &f->reconnect, err)
+                                      : xml_error(node, err, "is for an interface of type 'vhostuser'; remove it");
 }
 
 static int begin_target(const struct xml_node *node, void *object, struct error *err)
@@ -215,8 +223,8 @@ static int check_one(const struct domain_iface *f, unsigned number, struct error
     if (f->model == IFACE_E1000E && (f->queues || f->mtu || f->link_down || f->inbound.average || f->outbound.average))
         return error_set(err, 0, "network interface %u: queues, MTU, link state and limits of rate need the model 'virtio'; use that, or leave them out",
                          number);
-    if (f->type == IFACE_VHOSTUSER && (f->model == IFACE_E1000E || f->queues > 1 || f->pcap || f->inbound.average || f->outbound.average))
-        return error_set(err, 0, "network interface %u: a vhost-user back end has one pair of virtio queues to itself; leave out e1000e, queues, captures and limits of rate",
+    if (f->type == IFACE_VHOSTUSER && (f->model == IFACE_E1000E || f->pcap || f->inbound.average || f->outbound.average))
+        return error_set(err, 0, "network interface %u: a vhost-user back end has virtio queues to itself; leave out e1000e, captures and limits of rate",
                          number);
     if (f->mtu && (f->mtu < 68 || f->mtu > 65535))
         return error_set(err, 0, "network interface %u: an MTU of %u bytes; give it 68 to 65535", number, f->mtu);
@@ -245,7 +253,7 @@ static void write_source(const struct domain_iface *f, FILE *out)
     if (f->type == IFACE_BRIDGE) {
         xml_put_attr(out, "      <source bridge='", f->source, "'/>\n");
     } else if (f->type == IFACE_VHOSTUSER) {
-        xml_put_attr(out, "      <source type='unix' path='", f->source, "' mode='client'/>\n");
+        reconnect_put_source(out, " type='unix' path='", f->source, "' mode='client'", f->reconnect);
     } else if (f->source && (strchr(f->source, '/') || !colon)) {
         xml_put_attr(out, "      <source path='", f->source, "'/>\n");
     } else if (colon) {
@@ -348,9 +356,13 @@ static const struct xml_element bandwidth_children[] = {
     {"outbound", 0, "average! peak burst", begin_outbound, NULL, NULL},
     XML_END,
 };
+static const struct xml_element source_children[] = {
+    {"reconnect", 0, RECONNECT_ATTRS, begin_reconnect, NULL, NULL},
+    XML_END,
+};
 static const struct xml_element iface_children[] = {
     {"mac", 0, "address!", begin_mac, NULL, NULL},
-    {"source", 0, "bridge address port path type mode", begin_source, NULL, NULL},
+    {"source", 0, "bridge address port path type mode", begin_source, source_children, NULL},
     {"target", 0, "dev! managed", begin_target, NULL, NULL},
     {"model", 0, "type!", begin_model, NULL, NULL},
     {"driver", 0, "name queues", begin_driver, NULL, NULL},

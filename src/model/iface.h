@@ -45,6 +45,7 @@ struct domain_iface {
     char *tftp, *bootfile, *pcap; /* a folder that TFTP serves, the file that DHCP names; where packets are captured */
     bool restricted, link_down;
     unsigned queues, mtu; /* 0: the default */
+    unsigned reconnect;   /* of a vhost-user back end: seconds until it is tried again after it went away; 0: it is not */
     struct iface_rate inbound, outbound; /* to the guest, from it */
     struct domain_pci_address address;
     char *alias; /* the user's name of it; NULL: none */

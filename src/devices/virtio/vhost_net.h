@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A network card (virtio 1.2, 5.1) whose data path is another process, by vhost-user: one pair of queues, and no control queue. */
+/* A network card (virtio 1.2, 5.1) whose data path is another process, by vhost-user. */
 #ifndef LODGE_DEVICES_VHOST_NET_H
 #define LODGE_DEVICES_VHOST_NET_H
 
 #include "devices/pci/pci.h"
 #include "devices/virtio/vhost.h"
 
+#define VHOST_NET_PAIRS_MAX 8
+
 struct vhost_net_config {
     int slot; /* PCI slot or PCI_SLOT_AUTO */
     struct vhost_config back;
     uint8_t mac[6];
-    uint16_t mtu; /* told to the guest; 0: it is not told */
+    unsigned pairs; /* of queues; 0: 1, at most VHOST_NET_PAIRS_MAX */
+    uint16_t mtu;   /* told to the guest; 0: it is not told */
     bool link_down;
 };
 

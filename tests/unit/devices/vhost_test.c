@@ -19,7 +19,9 @@
 #define BUFFERS 16
 #define BUFFER  2048
 
-#define F_CSUM 0
+#define F_CSUM    0
+#define F_CTRL_VQ BIT64(17)
+#define F_MQ      BIT64(22)
 
 /* ---- the guest ---- */
 
@@ -30,25 +32,33 @@ static pid_t start_rude(void)
 
 struct card {
     struct drv d;
+    unsigned first; /* queue of the pair that it uses */
     uint64_t tx, rx;
     uint16_t buffer_of[DRV_SIZE];
 };
 
 static void post(struct card *c, unsigned i)
 {
-    uint16_t id = drv_add(&c->d, RX, &(struct drv_buf){c->rx + i * BUFFER, BUFFER, true}, 1);
+    uint16_t id = drv_add(&c->d, c->first + RX, &(struct drv_buf){c->rx + i * BUFFER, BUFFER, true}, 1);
     c->buffer_of[id] = (uint16_t)i;
-    drv_kick(&c->d, RX);
+    drv_kick(&c->d, c->first + RX);
+}
+
+static void use_pair(struct card *c, unsigned pair)
+{
+    struct rig *r = c->d.rig;
+    c->first = 2 * pair;
+    c->tx = rig_alloc(r, BUFFER, 16);
+    c->rx = rig_alloc(r, BUFFERS * BUFFER, 16);
+    for (unsigned i = 0; i < BUFFERS; i++)
+        post(c, i);
 }
 
 static void start_driver(struct card *c, struct rig *r, uint64_t features, bool msix)
 {
     drv_find(&c->d, r, PCI_DEVFN(5, 0), msix, 0);
     drv_start(&c->d, features, 2, 64);
-    c->tx = rig_alloc(r, BUFFER, 16);
-    c->rx = rig_alloc(r, BUFFERS * BUFFER, 16);
-    for (unsigned i = 0; i < BUFFERS; i++)
-        post(c, i);
+    use_pair(c, 0);
 }
 
 /* Sends a frame of the type that comes back, and waits for it. */
@@ -63,17 +73,18 @@ static void echo(struct card *c, uint32_t len, uint8_t seed)
     out[HDR + 12] = 0x88;
     out[HDR + 13] = 0xb5;
     const struct drv_buf bufs[] = {{c->tx, HDR, false}, {c->tx + HDR, 20, false}, {c->tx + HDR + 20, len - 20, false}};
-    CHECK_EQ(drv_do(&c->d, TX, bufs, 3), 0);
-    CHECK(drv_wait(&c->d, RX, &id, &got));
+    CHECK_EQ(drv_do(&c->d, c->first + TX, bufs, 3), 0);
+    CHECK(drv_wait(&c->d, c->first + RX, &id, &got));
     const uint8_t *in = rig_at(c->d.rig, c->rx + c->buffer_of[id] * BUFFER);
     CHECK_EQ(got, HDR + len);
     CHECK(memcmp(in + HDR, out + HDR + 6, 6) == 0 && memcmp(in + HDR + 12, out + HDR + 12, len - 12) == 0);
     post(c, c->buffer_of[id]);
 }
 
-static struct vhost_net *make_card(struct rig *r)
+static struct vhost_net *make_card(struct rig *r, unsigned pairs, unsigned reconnect_s)
 {
-    struct vhost_net_config cfg = {.slot = 5, .back = {backs_path, 0}, .mac = {0x52, 0x54, 0, 1, 2, 3}, .mtu = 1400};
+    struct vhost_net_config cfg = {
+        .slot = 5, .back = {backs_path, reconnect_s}, .mac = {0x52, 0x54, 0, 1, 2, 3}, .pairs = pairs, .mtu = 1400};
     struct vhost_net *n;
     ERROR_SCOPED(err);
     rig_init(r);
@@ -98,7 +109,7 @@ static void test_frames(uint64_t features, bool msix)
     struct rig r;
     struct card c;
     pid_t back = back_start(NULL);
-    struct vhost_net *n = make_card(&r);
+    struct vhost_net *n = make_card(&r, 1, 0);
     for (unsigned life = 0; life < 3; life++) { /* a driver after another */
         start_driver(&c, &r, features | DRV_PACKED | BIT64(F_CSUM), msix);
         CHECK_EQ(c.d.features, features | DRV_V1); /* the back end has neither packed rings nor checksums */
@@ -118,7 +129,7 @@ static void test_death(void)
     struct rig r;
     struct card c;
     pid_t back = back_start(NULL);
-    struct vhost_net *n = make_card(&r);
+    struct vhost_net *n = make_card(&r, 1, 0);
     for (unsigned life = 0; life < 3; life++) {
         start_driver(&c, &r, 0, true);
         echo(&c, 100, 1);
@@ -139,9 +150,78 @@ static void test_death(void)
     back_kill(back);
 }
 
+/* The next back end sends and receives where the one before has stopped; the guest does nothing for that. */
+static void test_reconnect(void)
+{
+    struct rig r;
+    struct card c;
+    pid_t back = back_start(NULL);
+    struct vhost_net *n = make_card(&r, 1, 1);
+    start_driver(&c, &r, DRV_EVENT, true);
+    for (unsigned life = 0; life < 3; life++) {
+        for (unsigned i = 0; i < 20; i++)
+            echo(&c, 60 + 9 * i, (uint8_t)i);
+        back_kill(back);
+        back = back_start(NULL);
+    }
+    echo(&c, 100, 1);
+    CHECK(!(drv_read(&c.d, DRV_STATUS, 1) & 64));
+    vhost_net_destroy(n);
+    rig_free(&r);
+    back_kill(back);
+}
+
+/* By the control queue; the answer. */
+static uint8_t set_pairs(struct card *c, unsigned control, uint8_t class, uint16_t pairs)
+{
+    struct rig *r = c->d.rig;
+    uint64_t command = rig_alloc(r, 4, 2), status = rig_alloc(r, 1, 1);
+    uint8_t *p = rig_at(r, command);
+    const struct drv_buf bufs[] = {{command, 4, false}, {status, 1, true}};
+    p[0] = class;
+    p[1] = 0;
+    memcpy(p + 2, &pairs, sizeof pairs);
+    CHECK_EQ(drv_do(&c->d, control, bufs, 2), 1);
+    return *(uint8_t *)rig_at(r, status);
+}
+
+static void test_pairs(void)
+{
+    struct rig r;
+    struct card c;
+    pid_t back = back_start(NULL);
+    struct vhost_net *n = make_card(&r, 3, 0);
+    for (unsigned life = 0; life < 2; life++) {
+        drv_find(&c.d, &r, PCI_DEVFN(5, 0), true, 0);
+        drv_start(&c.d, F_CTRL_VQ | F_MQ, 7, 64);
+        CHECK_EQ(c.d.features, F_CTRL_VQ | F_MQ | DRV_V1);
+        CHECK_EQ(rig_read(&r, BUS_MMIO, c.d.device + 8, 2), 3);
+        CHECK_EQ(set_pairs(&c, 6, 4, 0), 1);
+        CHECK_EQ(set_pairs(&c, 6, 4, 4), 1);
+        CHECK_EQ(set_pairs(&c, 6, 3, 3), 1);
+        CHECK_EQ(set_pairs(&c, 6, 4, 3), 0);
+        for (unsigned pair = 3; pair-- > 0;) {
+            use_pair(&c, pair);
+            for (unsigned i = 0; i < 50; i++)
+                echo(&c, 60 + 7 * i, (uint8_t)(i + pair));
+        }
+        CHECK_EQ(set_pairs(&c, 6, 4, 1), 0);
+        echo(&c, 100, 1);
+        CHECK(drv_reset(&c.d));
+    }
+    /* A driver without MQ has the control queue behind the first pair, and nothing to say there. */
+    drv_start(&c.d, F_CTRL_VQ, 3, 64);
+    CHECK_EQ(set_pairs(&c, 2, 4, 1), 1);
+    use_pair(&c, 0);
+    echo(&c, 100, 1);
+    vhost_net_destroy(n);
+    rig_free(&r);
+    back_kill(back);
+}
+
 static void refused(struct rig *r, const char *where, const char *word)
 {
-    struct vhost_net_config cfg = {.slot = 5, .back = {where, 0}};
+    struct vhost_net_config cfg = {.slot = 5, .back = {where, 0}, .pairs = 5};
     struct vhost_net *n;
     ERROR_SCOPED(err);
     CHECK(vhost_net_create(r->pci, &cfg, &n, &err) < 0);
@@ -162,6 +242,9 @@ static void test_refusals(void)
     refused(&r, longer, "shorten it");
     pid_t back = start_rude();
     refused(&r, backs_path, "wrong answer");
+    back_kill(back);
+    back = back_start(NULL);
+    refused(&r, backs_path, "serves 4 queues");
     back_kill(back);
     int fd = r.mem.fd;
     r.mem.fd = -1;
@@ -211,6 +294,8 @@ int main(int argc, char **argv)
     test_frames(DRV_INDIRECT, false);
     test_death();
     test_fs();
+    test_reconnect();
+    test_pairs();
     test_refusals();
     backs_close();
     return 0;

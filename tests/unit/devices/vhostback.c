@@ -18,6 +18,7 @@
 
 #define HDR       12 /* of virtio-net, before each frame */
 #define FRAME_MAX 65550
+#define PAIRS     4
 
 static const uint8_t own_mac[6] = {0x52, 0x54, 0, 0xaa, 0xbb, 0xcc}, own_ip[4] = {10, 9, 0, 1};
 
@@ -76,26 +77,33 @@ static struct vq_elem *pop(struct peer_ring *r)
     }
 }
 
-static void serve_frames(struct peer *p)
+static void serve_pair(struct peer *p, unsigned rx)
 {
     static uint8_t frame[HDR + FRAME_MAX];
+    struct peer_ring *in = &p->rings[rx], *out = &p->rings[rx + 1];
     struct vq_elem *e, *to;
-    while (p->rings[0].vq.started && p->rings[1].vq.started && (e = pop(&p->rings[1]))) {
+    while (in->vq.started && in->enabled && out->vq.started && out->enabled && (e = pop(out))) {
         size_t len = iov_read(e->out, e->nout, 0, frame, sizeof frame);
-        peer_push(p, 1, e, 0);
-        if (len <= HDR || !answer(frame + HDR, len - HDR) || !(to = pop(&p->rings[0])))
+        peer_push(p, rx + 1, e, 0);
+        if (len <= HDR || !answer(frame + HDR, len - HDR) || !(to = pop(in)))
             continue;
         memset(frame, 0, HDR);
         frame[10] = 1; /* buffers */
-        peer_push(p, 0, to, (uint32_t)iov_write(to->in, to->nin, 0, frame, len));
+        peer_push(p, rx, to, (uint32_t)iov_write(to->in, to->nin, 0, frame, len));
     }
+}
+
+static void serve_frames(struct peer *p)
+{
+    for (unsigned pair = 0; pair < PAIRS; pair++)
+        serve_pair(p, 2 * pair);
 }
 
 int main(int argc, char **argv)
 {
     static const struct peer_device device = {.features = VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC,
-                                              .protocol = PEER_REPLY_ACK,
-                                              .queues = 1,
+                                              .protocol = PEER_REPLY_ACK | PEER_MQ,
+                                              .queues = PAIRS,
                                               .serve = serve_frames};
     if (argc < 2) {
         fputs("usage: vhostback PATH | --fd N [--spoil REQUEST:HOW]\n", stderr);

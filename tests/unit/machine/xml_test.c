@@ -43,6 +43,8 @@ static void test_round_trip(void)
     struct domain_iface *vhost = domain_add_iface(&d, &err);
     vhost->type = IFACE_VHOSTUSER;
     vhost->source = strdup("/run/b&ck");
+    vhost->queues = 4;
+    vhost->reconnect = 3;
     struct domain_pmem *pmem = domain_add_pmem(&d, &err);
     *pmem = (struct domain_pmem){.path = strdup("/tmp/p<m"), .size = 6 * MIB};
     struct domain_char *c = domain_add_char(&d, &err);
@@ -195,7 +197,8 @@ static void test_refusals(void)
     refuse(HEAD OS "<devices><interface type='vhostuser'/></devices>" TAIL, "path of a socket", "source");
     refuse(HEAD OS "<devices><interface type='vhostuser'><source type='unix' path='/s' mode='server'/></interface></devices>" TAIL, "server", "client");
     refuse(HEAD OS "<devices><interface type='vhostuser'><source type='tcp' path='/s' mode='client'/></interface></devices>" TAIL, "tcp", "unix");
-    refuse(HEAD OS "<devices><interface type='vhostuser'><source type='unix' path='/s'/><driver queues='2'/></interface></devices>" TAIL, "one pair", "queues");
+    refuse(HEAD OS "<devices><interface type='vhostuser'><source type='unix' path='/s'/><model type='e1000e'/></interface></devices>" TAIL, "to itself", "e1000e");
+    refuse(HEAD OS "<devices><interface type='bridge'><source bridge='b'><reconnect enabled='yes' timeout='1'/></source></interface></devices>" TAIL, "vhostuser", "remove");
     refuse(HEAD OS "<devices><interface type='client'><source type='unix' path='/s'/></interface></devices>" TAIL, "vhostuser", "type");
     refuse(HEAD OS "<devices><interface type='user'><source bridge='br0'/></interface></devices>" TAIL, "does not fit", "bridge");
     refuse(HEAD OS "<devices><interface type='user'><mac address='01:02:03:04:05:06'/></interface></devices>" TAIL, "multicast",
