@@ -18,6 +18,11 @@ int error_set(struct error *err, int errnum, const char *fmt, ...)
     return -1;
 }
 
+int error_copy(struct error *err, const struct error *from)
+{
+    return error_set(err, from->errnum, "%s", error_text(from));
+}
+
 int error_prefix(struct error *err, const char *fmt, ...)
 {
     if (!err)

@@ -26,6 +26,9 @@ struct error {
 /* Sets `err` to the formatted text; `errnum` is the errno of the cause or 0 (it is not printed by itself). Returns -1. */
 int error_set(struct error *err, int errnum, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
+/* Sets `err` to what `from` says. Returns -1. */
+int error_copy(struct error *err, const struct error *from);
+
 /* Puts the formatted text in front of the text of `err`. Returns -1. */
 int error_prefix(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

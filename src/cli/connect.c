@@ -44,7 +44,7 @@ static int explain_local(const char *text, const char *path, const struct error 
     if (failed->errnum == ENOENT || failed->errnum == ECONNREFUSED)
         return error_set(err, failed->errnum, "daemon '%s': none runs at '%s'; %s", text, path, start);
     if (failed->errnum != EACCES)
-        return error_set(err, failed->errnum, "%s", error_text(failed));
+        return error_copy(err, failed);
     const struct group *g = stat(path, &st) == 0 && st.st_gid ? getgrgid(st.st_gid) : NULL;
     if (g)
         return error_set(

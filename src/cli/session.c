@@ -91,7 +91,7 @@ int session_domain(struct session *s, const char *name, struct remote_nonnull_do
     if (result < 0 && own.errnum == VIR_ERR_NO_DOMAIN)
         return no_domain(s, name, err);
     if (result < 0)
-        return error_set(err, own.errnum, "%s", error_text(&own));
+        return error_copy(err, &own);
     *dom = ret.name.dom;
     rpc_client_keep(s->c, kept);
     return 0;
@@ -106,7 +106,7 @@ int session_pool(struct session *s, const char *name, struct remote_nonnull_stor
     if (client_storage_pool_lookup_by_name(s->c, &args, &ret, &own) < 0)
         return own.errnum == VIR_ERR_NO_STORAGE_POOL
                    ? error_set(err, own.errnum, "pool '%s': there is none at %s; see 'lodge pool-list --all'", name, session_uri(s))
-                   : error_set(err, own.errnum, "%s", error_text(&own));
+                   : error_copy(err, &own);
     *pool = ret.pool;
     rpc_client_keep(s->c, kept);
     return 0;
@@ -132,7 +132,7 @@ int session_volume(struct session *s, const char *pool, const char *name, struct
         *vol = named.vol;
     }
     if (result < 0 && own.errnum != VIR_ERR_NO_STORAGE_VOL)
-        return error_set(err, own.errnum, "%s", error_text(&own));
+        return error_copy(err, &own);
     if (result < 0)
         return name[0] == '/'
                    ? error_set(err, own.errnum, "volume '%s': in no pool of %s; see 'lodge pool-list'", name, session_uri(s))

@@ -205,7 +205,7 @@ static int refuse_existing(struct session *s, const char *name, struct error *er
     if (client_domain_lookup_by_name(s->c, &args, &ret, &own) == 0)
         return error_set(err, 0, "domain '%s': exists at %s already; choose another name, or 'lodge undefine %s' first", name,
                          session_uri(s), name);
-    return own.errnum == VIR_ERR_NO_DOMAIN ? 0 : error_set(err, own.errnum, "%s", error_text(&own));
+    return own.errnum == VIR_ERR_NO_DOMAIN ? 0 : error_copy(err, &own);
 }
 
 static char *domain_text(const struct domain *d, struct error *err)

@@ -222,7 +222,7 @@ int manage_desc(struct session *s, const struct remote_nonnull_domain *dom, cons
     }
     int result = client_domain_get_metadata(s->c, &get, &ret, &own);
     if (result < 0 && own.errnum != VIR_ERR_NO_DOMAIN_METADATA)
-        return error_set(err, own.errnum, "%s", error_text(&own));
+        return error_copy(err, &own);
     if (s->json)
         return session_show(s,
                             json_pack("{so so}", "name", sheet_text(dom->name),

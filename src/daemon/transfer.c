@@ -46,7 +46,7 @@ int transfer_result(struct transfer *t, struct error *err)
 {
     if (!__atomic_load_n(&t->ended, __ATOMIC_ACQUIRE))
         return error_set(err, VIR_ERR_INTERNAL_ERROR, "volume '%s': its copying broke off; try again", t->path);
-    return error_is_set(&t->failed) ? error_set(err, t->failed.errnum, "%s", error_text(&t->failed)) : 0;
+    return error_is_set(&t->failed) ? error_copy(err, &t->failed) : 0;
 }
 
 /* ---- the thread ---- */
