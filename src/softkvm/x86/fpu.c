@@ -19,6 +19,7 @@
 enum { FPU_FIP = 1, FPU_FDP = 2, FPU_FOP = 4 };
 
 #define FSW_ES        0x80
+#define FSW_TOP       11 /* bits 11 to 13 */
 #define MXCSR_DEFAULT 0x1f80
 #define FCW_DEFAULT   0x37f
 
@@ -300,6 +301,19 @@ void fpu_ptrs_set(struct vcpu *v, uint16_t fop, uint16_t fsw, bool mem, uint64_t
         v->fpu.note_ea = ea;
     if (FPU_EACH)
         patch_pointers(&v->fpu);
+}
+
+/* The registers stay where they are, but the area has them in the order that TOP says. The tags of an area do not depend on it. */
+void fpu_clear_top(struct vcpu *v)
+{
+    fpu_put(v);
+    uint8_t st[AT_XMM - AT_ST];
+    uint16_t *fsw = field16(v->fpu.area, AT_FSW);
+    unsigned size = sizeof(st) / 8, top = *fsw >> FSW_TOP & 7;
+    bytes_copy(st, v->fpu.area + AT_ST, sizeof(st));
+    for (unsigned n = 0; n < 8; n++)
+        bytes_copy(v->fpu.area + AT_ST + size * ((n + top) & 7), st + size * n, size);
+    *fsw &= (uint16_t)~(7u << FSW_TOP);
 }
 
 /* After power-up the state is what KVM gives a new vCPU, that of FNINIT, where SDM vol. 3, table 9-1 has FCW = 0x40. INIT leaves it

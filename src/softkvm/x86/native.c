@@ -535,8 +535,10 @@ static void store_x87(struct vcpu *v, const struct insn *i, const struct native_
 static void store_other(struct vcpu *v, const struct insn *i, const struct native_stub *s, struct native_regs *r, uint64_t ea)
 {
     uint8_t buf[64] __attribute__((aligned(64)));
-    if (s->flags & STUB_WAITS)
+    if (s->flags & STUB_WAITS) {
+        fpu_clear_top(v);
         mmu_probe(v, linear(v, i, s, ea, MEM_W), s->mem_size, MEM_W, v->mmu_idx, i->seg);
+    }
     run_now(v, s, r, buf);
     uint64_t la = linear(v, i, s, ea, MEM_W);
     if (evex_is_masked(i))

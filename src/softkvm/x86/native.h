@@ -74,6 +74,8 @@ static inline void fpu_ptrs_settle(struct vcpu *v)
     if (v->fpu.ptrs | v->fpu.note)
         fpu_put(v);
 }
+/* TOP = 0: an MMX store does that before its operand can fault, on the processors that this has been compared with. */
+void fpu_clear_top(struct vcpu *v);
 /* Takes over what translated code has noted; before an instruction that may change the exceptions that are pending. */
 void fpu_ptrs_noted(struct vcpu *v);
 /* A non-control x87 instruction at v->rip has executed. `fsw` as left by it; `ea`: its memory operand's offset, if `mem`. */

@@ -96,6 +96,20 @@ static void test_mmio_pop(void)
     flat_free(&f);
 }
 
+CODE(mmx_fault, "fninit\n fld1\n fldpi\n mov $0x8000000000000000, %rax\n movq %mm6, (%rax)\n hlt\n");
+static void test_mmx_fault(void)
+{
+    static const uint8_t one[10] = {[7] = 0x80, [8] = 0xff, [9] = 0x3f};
+    struct flat f;
+    guest(&f);
+    LOAD(&f, mmx_fault);
+    CHECK(run(f.v) == EXC_GP);
+    const uint8_t *area = f.v->fpu.area;
+    CHECK(!(area[3] & 0x38) && area[4] == 0xc0); /* TOP is 0, and nothing else has changed: the processor does so, too */
+    CHECK(!memcmp(area + 32 + 16 * 7, one, 10));
+    flat_free(&f);
+}
+
 CODE(mmio_ten, "fninit\n fldz\n fld1\n fstpt 0x110000\n fldt 0x110010\n fstpt 0x100000\n hlt\n");
 static void test_mmio_ten_bytes(void)
 {
@@ -437,6 +451,7 @@ int main(void)
     }
     test_mmio_pop();
     test_mmio_ten_bytes();
+    test_mmx_fault();
     test_mmio_split();
     test_mmio_suppressed();
     test_mmio_gather();
