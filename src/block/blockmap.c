@@ -51,6 +51,7 @@ int blockmap_init(struct blockmap *m, struct image *im, const struct blockmap_op
     if (nblocks > BLOCKMAP_BLOCKS)
         return format_bad(im, "it claims more blocks than are possible", err);
     *m = (struct blockmap){.im = im, .ops = ops, .block = block, .nblocks = nblocks, .end = length, .align = BLOCK_SECTOR};
+    im->cluster = block;
     m->leaves = calloc(leaf_count(m) + 1, sizeof *m->leaves);
     return m->leaves ? 0 : error_set(err, ENOMEM, "image '%s': out of memory; close other programs", im->file->path);
 }

@@ -324,6 +324,15 @@ int file_copy(struct file *f, uint64_t offset, struct file *from, uint64_t at, u
     return unsupported(ret) || ret == -EXDEV || ret == -EBADF || ret == -ENODATA ? -EOPNOTSUPP : (int)ret; /* EBADF: opened to append */
 }
 
+void file_write_in_place(struct file *f)
+{
+    int flags;
+    if (!f->protocol && ioctl(f->fd, FS_IOC_GETFLAGS, &flags) == 0 && !(flags & FS_NOCOW_FL)) {
+        flags |= FS_NOCOW_FL;
+        f->no_copy |= ioctl(f->fd, FS_IOC_SETFLAGS, &flags) == 0; /* blocks of both kinds are not shared */
+    }
+}
+
 int file_truncate(struct file *f, uint64_t size)
 {
     if (f->protocol)

@@ -70,6 +70,7 @@ struct image {
     struct image *backing; /* NULL: none */
     char *backing_name, *backing_format; /* as the header has them; NULL: none */
     uint64_t size;         /* of the disk */
+    uint64_t cluster;      /* bytes that the format has a place for; 0: it keeps no table of places */
     bool readonly, for_repair, no_backing;
     const char *secret_file; /* while it is opened */
 };

@@ -169,7 +169,7 @@ static int unlock(struct luks *l, struct file *f, const char *secret_file, struc
     return l->data ? 0 : no_memory(err);
 }
 
-int luks_open(struct file *f, uint64_t at, uint64_t len, const char *secret_file, struct luks **out, struct error *err)
+int luks_open_locked(struct file *f, uint64_t at, uint64_t len, struct luks **out, struct error *err)
 {
     struct luks *l = calloc(1, sizeof *l);
     uint8_t any[KEY_MAX] = {0}, digest[4];
@@ -187,12 +187,49 @@ int luks_open(struct file *f, uint64_t at, uint64_t len, const char *secret_file
         luks_cipher_free(known);
     }
     if (ret == 0)
-        ret = unlock(l, f, secret_file, err);
-    if (ret == 0)
         *out = l;
     else
         luks_close(l);
     return ret;
+}
+
+int luks_open(struct file *f, uint64_t at, uint64_t len, const char *secret_file, struct luks **out, struct error *err)
+{
+    struct luks *l;
+    if (luks_open_locked(f, at, len, &l, err) < 0)
+        return -1;
+    if (unlock(l, f, secret_file, err) == 0) {
+        *out = l;
+        return 0;
+    }
+    luks_close(l);
+    return -1;
+}
+
+/* "xts-plain64", "cbc-essiv:sha256" */
+static void split_mode(const char *mode, struct luks_info *out)
+{
+    const char *dash = strchrnul(mode, '-'), *iv = *dash ? dash + 1 : dash, *colon = strchrnul(iv, ':');
+    snprintf(out->mode, sizeof out->mode, "%.*s", (int)(dash - mode), mode);
+    snprintf(out->ivgen, sizeof out->ivgen, "%.*s", (int)(colon - iv), iv);
+    snprintf(out->ivgen_hash, sizeof out->ivgen_hash, "%s", *colon ? colon + 1 : "");
+}
+
+void luks_describe(const struct luks *l, struct luks_info *out)
+{
+    bool xts = strncmp(l->mode, "xts", 3) == 0;
+    *out = (struct luks_info){.payload = luks_payload(l), .iterations = (uint32_t)be_get(l->header + AT_DIGEST_ITER, 4)};
+    split_mode(l->mode, out);
+    snprintf(out->cipher, sizeof out->cipher, "%s-%u", l->cipher, l->key_bytes * 8 / (xts ? 2 : 1));
+    snprintf(out->hash, sizeof out->hash, "%s", l->hash);
+    memcpy(out->uuid, l->header + AT_UUID, 40);
+    for (unsigned i = 0; i < LUKS_SLOTS; i++) {
+        const uint8_t *s = l->header + AT_SLOTS + i * SLOT;
+        out->slots[i].active = be_get(s, 4) == ACTIVE;
+        out->slots[i].iterations = (uint32_t)be_get(s + SLOT_ITER, 4);
+        out->slots[i].place = be_get(s + SLOT_PLACE, 4) * LUKS_SECTOR;
+        out->slots[i].stripes = (uint32_t)be_get(s + SLOT_STRIPES, 4);
+    }
 }
 
 void luks_close(struct luks *l)
@@ -436,8 +473,8 @@ static void crypt_buffer(struct io_loop *loop, struct job j)
 int luks_read(const struct luks *l, struct file *f, uint64_t host, uint64_t sector, uint64_t len, const struct iovec *iov, int niov)
 {
     AUTO_FREE uint8_t *buf = malloc(len);
-    if (!buf || (host | len) % LUKS_SECTOR)
-        return buf ? -EINVAL : -ENOMEM;
+    if (!l->data || !buf || (host | len) % LUKS_SECTOR)
+        return !l->data ? -ENOKEY : buf ? -EINVAL : -ENOMEM;
     int ret = file_read(f, host, buf, len);
     if (ret < 0)
         return ret;
@@ -449,8 +486,8 @@ int luks_read(const struct luks *l, struct file *f, uint64_t host, uint64_t sect
 int luks_write(const struct luks *l, struct file *f, uint64_t host, uint64_t sector, uint64_t len, const struct iovec *iov, int niov)
 {
     AUTO_FREE uint8_t *buf = malloc(len);
-    if (!buf || (host | len) % LUKS_SECTOR)
-        return buf ? -EINVAL : -ENOMEM;
+    if (!l->data || !buf || (host | len) % LUKS_SECTOR)
+        return !l->data ? -ENOKEY : buf ? -EINVAL : -ENOMEM;
     iov_to(iov, niov, 0, buf, len);
     crypt_buffer(f->loop, (struct job){l, true, sector, len, buf});
     return file_write(f, host, buf, len);

@@ -23,7 +23,22 @@ int luks_set_option(struct luks_kind *k, const char *name, const char *value, st
 
 /* Opens with the passphrase in `secret_file` what begins at `at` of the file and takes `len` bytes at most. 0, or -1 with err. */
 int luks_open(struct file *f, uint64_t at, uint64_t len, const char *secret_file, struct luks **out, struct error *err);
+/* The same without a passphrase: the header can be looked at, reading and writing fail. */
+int luks_open_locked(struct file *f, uint64_t at, uint64_t len, struct luks **out, struct error *err);
 void luks_close(struct luks *l); /* the keys are wiped */
+
+/* What a header says, by the names that options have. */
+struct luks_info {
+    char cipher[48], mode[33], ivgen[33], ivgen_hash[33] /* "": has none */, hash[33], uuid[41];
+    uint64_t payload; /* bytes */
+    uint32_t iterations; /* of the master key's digest */
+    struct {
+        bool active;
+        uint32_t iterations, stripes;
+        uint64_t place; /* bytes */
+    } slots[LUKS_SLOTS];
+};
+void luks_describe(const struct luks *l, struct luks_info *out);
 uint64_t luks_payload(const struct luks *l); /* bytes from the header to the data */
 /* Bytes that a new header takes, key slots included. 0 with err: the kind is not possible. */
 uint64_t luks_header_size(const struct luks_kind *k, struct error *err);

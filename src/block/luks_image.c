@@ -14,7 +14,8 @@ static int luks_image_open(struct image *im, struct error *err)
     int ret = file_length(im->file, &length);
     if (ret < 0)
         return format_io(im, ret, err);
-    if (luks_open(im->file, 0, length, im->secret_file, &l, err) < 0)
+    bool locked = im->no_backing && !im->secret_file; /* nobody reads the data */
+    if ((locked ? luks_open_locked(im->file, 0, length, &l, err) : luks_open(im->file, 0, length, im->secret_file, &l, err)) < 0)
         return -1;
     if (luks_payload(l) < LUKS_SECTOR || luks_payload(l) >= length || (length - luks_payload(l)) % BLOCK_SECTOR) {
         luks_close(l);

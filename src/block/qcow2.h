@@ -355,6 +355,7 @@ struct qcow2_create {
     const char *backing, *backing_format; /* NULL: none */
     const char *data_file;
     bool data_file_raw;
+    bool nocow; /* a file system that copies on write (Btrfs) is to write this file in place; others do not know that */
     bool encrypt; /* by LUKS, of this kind, with the passphrase in secret_file */
     struct luks_kind luks;
     const char *secret_file;

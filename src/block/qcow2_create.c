@@ -198,6 +198,8 @@ int qcow2_create(struct io_loop *l, const struct qcow2_create *o, struct error *
     uint64_t luks_bytes = o->encrypt ? luks_header_size(&o->luks, err) : 0;
     if ((o->encrypt && !luks_bytes) || check_options(o, err) < 0 || file_create(l, "image", o->path, o->replace, &im.file, err) < 0)
         return -1;
+    if (o->nocow)
+        file_write_in_place(im.file);
     describe(&q, &im, o);
     q.file = q.data = im.file;
     im.file->no_sync = o->no_sync;

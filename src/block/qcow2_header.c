@@ -181,6 +181,7 @@ int qcow2_read_header(struct qcow2 *q, struct error *err)
     if (parse_extensions(q, buf, err) < 0 || parse_backing(q, buf, err) < 0)
         return -1;
     q->im->size = q->h.size;
+    q->im->cluster = q->cluster_size;
     return 0;
 }
 

@@ -44,6 +44,8 @@ int qcow2_set_option(struct qcow2_create *c, const char *name, const char *value
         c->lazy = on;
     } else if (strcmp(name, "extended_l2") == 0) {
         c->ext_l2 = on;
+    } else if (strcmp(name, "nocow") == 0) {
+        c->nocow = on;
     } else if (strcmp(name, "data_file_raw") == 0) {
         c->data_file_raw = on;
     } else if (strcmp(name, "compression_type") == 0 && (strcmp(value, "zlib") == 0 || strcmp(value, "zstd") == 0)) {
@@ -53,7 +55,7 @@ int qcow2_set_option(struct qcow2_create *c, const char *name, const char *value
     } else {
         return error_set(err, 0,
                          "option '%s=%s': is not known; there are cluster_size, compat, refcount_bits, preallocation, lazy_refcounts, extended_l2, "
-                         "compression_type, data_file, data_file_raw, backing_file, backing_fmt",
+                         "compression_type, data_file, data_file_raw, nocow, backing_file, backing_fmt",
                          name, value);
     }
     return 0;

@@ -100,12 +100,13 @@ static int allocate(struct file *f, const char *how, uint64_t size)
 
 static int raw_create(struct io_loop *l, const struct image_new *n, struct error *err)
 {
-    const char *how = "off";
+    const char *how = "off", *nocow = "off";
     struct file *f;
     for (unsigned i = 0; i < n->noptions; i++) {
-        if (strcmp(n->options[i].name, "preallocation") != 0)
-            return image_bad_option(&n->options[i], "preallocation", err);
-        how = n->options[i].value;
+        const struct image_option *o = &n->options[i];
+        if (strcmp(o->name, "preallocation") != 0 && strcmp(o->name, "nocow") != 0)
+            return image_bad_option(o, "preallocation or nocow", err);
+        *(o->name[0] == 'p' ? &how : &nocow) = o->value;
     }
     if (strcmp(how, "off") != 0 && strcmp(how, "falloc") != 0 && strcmp(how, "full") != 0)
         return error_set(err, 0, "option 'preallocation': '%s' is none; give off, falloc or full", how);
@@ -113,6 +114,8 @@ static int raw_create(struct io_loop *l, const struct image_new *n, struct error
         return error_set(err, 0, "image '%s': raw images have no backing file; use qcow2", n->path);
     if (file_create(l, "image", n->path, n->replace, &f, err) < 0)
         return -1;
+    if (strcmp(nocow, "on") == 0)
+        file_write_in_place(f);
     int ret = f->device ? 0 : file_truncate(f, n->size);
     if (ret == 0 && strcmp(how, "off") != 0)
         ret = allocate(f, how, n->size);

@@ -22,6 +22,7 @@ enum { VMDK_VERSION = 4, VMDK_FLAGS = 8, VMDK_CAPACITY = 12, VMDK_GRAIN = 20, VM
 enum { VMDK_HAS_NEWLINES = 1, VMDK_HAS_BACKUP = 2, VMDK_ZERO_GRAINS = 4, VMDK_COMPRESSED = 1 << 16, VMDK_MARKERS = 1 << 17 };
 
 struct vmdk_part { /* of both file and sparse one is NULL; both: reads as zeroes */
+    const char *kind;          /* as the descriptor has it: "FLAT", "SPARSE", "ZERO" */
     struct file *file;         /* flat */
     struct image *sparse;
     uint64_t start, len, host; /* of the disk; len; where in the file; bytes */
@@ -41,6 +42,7 @@ struct vmdk {
     uint32_t cid, parent_cid;
     uint64_t cid_at; /* of its digits in the file; 0: not there, or changed already */
     unsigned cid_digits;
+    char create_type[32];
 };
 
 /* ---- vmdk.c ---- */

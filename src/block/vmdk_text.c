@@ -28,6 +28,7 @@ static int open_part(struct image *im, struct vmdk_part *p, bool sparse, const c
         return file_open(im->loop, "part of an image", path, im->readonly, &p->file, err);
     if (vmdk_open_part(im, path, &p->sparse, err) < 0)
         return -1;
+    im->cluster = p->sparse->cluster;
     return p->sparse->size >= p->len ? 0 : format_bad(im, "a part of it is shorter than its descriptor says", err);
 }
 
@@ -47,7 +48,7 @@ static int parse_part(struct image *im, struct vmdk *v, const char *line, struct
     if (!v->parts && !(v->parts = calloc(VMDK_PARTS, sizeof *v->parts)))
         return error_set(err, ENOMEM, "image '%s': out of memory; close other programs", im->file->path);
     struct vmdk_part *p = &v->parts[v->nparts++];
-    *p = (struct vmdk_part){.start = im->size, .len = sectors * BLOCK_SECTOR, .host = offset * BLOCK_SECTOR};
+    *p = (struct vmdk_part){.kind = flat ? "FLAT" : sparse ? "SPARSE" : "ZERO", .start = im->size, .len = sectors * BLOCK_SECTOR, .host = offset * BLOCK_SECTOR};
     im->size += p->len;
     return zero ? 0 : open_part(im, p, sparse, name, err);
 }
@@ -79,7 +80,9 @@ int vmdk_parse_text(struct image *im, struct vmdk *v, char *text, uint64_t at, b
             v->cid = (uint32_t)strtoul(line + 4, NULL, 16);
             v->cid_at = at + (uint64_t)(line - text) + 4;
             v->cid_digits = (unsigned)MIN(strspn(line + 4, "0123456789abcdefABCDEF"), 8u);
-        } else if (begins(line, "parentCID="))
+        } else if (begins(line, "createType="))
+            sscanf(line + 11, "\"%31[^\"]\"", v->create_type);
+        else if (begins(line, "parentCID="))
             v->parent_cid = (uint32_t)strtoul(line + 10, NULL, 16);
         else if (begins(line, "parentFileNameHint="))
             sscanf(line + 19, "\"%1023[^\"]\"", hint);

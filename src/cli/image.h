@@ -53,6 +53,11 @@ int image_compare(struct image_args *a, struct error *err);
 /* Opens with the format of -f; it is never guessed. */
 int image_args_open(const struct image_args *a, const char *path, const char *format, bool readonly, struct image **im, struct error *err);
 int image_need_qcow2(const struct image *im, const char *what, struct error *err);
+/* The header of an image's encryption; a passphrase is not needed for it. 1: it has none; 0, or -1 with err. */
+int image_encryption(struct image *im, struct luks_info *out, struct error *err);
+/* What `info` tells of it, NULL being none, and of VMDK's parts. */
+void image_describe(const struct image *im, const struct luks_info *l);
+void image_describe_json(const struct image *im, const struct luks_info *l);
 void print_json_string(const char *text);             /* with quotes; "null" for NULL */
 /* Options from `text`, which they stay in. 0, or -1 with err. */
 int image_parse_options(char *text, struct image_new *n, struct error *err);

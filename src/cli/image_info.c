@@ -21,18 +21,9 @@ static const char *yes(bool b)
 
 /* ---- info ---- */
 
-static void info_text(const struct image *im)
+static void qcow2_text(const struct image *im)
 {
-    char virtual[32], disk[32];
-    print_size(virtual, sizeof virtual, im->size);
-    print_size(disk, sizeof disk, bytes_on_disk(im));
-    printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\ndisk size: %s\n", im->file->path, im->driver->name, virtual, im->size, disk);
-    if (im->driver != &qcow2_driver)
-        return;
     const struct qcow2 *q = im->state;
-    if (q->h.crypt)
-        puts("encrypted: yes");
-    printf("cluster_size: %u\n", q->cluster_size);
     if (im->backing_name)
         printf("backing file: %s\n", im->backing_name);
     if (im->backing_format)
@@ -53,6 +44,22 @@ static void info_text(const struct image *im)
     printf("    corrupt: %s\n    extended l2: %s\n", yes(q->h.incompatible & QCOW2_INCOMPAT_CORRUPT), yes(q->granules > 1));
 }
 
+static void info_text(const struct image *im, bool encrypted)
+{
+    char virtual[32], disk[32];
+    print_size(virtual, sizeof virtual, im->size);
+    print_size(disk, sizeof disk, bytes_on_disk(im));
+    printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\ndisk size: %s\n", im->file->path, im->driver->name, virtual, im->size, disk);
+    if (encrypted)
+        puts("encrypted: yes");
+    if (im->cluster)
+        printf("cluster_size: %" PRIu64 "\n", im->cluster);
+    if (im->driver == &qcow2_driver)
+        qcow2_text(im);
+    else if (im->driver == &luks_driver || im->driver == &vmdk_driver)
+        puts("Format specific information:");
+}
+
 static void json_snapshots(const struct qcow2 *q)
 {
     if (!q->h.nsnapshots)
@@ -64,8 +71,11 @@ static void json_snapshots(const struct qcow2 *q)
         print_json_string(s->id);
         fputs(", \"name\": ", stdout);
         print_json_string(s->name);
-        printf(", \"vm-state-size\": %" PRIu64 ", \"date-sec\": %u, \"date-nsec\": %u, \"vm-clock-sec\": %" PRIu64 ", \"vm-clock-nsec\": %" PRIu64 "}%s\n", s->vm_state_size,
-               s->date_sec, s->date_ns, (uint64_t)(s->vm_clock_ns / NS_PER_S), (uint64_t)(s->vm_clock_ns % NS_PER_S), i + 1 < q->h.nsnapshots ? "," : "");
+        printf(", \"vm-state-size\": %" PRIu64 ", \"date-sec\": %u, \"date-nsec\": %u, \"vm-clock-sec\": %" PRIu64 ", \"vm-clock-nsec\": %" PRIu64, s->vm_state_size,
+               s->date_sec, s->date_ns, (uint64_t)(s->vm_clock_ns / NS_PER_S), (uint64_t)(s->vm_clock_ns % NS_PER_S));
+        if (s->icount != UINT64_MAX)
+            printf(", \"icount\": %" PRIu64, s->icount);
+        puts(i + 1 < q->h.nsnapshots ? "}," : "}");
     }
     puts("    ],");
 }
@@ -85,7 +95,7 @@ static void json_bitmaps(const struct qcow2 *q)
     fputs("], ", stdout);
 }
 
-static void json_qcow2(const struct image *im)
+static void json_qcow2(const struct image *im, const struct luks_info *encryption)
 {
     const struct qcow2 *q = im->state;
     json_snapshots(q);
@@ -104,15 +114,16 @@ static void json_qcow2(const struct image *im)
     }
     if (q->h.crypt)
         puts("    \"encrypted\": true,");
-    printf("    \"cluster-size\": %u,\n    \"format-specific\": {\"type\": \"qcow2\", \"data\": {\"compat\": \"%s\", \"compression-type\": \"%s\", \"lazy-refcounts\": %s, "
+    printf("    \"format-specific\": {\"type\": \"qcow2\", \"data\": {\"compat\": \"%s\", \"compression-type\": \"%s\", \"lazy-refcounts\": %s, "
            "\"refcount-bits\": %u, ",
-           q->cluster_size, q->h.version < 3 ? "0.10" : "1.1", q->h.compression ? "zstd" : "zlib", yes(q->h.compatible & QCOW2_COMPAT_LAZY), 1u << q->h.refcount_order);
+           q->h.version < 3 ? "0.10" : "1.1", q->h.compression ? "zstd" : "zlib", yes(q->h.compatible & QCOW2_COMPAT_LAZY), 1u << q->h.refcount_order);
     if (q->data_name) {
         fputs("\"data-file\": ", stdout);
         print_json_string(q->data_name);
         printf(", \"data-file-raw\": %s, ", yes(q->h.autoclear & QCOW2_AUTOCLEAR_RAW_DATA));
     }
     json_bitmaps(q);
+    image_describe_json(im, encryption);
     printf("\"corrupt\": %s, \"extended-l2\": %s}},\n", yes(q->h.incompatible & QCOW2_INCOMPAT_CORRUPT), yes(q->granules > 1));
 }
 
@@ -124,19 +135,27 @@ int image_info(struct image_args *a, struct error *err)
     struct image_options o = {.path = a->argv[0], .format = a->format, .readonly = true, .no_backing = true, .what = "image", .secret_file = a->secret_file};
     if (image_open(a->loop, &o, &im, err) < 0)
         return -1;
-    if (!a->json) {
-        info_text(im);
-    } else {
+    struct luks_info luks;
+    int ret = image_encryption(im, &luks, err);
+    const struct luks_info *encryption = ret == 0 ? &luks : NULL;
+    if (ret >= 0 && !a->json) {
+        info_text(im, encryption);
+        image_describe(im, encryption);
+    } else if (ret >= 0) {
         fputs("{\n    \"filename\": ", stdout);
         print_json_string(im->file->path);
         printf(",\n    \"format\": \"%s\",\n    \"virtual-size\": %" PRIu64 ",\n", im->driver->name, im->size);
+        if (im->cluster)
+            printf("    \"cluster-size\": %" PRIu64 ",\n", im->cluster);
         if (im->driver == &qcow2_driver)
-            json_qcow2(im);
+            json_qcow2(im, encryption);
+        else
+            image_describe_json(im, encryption);
         printf("    \"actual-size\": %" PRIu64 ",\n    \"dirty-flag\": %s\n}\n", bytes_on_disk(im),
                yes(im->driver == &qcow2_driver && (qcow2_of(im)->h.incompatible & QCOW2_INCOMPAT_DIRTY)));
     }
     image_close(im);
-    return 0;
+    return ret < 0 ? -1 : 0;
 }
 
 /* ---- check ---- */

@@ -12,6 +12,7 @@ import tempfile
 from image_common import image, main, run, same
 
 FS_IOC_FIEMAP, SYNC, SHARED = 0xC020660B, 1, 0x2000  # linux/fiemap.h
+FS_IOC_GETFLAGS, NOCOW = 0x80086601, 0x800000  # linux/fs.h
 EXTENTS = 1000
 
 
@@ -85,6 +86,17 @@ def commits():
             os.unlink(name)
 
 
+def in_place():
+    """nocow is for Btrfs, as qemu-img has it."""
+    for fmt in ("raw", "qcow2"):
+        for value in ("on", "off"):
+            image("create", "-f", fmt, "-o", f"nocow={value}", "disk", "16M")
+            with open("disk", "rb") as f:
+                flags = struct.unpack("=q", fcntl.ioctl(f, FS_IOC_GETFLAGS, bytes(8)))[0]
+            assert bool(flags & NOCOW) == (value == "on"), (fmt, value, flags)
+            os.unlink("disk")
+
+
 def on(kind, test):
     def body():
         with mounted(kind):
@@ -104,4 +116,4 @@ def can_mount():
 if not can_mount():
     print("no loop device, or not permitted to mount: nothing was tested")
     sys.exit(77)
-main(*(on(kind, test) for kind in ("btrfs", "xfs") for test in (shares, commits)))
+main(*(on(kind, test) for kind in ("btrfs", "xfs") for test in (shares, commits)), on("btrfs", in_place))

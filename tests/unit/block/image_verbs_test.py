@@ -178,6 +178,39 @@ def convert_options():
         run("qemu-img", "check", "-q", "c")
 
 
+def info_fields():
+    """What qemu-img tells of an image is there under the same names, with the same values."""
+    with open("key", "w") as f:
+        f.write("secret")
+    secret = ("--object", "secret,id=s,file=key", "-o")
+    kinds = (("raw",), ("qcow2",), ("qcow2", "-o", "compat=0.10"), ("qcow2", "-o", "data_file=data,data_file_raw=on,extended_l2=on"), ("vmdk",), ("vmdk", "-o", "subformat=twoGbMaxExtentSparse"),
+             ("vmdk", "-o", "subformat=monolithicFlat"), ("vmdk", "-o", "subformat=streamOptimized"), ("vdi",), ("vpc",), ("vhdx",),
+             ("qcow2", *secret, "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"),
+             ("luks", *secret, "key-secret=s,iter-time=10,cipher-alg=aes-128,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256"))
+    def less(theirs, ours, where):
+        if isinstance(theirs, dict):
+            assert isinstance(ours, dict), (where, theirs, ours)
+            for name in theirs:
+                assert name in ours, (where, name)
+                if name not in ("filename", "actual-size"):  # a part's name has the folder before it, or not
+                    less(theirs[name], ours[name], f"{where}.{name}")
+        elif isinstance(theirs, list):
+            assert len(theirs) == len(ours), (where, theirs, ours)
+            for a, b in zip(theirs, ours):
+                less(a, b, where)
+        else:
+            assert theirs == ours, (where, theirs, ours)
+    for fmt, *options in kinds:
+        run("qemu-img", "create", "-q", "-f", fmt, *options, "x", "20M")
+        if fmt == "qcow2" and not options:
+            run("qemu-img", "snapshot", "-c", "first", "x")
+            run("qemu-img", "bitmap", "--add", "x", "map")
+        less(json.loads(run("qemu-img", "info", "--output=json", "-f", fmt, "x")), json.loads(image("info", "--json", "-f", fmt, "x")), f"{fmt} {options}")
+        text = image("info", "-f", fmt, "x")
+        assert ("encrypted: yes" in text) == ("--object" in options), (fmt, text)
+        os.unlink("x")
+
+
 def offload():
     """What the kernel copies is the same: holes, compressed clusters, chains and encrypted disks between, images of any kind; behind an old file's content too."""
     fill("raw", (9 << 20) + 512, 12)
@@ -221,4 +254,4 @@ def commits():
             run("qemu-img", "check", "-q", "-f", "qcow2", name)
 
 
-main(measure, amend, bitmaps, dd, convert_options, offload, commits)
+main(info_fields, measure, amend, bitmaps, dd, convert_options, offload, commits)

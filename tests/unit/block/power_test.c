@@ -78,9 +78,11 @@ static void apply(uint8_t *to, const struct change *c, uint64_t from, uint64_t l
         memcpy(to + c->offset + from, c->data + from, len);
 }
 
-static void make_cut(void)
+enum { KEEP_ALL = 4 };
+
+/* Of what no sync has covered, `keep` of four sectors have been written. */
+static void make_cut(unsigned keep)
 {
-    unsigned keep = rnd_below(&t.rnd, 5); /* of four sectors; 4: all */
     memcpy(t.cut, t.stable, t.end);
     for (unsigned i = 0; i < t.npending; i++) {
         const struct change *c = &t.pending[i];
@@ -195,7 +197,7 @@ static void moment(void)
     if (t.cuts >= t.want)
         return;
     for (unsigned i = 0; i < t.per_moment; i++) {
-        make_cut();
+        make_cut(i == 0 ? KEEP_ALL : rnd_below(&t.rnd, KEEP_ALL + 1)); /* first as if all had been written in order */
         check_cut();
         t.cuts++;
     }
@@ -437,7 +439,7 @@ static void check_name(void)
     ERROR_SCOPED(err);
     struct image *im;
     struct image_options o = {.path = t.name, .format = "qcow2", .readonly = true, .no_backing = true, .what = "image"};
-    make_cut();
+    make_cut(rnd_below(&t.rnd, KEEP_ALL + 1));
     if (image_open(t.loop, &o, &im, &err) < 0)
         fail(error_text(&err));
     const char *name = im->backing_name ? im->backing_name : "";
