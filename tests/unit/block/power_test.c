@@ -561,7 +561,7 @@ int main(int argc, char **argv)
     snprintf(t.image, sizeof t.image, "/tmp/lodge-power-%d", (int)getpid());
     CHECK(io_loop_create(BLOCK_ENGINE_THREADS, &t.loop, &err) == 0);
     for (unsigned i = 0; i < ARRAY_SIZE(headers); i++)
-        rename_backing(&headers[i], 20);
+        rename_backing(&headers[i], 12);
     printf("%llu cuts of headers with long names\n", (unsigned long long)names.cuts);
     t.per_moment = 3;
     for (unsigned round = 0; cuts == 0 || t.cuts < cuts; round++) {
