@@ -47,6 +47,6 @@ const char *unix_strerror(int errnum)
     static _Thread_local char text[64];
     if (errnum != ENAMETOOLONG)
         return strerror(errnum);
-    snprintf(text, sizeof text, "the path is longer than %zu bytes", PATH_LIMIT);
+    snprintf(text, sizeof text, "the path is longer than %zu bytes (shorten it)", PATH_LIMIT);
     return text;
 }

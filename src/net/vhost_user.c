@@ -7,8 +7,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/un.h>
 
+#include "base/unix.h"
 #include "base/util.h"
 
 enum request {
@@ -228,19 +228,10 @@ static int greet(struct vhost_user *u, struct error *err)
 
 static int open_socket(struct vhost_user *u, struct error *err)
 {
-    const struct timeval limit = {.tv_sec = VHOST_USER_WAIT_S};
-    struct sockaddr_un sa = {.sun_family = AF_UNIX};
-    if (strlen(u->path) >= sizeof sa.sun_path)
-        return error_set(err, 0, "vhost-user back end '%s': the path is longer than %zu bytes; shorten it", u->path,
-                         sizeof sa.sun_path - 1);
-    strcpy(sa.sun_path, u->path);
-    u->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (u->fd >= 0 && setsockopt(u->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0 &&
-        setsockopt(u->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0 &&
-        connect(u->fd, (struct sockaddr *)&sa, sizeof sa) == 0)
-        return 0;
-    return error_set(err, errno, "vhost-user back end '%s': cannot connect: %s; start the back end first", u->path,
-                     strerror(errno));
+    u->fd = unix_connect(u->path, 0, VHOST_USER_WAIT_S);
+    return u->fd < 0 ? error_set(err, errno, "vhost-user back end '%s': cannot connect: %s; start the back end first", u->path,
+                                 unix_strerror(errno))
+                     : 0;
 }
 
 int vhost_user_connect(const char *path, struct vhost_user **out, struct error *err)
