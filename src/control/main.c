@@ -31,7 +31,7 @@ static const char usage[] = "usage: lodge-vm [--stats] [--paused] [--qmp unix:PA
 
 struct options {
     bool stats, paused;
-    const char *qmp, *domain_fd, *file;
+    const char *qmp, *domain_fd, *cgroup_fd, *file;
 };
 
 static int parse_options(int argc, char **argv, struct options *o, struct error *err)
@@ -47,6 +47,8 @@ static int parse_options(int argc, char **argv, struct options *o, struct error 
             o->qmp = argv[++i];
         else if (strcmp(argv[i], "--domain-fd") == 0 && value)
             o->domain_fd = argv[++i];
+        else if (strcmp(argv[i], "--cgroup-fd") == 0 && value)
+            o->cgroup_fd = argv[++i];
         else
             break;
     }
@@ -59,17 +61,38 @@ static int parse_options(int argc, char **argv, struct options *o, struct error 
     return 0;
 }
 
+/* A descriptor that was inherited, by its number. -1 with err. */
+static int inherited(const char *option, const char *number, struct error *err)
+{
+    char *end;
+    long fd = strtol(number, &end, 10);
+    if (end == number || *end || fd < 0 || fd > 1 << 20 || fcntl((int)fd, F_GETFD) < 0)
+        return error_set(err, 0, "%s '%s': not an open descriptor; give the number of one", option, number);
+    fcntl((int)fd, F_SETFD, FD_CLOEXEC);
+    return (int)fd;
+}
+
+/* Before there is memory to account for. */
+static int join_cgroup(const struct options *o, struct error *err)
+{
+    AUTO_CLOSE int fd = o->cgroup_fd ? inherited("--cgroup-fd", o->cgroup_fd, err) : -1;
+    if (!o->cgroup_fd || (fd >= 0 && write(fd, "0", 1) == 1))
+        return 0;
+    return fd < 0 ? -1 : error_set(err, errno, "--cgroup-fd '%s': cannot join the cgroup: %s; see to the folder that lodged has", o->cgroup_fd, strerror(errno));
+}
+
+static int check_limits(const struct options *o, const struct domain *d, struct error *err)
+{
+    return domain_is_limited(d) && !o->cgroup_fd
+               ? error_set(err, 0, "domain '%s': <memtune> is what lodged does, in a cgroup; start the guest by lodged --cgroup DIR, or remove it", d->name)
+               : 0;
+}
+
 /* What the command line names, as a descriptor that is open for reading. -1 with err. */
 static int open_domain(const struct options *o, struct error *err)
 {
-    if (o->domain_fd) {
-        char *end;
-        long fd = strtol(o->domain_fd, &end, 10);
-        if (end == o->domain_fd || *end || fd < 0 || fd > 1 << 20 || fcntl((int)fd, F_GETFD) < 0)
-            return error_set(err, 0, "--domain-fd '%s': not an open descriptor; give the number of one", o->domain_fd);
-        fcntl((int)fd, F_SETFD, FD_CLOEXEC);
-        return (int)fd;
-    }
+    if (o->domain_fd)
+        return inherited("--domain-fd", o->domain_fd, err);
     int fd = open(o->file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
         return error_set(err, errno, "domain XML '%s': cannot open: %s; give the path of a file that you may read", o->file,
@@ -221,8 +244,8 @@ int main(int argc, char **argv)
         puts("lodge-vm " LODGE_VERSION);
         return 0;
     }
-    AUTO_CLOSE int fd = parse_options(argc, argv, &o, &err) < 0 ? -1 : open_domain(&o, &err);
-    if (fd >= 0 && domain_parse_fd(&d, fd, &err) == 0 && (!o.qmp || qmp_open(o.qmp, &d, &qmp, &err) == 0)) {
+    AUTO_CLOSE int fd = parse_options(argc, argv, &o, &err) < 0 || join_cgroup(&o, &err) < 0 ? -1 : open_domain(&o, &err);
+    if (fd >= 0 && domain_parse_fd(&d, fd, &err) == 0 && check_limits(&o, &d, &err) == 0 && (!o.qmp || qmp_open(o.qmp, &d, &qmp, &err) == 0)) {
         domain_name_unserved(&d, stderr, "lodge: ");
         signal_fd = open_signals(&err);
         if (signal_fd >= 0 && vmcpu_signal_setup(&err) == 0 && charsock_open(&d, &sockets, &err) == 0 &&

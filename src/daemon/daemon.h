@@ -74,6 +74,7 @@ struct daemon {
     bool session;
     char *config_dir, *run_dir, *log_dir, *images_dir;
     char *vm_path;           /* lodge-vm */
+    const char *cgroup_dir;  /* where guests get a cgroup each (cgroup.h); NULL: nowhere */
     struct journal *journal; /* of config_dir */
     struct hypervisor lodge, test;
     struct server *server;

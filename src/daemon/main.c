@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/unix.h"
 #include "base/util.h"
+#include "daemon/cgroup.h"
 #include "daemon/server.h"
 
 #define LOCK_TRIES       100
@@ -26,11 +27,11 @@
 #define LISTEN_BACKLOG   1024
 #define LISTEN_FDS_FIRST 3 /* sd_listen_fds(3) */
 
-static const char usage[] = "usage: lodged [--session] [--root DIR] [--socket PATH] [--debug]\n"
+static const char usage[] = "usage: lodged [--session] [--root DIR] [--socket PATH] [--cgroup DIR] [--debug]\n"
                             "Serves libvirt's protocol for Lodge's guests; see lodged(8).\n";
 
 struct options {
-    const char *root, *socket;
+    const char *root, *socket, *cgroup;
     bool session, debug;
 };
 
@@ -51,6 +52,8 @@ static int parse_options(int argc, char **argv, struct options *o, struct error 
             o->root = argv[++i];
         else if (strcmp(argv[i], "--socket") == 0 && value)
             o->socket = argv[++i];
+        else if (strcmp(argv[i], "--cgroup") == 0 && value)
+            o->cgroup = argv[++i];
         else
             return error_set(err, 0, "option '%s': unknown, or without its value; see lodged(8)", argv[i]);
     }
@@ -247,7 +250,7 @@ static void raise_limits(void)
 
 static int run(const struct options *o, struct error *err)
 {
-    struct daemon d = {.session = o->session};
+    struct daemon d = {.session = o->session, .cgroup_dir = o->cgroup};
     struct stop stop;
     pthread_mutex_init(&d.lock, NULL);
     pthread_mutex_init(&d.listeners_lock, NULL);
@@ -255,6 +258,8 @@ static int run(const struct options *o, struct error *err)
     d.test = (struct hypervisor){.daemon = &d, .driver = &test_driver};
     raise_limits();
     read_host_uuid(&d);
+    if (o->cgroup && cgroup_open(o->cgroup, err) < 0)
+        return 1;
     if (make_folders(&d, o, err) < 0 || lock_folder(&d, err) < 0 || find_vm(&d, err) < 0 || loop_init(&d.loop, err) < 0 ||
         open_signals(&d, &stop, err) < 0 || storage_open(&d, err) < 0 || process_load(&d, err) < 0 || server_open(&d, err) < 0)
         return 1;

@@ -28,6 +28,7 @@
 #include "base/log.h"
 #include "base/unix.h"
 #include "base/util.h"
+#include "daemon/cgroup.h"
 #include "daemon/journal.h"
 #include "daemon/monitor.h"
 #include "daemon/server.h"
@@ -113,6 +114,8 @@ void process_forget_run(struct dom *dom, int id)
         unlink(live);
     if (socket_path)
         unlink(socket_path);
+    if (dom->hv->daemon->cgroup_dir)
+        cgroup_remove(dom->hv->daemon->cgroup_dir, dom->uuid);
 }
 
 /* ---- starting ---- */
@@ -161,11 +164,30 @@ static int make_listener(const char *path, struct error *err)
     return fd;
 }
 
-/* Descriptors 3 and 4 are the domain and the control socket. A session of its own: signals to the daemon's group are not for
- * guests. */
-static int spawn(struct dom *dom, int xml_fd, int listen_fd, int log_fd, bool paused, struct error *err)
+/* Makes the guest's cgroup; the descriptor by which its process joins that, -1: it has none, or with err. */
+static int open_cgroup(const struct dom *dom, struct error *err)
 {
-    char *argv[] = {"lodge-vm", "--domain-fd", "3", "--qmp", "fd:4", paused ? "--paused" : NULL, NULL};
+    const char *folder = dom->hv->daemon->cgroup_dir;
+    if (!folder && domain_is_limited(dom->live))
+        return error_set(err, VIR_ERR_CONFIG_UNSUPPORTED, "domain '%s': <memtune> needs a cgroup; start lodged with --cgroup DIR, or remove <memtune>",
+                         dom->name);
+    if (!folder || cgroup_make(folder, dom->uuid, &dom->live->limits, err) < 0)
+        return -1;
+    return cgroup_door(folder, dom->uuid, err);
+}
+
+/* Descriptors 3 and 4 are the domain and the control socket, 5 is the cgroup's, where there is one. A session of its own: signals to the daemon's group are not for
+ * guests. */
+static int spawn(struct dom *dom, int xml_fd, int listen_fd, int log_fd, int cgroup_fd, bool paused, struct error *err)
+{
+    char *argv[9] = {"lodge-vm", "--domain-fd", "3", "--qmp", "fd:4"};
+    unsigned argc = 5;
+    if (paused)
+        argv[argc++] = "--paused";
+    if (cgroup_fd >= 0) {
+        argv[argc++] = "--cgroup-fd";
+        argv[argc++] = "5";
+    }
     extern char **environ;
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
@@ -183,6 +205,8 @@ static int spawn(struct dom *dom, int xml_fd, int listen_fd, int log_fd, bool pa
     posix_spawn_file_actions_adddup2(&actions, log_fd, 2);
     posix_spawn_file_actions_adddup2(&actions, xml_fd, 3);
     posix_spawn_file_actions_adddup2(&actions, listen_fd, 4);
+    if (cgroup_fd >= 0)
+        posix_spawn_file_actions_adddup2(&actions, cgroup_fd, 5);
     int r = posix_spawn(&pid, dom->hv->daemon->vm_path, &actions, &attr, argv, environ);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attr);
@@ -231,11 +255,14 @@ static int start_process(struct dom *dom, bool paused, const char *log_path, str
     if (log_fd < 0)
         return error_set(err, VIR_ERR_SYSTEM_ERROR, "'%s': cannot open the log: %s; see to the folder's rights", log_path,
                          strerror(errno));
+    AUTO_CLOSE int cgroup_fd = lift(open_cgroup(dom, err));
+    if (error_is_set(err))
+        return -1;
     off_t log_start = lseek(log_fd, 0, SEEK_END);
     AUTO_CLOSE int fd = unix_connect(socket_path, SOCK_NONBLOCK, 0);
     if (fd < 0)
         return error_set(err, VIR_ERR_SYSTEM_ERROR, "domain '%s': cannot connect to its socket: %s", dom->name, strerror(errno));
-    int pid = spawn(dom, xml_fd, listen_fd, log_fd, paused, err);
+    int pid = spawn(dom, xml_fd, listen_fd, log_fd, cgroup_fd, paused, err);
     if (pid < 0)
         return -1;
     AUTO_CLOSE int pidfd = pidfd_open(pid, 0); /* -1: it is gone already */

@@ -579,7 +579,7 @@ int server_open(struct daemon *d, struct error *err)
     pthread_cond_init(&s->urgent_work, NULL);
     const struct handler *const tables[] = {connect_handlers, domain_handlers,    config_handlers,  device_handlers,
                                             stats_handlers,   event_handlers,     storage_handlers, other_handlers,
-                                            stream_handlers,  interface_handlers, agent_handlers,   cpu_handlers};
+                                            stream_handlers,  interface_handlers, agent_handlers,   memtune_handlers, cpu_handlers};
     for (unsigned i = 0; i < ARRAY_SIZE(tables); i++)
         add_handlers(s->handlers, tables[i]);
     add_handlers(s->qemu_handlers, qemu_handlers);

@@ -70,7 +70,7 @@ struct handler {
 };
 /* Each ends with proc 0. */
 extern const struct handler connect_handlers[], domain_handlers[], config_handlers[], device_handlers[], stats_handlers[],
-    event_handlers[], storage_handlers[], other_handlers[], stream_handlers[], interface_handlers[], agent_handlers[], cpu_handlers[];
+    event_handlers[], storage_handlers[], other_handlers[], stream_handlers[], interface_handlers[], agent_handlers[], memtune_handlers[], cpu_handlers[];
 extern const struct handler qemu_handlers[]; /* of the program RPC_PROGRAM_QEMU */
 
 int server_open(struct daemon *d, struct error *err);

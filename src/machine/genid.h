@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The VM generation ID (Microsoft's "Virtual Machine Generation ID"): 16 bytes that are new whenever the guest's time has been
- * turned back, at MEM_GENID, in a page of memory that the guest may read. ACPI tells of it.
+ * turned back, at MEM_GENID, in a page of memory that the guest may read. ACPI tells where it is. Nothing turns the time of a
+ * running guest back, so no event of ACPI's tells of a change.
  */
 #ifndef LODGE_MACHINE_GENID_H
 #define LODGE_MACHINE_GENID_H

@@ -77,6 +77,14 @@ struct domain_balloon {
     struct domain_pci_address address;
 };
 
+/* <memtune>: bytes that the guest's process may take; 0: no limit. */
+struct domain_limits {
+    uint64_t hard;      /* more, and it is killed */
+    uint64_t soft;      /* more, and it is slowed down and its memory reclaimed */
+    uint64_t swap_hard; /* memory and swap together */
+};
+#define LIMITS_NONE_KIB 9007199254740991ull /* libvirt's word for no limit, in KiB */
+
 struct domain {
     char *name, *title, *description;
     uint8_t uuid[16];
@@ -86,6 +94,7 @@ struct domain {
     int id; /* of a running guest, for the XML; 0: not shown. Not read from it */
     uint64_t memory;         /* bytes, whole pages */
     uint64_t current_memory; /* bytes; the balloon takes the rest */
+    struct domain_limits limits;
     struct domain_backing backing;
     struct domain_nodes host_nodes;                   /* of all memory that no cell's own are for */
     struct domain_nodes cell_nodes[DOMAIN_MAX_CELLS]; /* nodes of the host for each of the guest's */
@@ -134,6 +143,10 @@ int domain_check(struct domain *d, struct error *err);
 /* In pci.c: gives every device that has none a PCI address, as libvirt does; root ports and controllers are added as needed. `d` has
  * been checked. */
 int domain_assign_pci(struct domain *d, struct error *err);
+
+/* In memtune.c. */
+int domain_check_limits(const struct domain_limits *l, struct error *err);
+bool domain_is_limited(const struct domain *d);
 
 /* A device's place in the boot order: of two, the lower is tried first. `order` is its own, `kind` and `index` decide where it has none. */
 unsigned domain_boot_place(const struct domain *d, unsigned order, enum domain_boot kind, unsigned index);

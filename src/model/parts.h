@@ -3,6 +3,7 @@
 PART(basic)
 PART(metadata)
 PART(memory)
+PART(memtune)
 PART(memory_backing)
 PART(vcpu)
 PART(numatune)

@@ -72,7 +72,8 @@ class Wire:
 
 
 class Daemon:
-    def __init__(self, lodged, root=None):
+    def __init__(self, lodged, root=None, options=()):
+        self.options = options
         self.lodged = lodged
         self.root = root or tempfile.mkdtemp(prefix="lodged-")
         self.socket = self.root + "/run/libvirt/libvirt-sock"
@@ -80,7 +81,7 @@ class Daemon:
         self.start()
 
     def start(self):
-        self.p = subprocess.Popen([self.lodged, "--root", self.root], stdin=subprocess.DEVNULL)
+        self.p = subprocess.Popen([self.lodged, "--root", self.root, *self.options], stdin=subprocess.DEVNULL)
         while not os.path.exists(self.socket) or not self.answers():
             assert self.p.poll() is None, "lodged ends with %d" % self.p.returncode
             time.sleep(0.01)

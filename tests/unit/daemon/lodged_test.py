@@ -636,6 +636,48 @@ def test_config(d):
     v("undefine", "c")
 
 
+def test_memtune(d):
+    """Limits of memory are kept and checked everywhere; where the host's cgroups are not lodged's, a start is refused. A folder of plain files
+    stands for the cgroups: it shows what is written, not what a kernel does with it."""
+    uuid = "11111111-2222-3333-4444-66666666666a"
+    limits = "<memtune><hard_limit unit='MiB'>%s</hard_limit><swap_hard_limit unit='MiB'>%s</swap_hard_limit></memtune>"
+    xml = lambda hard, swap: d.file("t.xml", domain("t", kernel, more="<uuid>%s</uuid>" % uuid + limits % (hard, swap)))
+    assert "at least the hard_limit" in d.virsh("define", xml(200, 100), status=1)
+    assert "not a limit" in d.virsh("define", xml(0, 100), status=1)
+    d.virsh("define", xml(200, 300))
+    values = lambda *args: [line.split()[-1] for line in d.virsh("memtune", "t", *args).splitlines() if ":" in line]
+    assert values() == ["204800", "unlimited", "307200"], values()
+    assert "--cgroup DIR" in d.virsh("start", "t", status=1)
+    assert "not running" in d.virsh("memtune", "t", "--live", "--hard-limit", "1000", status=1)
+    assert "at least the hard_limit" in d.virsh("memtune", "t", "--config", "--hard-limit", "400000", status=1)
+    assert "0 KiB" in d.virsh("memtune", "t", "--config", "--soft-limit", "0", status=1)
+    assert "min_guarantee" in d.virsh("memtune", "t", "--config", "--min-guarantee", "1000", status=1)
+    d.virsh("memtune", "t", "--config", "--soft-limit", "150000", "--swap-hard-limit", "-1")
+    assert values() == ["204800", "150000", "unlimited"]
+    assert "<soft_limit unit='KiB'>150000</soft_limit>" in d.virsh("dumpxml", "t")
+    folder = d.root + "/groups"
+    os.makedirs(folder + "/" + uuid)
+    refused = subprocess.run([d.lodged, "--root", d.root + "/other", "--cgroup", folder], capture_output=True, text=True, timeout=120)
+    assert refused.returncode == 1 and "memory controller" in refused.stderr and refused.stderr.count("\n") == 1, refused
+    for name in ("cgroup.controllers", "cgroup.subtree_control", *(uuid + "/" + n for n in ("cgroup.procs", "memory.max", "memory.high", "memory.swap.max"))):
+        d.file("groups/" + name, "cpu memory\n" if name == "cgroup.controllers" else "")
+    d.kill()
+    d.options = ("--cgroup", folder)
+    d.start()
+    group = lambda: [open(folder + "/" + uuid + "/" + n).read() for n in ("memory.max", "memory.high", "memory.swap.max", "cgroup.procs")]
+    assert open(folder + "/cgroup.subtree_control").read() == "+memory"
+    d.virsh("start", "t")
+    assert group() == ["209715200", "153600000", "max", "0"], group()
+    d.virsh("memtune", "t", "--live", "--hard-limit", "100000", "--swap-hard-limit", "150000", "--soft-limit", "-1")
+    assert group() == ["102400000", "max", "51200000", "0"], group()
+    assert values() == ["100000", "unlimited", "150000"] and values("--config") == ["204800", "150000", "unlimited"]
+    assert "at least the hard_limit" in d.virsh("memtune", "t", "--live", "--hard-limit", "200000", status=1)
+    os.unlink(folder + "/" + uuid + "/memory.high")
+    assert "memory.high" in d.virsh("memtune", "t", "--live", "--soft-limit", "50000", status=1)
+    d.virsh("destroy", "t")
+    d.virsh("undefine", "t")
+
+
 def test_agent(d):
     """The guest agent's calls, against agents of all kinds at the channel's socket."""
     channel = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"

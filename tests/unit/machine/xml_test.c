@@ -24,6 +24,7 @@ static void test_round_trip(void)
     d.os.cmdline = strdup("console=ttyS0 x=\"<y>\" z='1'");
     d.vcpus = 3;
     d.memory = 777 * MIB;
+    d.limits = (struct domain_limits){.hard = 900 * MIB, .soft = 800 * MIB, .swap_hard = 1000 * MIB};
     d.on_crash = DOMAIN_RESTART;
     d.on_reboot = DOMAIN_DESTROY;
     d.rng = d.pvpanic = d.has_genid = d.hpet = true;
@@ -173,6 +174,9 @@ static void test_refusals(void)
     refuse(HEAD OS "<devices><disk type='file'><driver type='vmdk'/><source file='/d'/><target dev='vda'/></disk></devices>" TAIL,
            "vmdk", "raw");
     refuse(HEAD OS "<devices><disk type='file'><source file='/d'/><target dev='hda'/></disk></devices>" TAIL, "hda", "vda");
+    refuse(HEAD OS "<memtune><hard_limit>0</hard_limit></memtune>" TAIL, "not a limit", "unit");
+    refuse(HEAD OS "<memtune><min_guarantee>9</min_guarantee></memtune>" TAIL, "min_guarantee", "line");
+    refuse(HEAD OS "<memtune><swap_hard_limit>9</swap_hard_limit></memtune>" TAIL, "swap_hard_limit", "hard_limit");
 #define VIRTIOFS(attrs, inner) HEAD OS "<devices><filesystem type='mount'" attrs "><driver type='virtiofs'/>" inner "<target dir='t'/></filesystem></devices>" TAIL
     refuse(VIRTIOFS("", "<source dir='/d'/>"), "virtiofsd", "socket");
     refuse(VIRTIOFS("", "<source socket='/s' dir='/d'/>"), "virtiofsd", "socket");
