@@ -64,6 +64,10 @@ int blockmap_zero(struct image *im, uint64_t offset, uint64_t len, bool may_unma
 int blockmap_discard(struct image *im, uint64_t offset, uint64_t len);
 int blockmap_flush(struct image *im);
 int blockmap_extent(struct image *im, uint64_t offset, uint64_t len, struct extent *out);
+/* ---- blockmap_check.c ---- */
+int blockmap_check(struct image *im, struct image_check *out);
+/* The same for one map; `bytes` is what a block takes in the file at least. Adds to what `out` has. */
+int blockmap_check_map(struct blockmap *m, uint64_t bytes, struct image_check *out);
 
 /* For the formats: "image 'x': is not a sound NAME image: WHAT", and fields. */
 int format_bad(const struct image *im, const char *what, struct error *err);

@@ -40,6 +40,16 @@ struct image_new {
     struct image_option options[IMAGE_OPTIONS_MAX];
 };
 
+/* What a check finds. */
+struct image_check {
+    uint64_t corruptions, leaks, corruptions_fixed, leaks_fixed;
+    uint64_t total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
+    uint64_t end; /* offset behind the last used cluster */
+    void (*report)(void *opaque, const char *line); /* one for each finding, at most 100; NULL: none */
+    void *opaque;
+    unsigned reported;
+};
+
 struct image_driver {
     const char *name;
     bool noise; /* what was never written reads as noise, not as zeroes */
@@ -58,6 +68,7 @@ struct image_driver {
      * that are left, or -errno. NULL: never can. */
     int (*copy)(struct image *im, uint64_t offset, uint64_t *len, struct file *from, uint64_t host);
     int (*extent)(struct image *im, uint64_t offset, uint64_t len, struct extent *out);
+    int (*check)(struct image *im, struct image_check *out); /* looks at the tables, changes nothing. 0 or -errno. NULL: there is nothing to look at */
     int (*create)(struct io_loop *l, const struct image_new *n, struct error *err); /* NULL: reads only */
     int (*resize)(struct image *im, uint64_t size, bool shrink, struct error *err); /* NULL: keeps its size. A smaller size comes with shrink only */
 };

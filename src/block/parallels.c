@@ -70,5 +70,9 @@ static int parallels_close(struct image *im)
     return 0;
 }
 
-const struct image_driver parallels_driver = {
-    .name = "parallels", .open = parallels_open, .close = parallels_close, .read = blockmap_read, .extent = blockmap_extent};
+const struct image_driver parallels_driver = {.name = "parallels",
+                                              .open = parallels_open,
+                                              .close = parallels_close,
+                                              .read = blockmap_read,
+                                              .check = blockmap_check,
+                                              .extent = blockmap_extent};

@@ -335,14 +335,6 @@ int qcow2_resize(struct image *im, uint64_t size, bool shrink, struct error *err
 int qcow2_forget(struct image *im, uint64_t offset, uint64_t len);
 int qcow2_set_backing(struct image *im, const char *name, const char *format, struct error *err); /* NULL, NULL: none */
 
-struct image_check {
-    uint64_t corruptions, leaks, corruptions_fixed, leaks_fixed;
-    uint64_t total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
-    uint64_t end; /* offset behind the last used cluster */
-    void (*report)(void *opaque, const char *line); /* one for each finding, at most 100; NULL: none */
-    void *opaque;
-    unsigned reported;
-};
 enum image_repair { REPAIR_NONE, REPAIR_LEAKS, REPAIR_ALL };
 int qcow2_check(struct image *im, enum image_repair repair, struct image_check *out, struct error *err);
 

@@ -181,5 +181,6 @@ const struct image_driver vdi_driver = {.name = "vdi",
                                         .zero = blockmap_zero,
                                         .discard = blockmap_discard,
                                         .flush = blockmap_flush,
+                                        .check = blockmap_check,
                                         .extent = blockmap_extent,
                                         .create = vdi_create};

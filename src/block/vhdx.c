@@ -363,5 +363,6 @@ const struct image_driver vhdx_driver = {.name = "vhdx",
                                          .zero = blockmap_zero,
                                          .discard = blockmap_discard,
                                          .flush = blockmap_flush,
+                                         .check = blockmap_check,
                                          .extent = blockmap_extent,
                                          .create = vhdx_create};

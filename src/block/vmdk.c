@@ -423,6 +423,16 @@ static int vmdk_close(struct image *im)
     return ret;
 }
 
+static int vmdk_check(struct image *im, struct image_check *out)
+{
+    struct vmdk *v = im->state;
+    int ret = v->parts ? 0 : blockmap_check_map(&v->map, v->packed ? BLOCK_SECTOR : v->map.block, out);
+    for (unsigned i = 0; ret == 0 && i < v->nparts; i++)
+        if (v->parts[i].sparse)
+            ret = vmdk_check(v->parts[i].sparse, out);
+    return ret;
+}
+
 const struct image_driver vmdk_driver = {.name = "vmdk",
                                          .open = vmdk_open,
                                          .check_backing = vmdk_check_backing,
@@ -432,5 +442,6 @@ const struct image_driver vmdk_driver = {.name = "vmdk",
                                          .zero = vmdk_zero,
                                          .discard = vmdk_discard,
                                          .flush = vmdk_flush,
+                                         .check = vmdk_check,
                                          .extent = vmdk_extent,
                                          .create = vmdk_create};

@@ -170,7 +170,7 @@ static void check_json(const struct image *im, const struct image_check *k)
 {
     fputs("{\n    \"filename\": ", stdout);
     print_json_string(im->file->path);
-    printf(",\n    \"format\": \"qcow2\",\n    \"check-errors\": 0,\n");
+    printf(",\n    \"format\": \"%s\",\n    \"check-errors\": 0,\n", im->driver->name);
     const struct {
         const char *name;
         uint64_t n;
@@ -201,6 +201,18 @@ static void check_text(const struct image_check *k)
     printf("Image end offset: %" PRIu64 "\n", k->end);
 }
 
+static int run_check(const struct image_args *a, struct image *im, struct image_check *k, struct error *err)
+{
+    if (im->driver == &qcow2_driver)
+        return qcow2_check(im, a->action == 'a' ? REPAIR_ALL : a->action ? REPAIR_LEAKS : REPAIR_NONE, k, err);
+    if (!im->driver->check)
+        return error_set(err, 0, "image '%s': format %s has nothing to check", a->argv[0], im->driver->name);
+    if (a->action)
+        return error_set(err, 0, "image '%s': format %s is looked at and not mended; leave -r out, and convert what can be read", a->argv[0], im->driver->name);
+    int ret = im->driver->check(im, k);
+    return ret < 0 ? error_set(err, -ret, "image '%s': cannot be checked: %s; check the disk that holds it", a->argv[0], strerror(-ret)) : 0;
+}
+
 int image_check(struct image_args *a, struct error *err)
 {
     struct image *im;
@@ -214,8 +226,7 @@ int image_check(struct image_args *a, struct error *err)
         puts("No errors were found on the image.");
         return image_close(im) < 0 ? -1 : 0;
     }
-    int ret = im->driver == &qcow2_driver ? qcow2_check(im, a->action == 'a' ? REPAIR_ALL : a->action ? REPAIR_LEAKS : REPAIR_NONE, &k, err)
-                                          : error_set(err, 0, "image '%s': format %s has nothing to check", a->argv[0], im->driver->name);
+    int ret = run_check(a, im, &k, err);
     if (ret == 0)
         a->json ? check_json(im, &k) : check_text(&k);
     image_close(im);

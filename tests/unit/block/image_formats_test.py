@@ -381,4 +381,35 @@ def vhdx_log():
     refused("log cannot be read", "check", "-f", "vhdx", "-r", "all", "cut")
 
 
-main(both_ways, written_by_either, vmdk_parts, vmdk_parents, parallels, cloop, dmg, lying_tables, flat_names, vhdx_log)
+def checks():
+    """A check finds entries that lead outside, and blocks in one place; a sound image, of either tool, has neither."""
+    fill("raw", 9 << 20, 5)
+    for fmt, option in (("vdi", ()), ("vhdx", ()), ("vmdk", ()), ("vmdk", ("-o", "subformat=twoGbMaxExtentSparse")), ("vmdk", ("-o", "subformat=streamOptimized"))):
+        for tool in (lodge, ["qemu-img"]):
+            run(*tool, "convert", "-f", "raw", "-O", fmt, *option, "raw", "x")
+            assert "No errors" in image("check", "-f", fmt, "x")
+            found = json.loads(image("check", "--json", "-f", fmt, "x"))
+            assert found["format"] == fmt and found["allocated-clusters"] > 0 and "corruptions" not in found, found
+            for part in ("x", "x-s001.vmdk"):
+                if os.path.exists(part):
+                    os.unlink(part)
+    run("qemu-img", "convert", "-f", "raw", "-O", "vdi", "raw", "x")
+    with open("x", "r+b") as f:
+        f.seek(340)
+        table = struct.unpack("<I", f.read(4))[0]
+        f.seek(table)
+        entries = [e for e in struct.unpack("<9I", f.read(36)) if e < 0xfffffffe]
+        assert len(entries) > 2
+        f.seek(table)
+        f.write(struct.pack("<2I", entries[-1], entries[-1]))
+    assert "same place" in image("check", "-f", "vdi", "x", status=2)
+    assert json.loads(image("check", "--json", "-f", "vdi", "x", status=2))["corruptions"] >= 1
+    with open("x", "r+b") as f:
+        f.seek(table)
+        f.write(struct.pack("<I", 1000000))
+    assert "outside of the file" in image("check", "-f", "vdi", "x", status=2)
+    refused("not mended", "check", "-f", "vdi", "-r", "all", "x")
+    refused("nothing to check", "check", "-f", "raw", "raw")
+
+
+main(both_ways, written_by_either, vmdk_parts, vmdk_parents, parallels, cloop, dmg, lying_tables, flat_names, vhdx_log, checks)
