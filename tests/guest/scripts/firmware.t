@@ -11,7 +11,10 @@ vm --accel softkvm --disk $TMP/empty.raw --disk $TMP/boot.raw,bootindex=1 --net 
 expect 300 "second sector: here"
 wait 300 11
 sh "grep -q \"Found 2 cpu\" $TMP/log"
-# The same from a SATA disk.
+# The same from a SCSI disk, and from a SATA disk.
+vm --accel softkvm --disk $TMP/boot.raw,bus=scsi --net none --memory 32M --debug-exit
+expect 300 "second sector: here"
+wait 300 11
 vm --accel softkvm --disk $TMP/boot.raw,bus=sata --net none --memory 32M --debug-exit
 expect 300 "second sector: here"
 wait 300 11
