@@ -81,6 +81,9 @@ def main():
         # 3: leaks, which the check is then asked to give back; anything else is damage.
         if check(image) == 3:
             run('qemu-img', 'check', '-q', '-r', 'leaks', image)
+        # Lodge's check also names clusters behind the file's end that were counted ahead of their use.
+        if run(lodge, 'image', 'check', '-f', 'qcow2', image, ok=(0, 3)).returncode == 3:
+            run(lodge, 'image', 'check', '-r', 'leaks', '-f', 'qcow2', image)
         run(lodge, 'image', 'check', '-f', 'qcow2', image)
         run('qemu-img', 'convert', '-f', 'qcow2', '-O', 'raw', image, raw)
         run('e2fsck', '-p', raw, ok=(0, 1))
