@@ -1,8 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# fetch.sh PACKAGE: downloads a Debian package (or, for a metapackage of the kernel, the image package that it depends on) without installing
-# it, unpacks it into the cache, and prints the folder. Cached: a second call costs nothing. LODGE_CACHE moves the cache.
+# fetch.sh [--file] PACKAGE: downloads a Debian package (or, for a metapackage of the kernel, the image package that it depends on) without installing
+# it, unpacks it into the cache, and prints the folder; with --file it prints the package's file instead. Cached: a second call costs nothing.
+# LODGE_CACHE moves the cache.
 set -eu
+file=
+[ "$1" != --file ] || { file=.deb; shift; }
 package=$1
 cache=${LODGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/lodge}
 mkdir -p "$cache"
@@ -19,20 +22,21 @@ resolve() {
     esac
 }
 
-# Prints the folder of the unpacked package; what went wrong is in $cache/log.
+# Prints the folder of the unpacked package, or its file; what went wrong is in $cache/log.
 fetch() {
     real=$(resolve)
     [ -n "$real" ] || { echo "$package is not known to apt" >"$cache/log"; return 1; }
-    dir=$cache/$real
-    if [ ! -d "$dir" ]; then
+    got=$cache/$real$file
+    if [ ! -e "$got" ]; then
         work=$(mktemp -d "$cache/fetch.XXXXXX")
         # shellcheck disable=SC2086
-        if (cd "$work" && apt-get $lists download -qq "$real") >/dev/null 2>"$cache/log" && dpkg -x "$work"/*.deb "$work/tree"; then
-            mv "$work/tree" "$dir" 2>/dev/null || [ -d "$dir" ]
+        if (cd "$work" && apt-get $lists download -qq "$real") >/dev/null 2>"$cache/log" &&
+            { [ -n "$file" ] && mv "$work"/*.deb "$work/tree" || dpkg -x "$work"/*.deb "$work/tree"; }; then
+            mv -T "$work/tree" "$got" 2>/dev/null || [ -e "$got" ]
         fi
         rm -rf "$work"
     fi
-    [ -d "$dir" ] && echo "$dir"
+    [ -e "$got" ] && echo "$got"
 }
 
 # Where apt's lists are missing (images of Debian come without) or old, a set of one's own serves; it takes no root.

@@ -1,0 +1,37 @@
+# Debian's disk takes a package from a mirror on the host: the generic kernel, with which it then runs from AHCI and an e1000e, and is well.
+sh "flock $BUILD/tests/guest/image.lock tools/image.sh --prepare >/dev/null"
+lodge 0 image create -q -f qcow2 -b $IMAGE/debian.qcow2 -F qcow2 $TMP/disk.qcow2
+sh "tests/guest/mirror.sh $TMP/mirror linux-image-amd64"
+bg "exec python3 tests/guest/peer.py $TMP/mirror $PORT 2>/dev/null"
+vm --accel softkvm --memory 1G --cpus 2 --disk $TMP/disk.qcow2
+expect 600 "login:"
+send "root\n"
+expect 300 "~#"
+send "export DEBIAN_FRONTEND=noninteractive TERM=dumb; echo 'deb [trusted=yes] http://10.0.2.2:$PORT ./' >/etc/apt/sources.list; rm -f /etc/apt/sources.list.d/*; until ip -br -4 addr show up scope global | grep -q 10.0.2.15; do sleep 1; done; apt-get -q -o Acquire::Retries=5 update && echo up''dated\n"
+expect 600 "updated"
+send "apt-get -q -y --no-install-recommends install '^linux-image-[0-9.-]+-amd64$' && dpkg --audit && echo in''stalled\n"
+expect 2400 "\ninstalled"
+expect 300 "~#"
+send "echo has $(zstdcat /boot/initrd.img | cpio -t 2>/dev/null | grep -c -E '/(ahci|sd_mod).ko') of them; sync; echo on the ''disk\n"
+expect 300 "has 2 of them"
+expect 300 "on the disk"
+send "\x01p"
+wait 300 0
+vm --accel softkvm --memory 1G --cpus 2 --disk $TMP/disk.qcow2,bus=sata --net user,model=e1000e
+expect 900 "login:"
+send "root\n"
+expect 300 "~#"
+send "systemctl is-system-running --wait; systemctl --failed --no-legend; findmnt -n -o SOURCE /; for d in ahci e1000e; do echo $d drives $(basename /sys/bus/pci/drivers/$d/0000*); done\n"
+expect 300 "running"
+expect 300 "/dev/sda1"
+expect 300 "ahci drives 0000:00"
+expect 300 "e1000e drives 0000:00"
+send "until ip -br -4 addr show up scope global | grep 10.0.2.15; do sleep 1; done; apt-get -q update && dpkg --verify linux-image-$(uname -r) && echo veri''fied\n"
+expect 300 "10.0.2.15"
+expect 600 "verified"
+send "echo errors $(dmesg | grep -c -i -E 'ata[0-9.]+: (exception|failed)|I/O error|Unit Hang')\n"
+expect 300 "errors 0"
+reject "Kernel panic"
+reject "Call Trace"
+send "poweroff\n"
+wait 300 0
