@@ -95,6 +95,10 @@ def test_virsh(d):
     assert "net.0.name=" + mac in stats and int(re.search(r"net.0.tx.bytes=(\d+)", stats).group(1)) > 0
     assert re.search(r"State: +running", v("vcpuinfo", "tour"))
     v("setmem", "tour", "256M")
+    end = time.monotonic() + 120
+    while "actual 262144" not in v("dommemstat", "tour"): # the guest's balloon driver has given it back
+        assert time.monotonic() < end, v("dommemstat", "tour")
+        time.sleep(0.2)
     v("suspend", "tour")
     assert v("domstate", "tour") == "paused"
     v("resume", "tour")
@@ -142,7 +146,8 @@ def wait_off(d, name, reason):
 
 
 def test_create(d):
-    """lodge create makes of the same disk and a user-data file a guest in one line, whose console it shows: to the login of the host that cloud-init has named."""
+    """lodge create makes of the same disk and a user-data file a guest in one line, whose console it shows: to the login of the host that cloud-init has
+    named, which starts again and ends by its power button."""
     data = d.file("user-data", "#cloud-config\nhostname: created\nruncmd:\n  - [ sh, -c, 'echo seed-$((40 + 2))-done >/dev/ttyS0' ]\n")
     t = Terminal(lodge, "-c", d.uri(), "create", "web", "--import", debian_disk(d), "--cloud-init", data, "--console")
     t.until(rb"seed-42-done", 900)
@@ -151,7 +156,9 @@ def test_create(d):
     t.type(b"cloud-init status --wait; lsblk -no LABEL,RO /dev/vdb; ip -br address | grep -c 10.0.2.15\n")
     t.until(rb"status: done", 600)
     t.until(rb"cidata +1", 600)
-    t.type(b"poweroff\n")
+    d.virsh("reboot", "web")
+    log_in(t, "created")
+    d.virsh("shutdown", "web") # by ACPI: the guest's system is asked
     wait_off(d, "web", "shut off (shutdown)")
     t.end()
     run(lodge, "undefine", "-c", d.uri(), "web")

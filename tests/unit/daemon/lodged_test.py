@@ -15,7 +15,7 @@ import time
 import zlib
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lab import QEMU, Wire, domain, run_tests, string
+from lab import QEMU, Terminal, Wire, domain, run_tests, string
 
 lodged, kernel = sys.argv[1:3]
 
@@ -181,6 +181,61 @@ def test_crash(d):
     until(lambda: d.virsh("domstate", "k", "--reason") == "shut off (destroyed)")
     d.virsh("undefine", "c")
     d.virsh("undefine", "k")
+
+
+def test_ends(d):
+    """What a guest's end comes to is what its XML says; the power button ends it, or starts it again."""
+    for name, cmdline, action, end in (("off", "off", "", "shutdown"), ("crash", "triple", "<on_crash>destroy</on_crash>", "crashed"),
+                                       ("again", "off", "<on_poweroff>restart</on_poweroff>", None), ("back", "triple", "<on_crash>restart</on_crash>", None)):
+        d.virsh("define", d.file("e.xml", domain(name, kernel, cmdline, more=action)))
+        d.virsh("start", name, "--paused")
+        t = Terminal("virsh", "-c", d.uri(), "console", name)
+        t.until(rb"Escape character")
+        d.virsh("resume", name)
+        for _ in range(1 if end else 3):
+            t.until(b"up: " + cmdline.encode())
+        if end:
+            until(lambda: d.virsh("domstate", name, "--reason") == "shut off (%s)" % end, lambda: d.virsh("domstate", name, "--reason"))
+        else:
+            d.virsh("destroy", name)
+        t.end()
+        d.virsh("undefine", name)
+    d.virsh("define", d.file("e.xml", domain("b", kernel, "button")))
+    d.virsh("start", "b")
+    t = Terminal("virsh", "-c", d.uri(), "console", "b")
+    t.until(rb"up: button")
+    d.virsh("reboot", "b")
+    t.until(rb"up: button")
+    assert d.virsh("domstate", "b") == "running"
+    d.virsh("shutdown", "b")
+    until(lambda: d.virsh("domstate", "b", "--reason") == "shut off (shutdown)")
+    t.end()
+    d.virsh("undefine", "b")
+
+
+def test_second(d):
+    """A second daemon takes nothing from the first, and says what stands in its way."""
+    for args, words in ((["--root", d.root], "another lodged holds it"), (["--root", d.root + "/second", "--socket", d.socket], "another daemon listens there")):
+        p = subprocess.run([lodged, *args], capture_output=True, text=True, timeout=120)
+        assert p.returncode == 1 and words in p.stderr and p.stderr.count("\n") == 1, p.stderr
+    assert d.virsh("list", "--all") == ""
+
+
+KEEPALIVE = 0x6b656570
+
+
+def test_keepalive(d):
+    """A client that asks for it is asked whether it lives, and disconnected when it does not say so; one that does stays."""
+    mute, lively = Wire(d.socket).open(), Wire(d.socket).open()
+    for w in (mute, lively):
+        assert w.call(60, struct.pack(">i", 10)) == (60, 0, struct.pack(">i", 1))
+    gone = []
+    threading.Thread(target=lambda: gone.append(mute.closed()), daemon=True).start()
+    while not gone: # lives as long as the other one does, and a ping longer
+        _, prog, _, proc, _, _, _ = struct.unpack(">IIIiIII", lively.exactly(28))
+        assert (prog, proc) == (KEEPALIVE, 1)
+        lively.packet(2, prog=KEEPALIVE, kind=2)
+    assert lively.call(59)[1] == 0
 
 
 def test_console(d):
@@ -940,9 +995,13 @@ def test_restart(d, count=4):
         d.start()
         until(lambda: d.virsh("list") == before)
     assert sorted(d.guests()) == guests
+    d.virsh("define", d.file("auto.xml", domain("auto", kernel)))
+    d.virsh("autostart", "auto")
     d.kill()
     os.kill(guests[0], 9)
     d.start()
+    until(lambda: d.virsh("domstate", "auto") == "running")
+    d.virsh("destroy", "auto")
     until(lambda: len(d.virsh("list", "--name").split()) == count - 1)
     for name in d.virsh("list", "--name").split():
         d.virsh("destroy", name)
@@ -987,6 +1046,8 @@ def test_readonly(d):
 
 def test_packets(d):
     good = Wire(d.socket).open()
+    good.packet(1, prog=KEEPALIVE, kind=2)
+    assert struct.unpack(">IIIiIII", good.exactly(28))[1:5] == (KEEPALIVE, 1, 2, 2) # a ping's answer
     early = Wire(d.socket)
     early.refused(5, 23, string("x"))
     early.refused(5, 1, struct.pack(">I", 1) + string("xen:///") + struct.pack(">I", 0))
@@ -1069,4 +1130,4 @@ def test_kills(d, rounds=25):
         assert leftovers == [], leftovers
 
 
-run_tests(globals(), sys.argv[3:], lodged)
+run_tests(globals(), sys.argv[3:], lodged, slow=["test_keepalive"])
