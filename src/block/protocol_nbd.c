@@ -7,6 +7,7 @@
 #include <libnbd.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include "base/util.h"
 #include "block/library.h"
@@ -48,6 +49,7 @@
 #define CALL(name) LIBRARY_CALL(lib, name),
 #define ALLOCATION "base:allocation"
 #define UNIT_MAX   4096
+#define SEND_BYTES (1 << 20)
 
 static struct {
     CALLS(LIBRARY_POINTER)
@@ -105,6 +107,15 @@ static const char *connect_to(struct nbd *n, const char *name)
     return lib.nbd_aio_is_ready(n->h) > 0 ? NULL : lib.nbd_get_error();
 }
 
+/* What a Unix socket holds is set by the sender, and is three writes of 64 KiB unless asked for: the server would wait for each three. TCP finds its size itself. */
+static void widen(struct nbd *n)
+{
+    int fd = lib.nbd_aio_get_fd(n->h), domain = 0, bytes = SEND_BYTES;
+    socklen_t len = sizeof domain;
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes); /* as far as the host lets it */
+}
+
 static void nbd_release(struct nbd *n)
 {
     if (n->h)
@@ -129,6 +140,7 @@ static int nbd_open(struct file *f, const char *what, struct error *err)
         nbd_release(n);
         return -1;
     }
+    widen(n);
     int64_t unit = lib.nbd_get_block_size(n->h, LIBNBD_SIZE_MINIMUM);
     f->unit = unit > 0 && unit <= UNIT_MAX && !(unit & (unit - 1)) ? (unsigned)unit : 1;
     f->physical = MAX(f->unit, BLOCK_SECTOR);

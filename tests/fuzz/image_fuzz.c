@@ -200,6 +200,8 @@ static void use(const char *format, bool writable)
     look_around(im);
     if (im->driver == &qcow2_driver)
         qcow2_check(im, REPAIR_NONE, &k, &err);
+    else if (im->driver->check)
+        im->driver->check(im, &k);
     if (writable)
         change(im);
     if (writable && im->driver == &qcow2_driver)
