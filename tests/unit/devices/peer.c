@@ -7,7 +7,7 @@
  *     size     it says that it has a byte more          close  the connection ends instead
  *     short    it ends in the middle, and so does       fds    three descriptors come with it
  *              the connection                           nofd   none does, where one should
- *     drip     a byte comes each second
+ *     drip     a byte comes every DRIP_S seconds
  */
 #include "peer.h"
 
@@ -24,6 +24,7 @@
 
 #define F_PROTOCOL BIT64(30)
 #define CONFIG_MAX 256
+#define DRIP_S     2 /* the shortest answer takes longer than VHOST_USER_WAIT_S */
 
 enum {
     GET_FEATURES = 1,
@@ -202,7 +203,7 @@ static void drip(struct peer *p, const struct message *m, size_t size)
     for (size_t i = 0; i < size; i++) {
         if (send(p->fd, (const char *)m + i, 1, MSG_NOSIGNAL) < 0)
             return;
-        sleep(1);
+        sleep(DRIP_S);
     }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* vhostslow_test BACK: an answer that comes byte for byte has no more time than any other. */
+/* vhostslow_test BACK: an answer that comes byte for byte, each in good time, has no more time as a whole than any other. */
 #include <stdio.h>
 #include <string.h>
 
