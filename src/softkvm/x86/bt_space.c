@@ -80,6 +80,7 @@ static void save(struct vcpu *v, unsigned pcid)
     s->pcid = (uint16_t)pcid;
     s->used = ++c->uses;
     s->code_tag = c->code_tag[BT_USER];
+    c->user_code = true; /* the tag is this space's now, also if none of its code has run: the next one needs another */
     save_jumps(c, s);
     s->count = 0;
     for (unsigned n = 0; n < log->count && s->count < BT_SPACE_MAX; n++)
