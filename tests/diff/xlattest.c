@@ -15,7 +15,9 @@
 #include <sys/mman.h>
 #include <Zydis/Zydis.h>
 
+#include "guest.h"
 #include "program.h"
+#include "softkvm/x86/bt.h"
 #include "softkvm/x86/cpu.h"
 
 #define MEMORY_LIFE 256 /* programs */
@@ -260,6 +262,23 @@ static bool run_all(uint64_t count, unsigned max_reports)
            total.unsteady <= 10 + total.programs / 1000;
 }
 
+/* Programs run in one address space. Does another one that is left before any of its code has run come back without that of the next? */
+static bool spaces_apart(void)
+{
+    struct vcpu *v = guest_vcpu;
+    bt_tlb_flush(v);
+    bt_tlb_switch(v, 1, 2, false);
+    bt_tlb_fill_code(v, &(struct bt_fill){.la = SCRATCH_BASE, .gpa = 0, .host = guest_ram, .ring = BT_USER, .shift = 12});
+    bt_tlb_switch(v, 2, 1, true);
+    bool apart = !bt_tlb_code(v, BT_USER, SCRATCH_BASE);
+    bt_tlb_switch(v, 1, 2, true);
+    bool back = bt_tlb_code(v, BT_USER, SCRATCH_BASE) == guest_ram;
+    bt_tlb_flush(v);
+    if (!apart || !back)
+        printf("xlattest: an address space %s\n", apart ? "has lost its code" : "has another one's code");
+    return apart && back;
+}
+
 static void say_where(void)
 {
     fprintf(stderr, "xlattest: in program %" PRIu64 " of seed %#" PRIx64 "\n", total.programs, total.seed);
@@ -302,5 +321,5 @@ int main(int argc, char **argv)
     if (evex)
         progen_evex();
     printf("xlattest: seed %#" PRIx64 "\n", rng_state);
-    return run_all(count, reports) ? 0 : 1;
+    return spaces_apart() && run_all(count, reports) ? 0 : 1;
 }
