@@ -6,7 +6,7 @@ import random
 import struct
 import subprocess
 
-from image_common import fill, image, lodge, main, refused, run, server
+from image_common import attempt, fill, image, lodge, main, refused, run, server
 
 SIZE = 5 << 20
 QUICK = "iter-time=10"
@@ -48,8 +48,7 @@ def both_ways():
             lodge_same(fmt, "ours")
             qemu_same(fmt, "ours")
             theirs = o + (",ivgen-hash-alg=sha256" if "essiv" in o else "")
-            p = subprocess.run(["qemu-img", "convert", "--object", "secret,id=s,file=key", "-f", "raw", "-O", fmt, "-o", more + prefix(fmt, "key-secret=s," + theirs + "," + QUICK), "raw", "theirs"],
-                               capture_output=True, text=True)
+            p = attempt("qemu-img", "convert", "--object", "secret,id=s,file=key", "-f", "raw", "-O", fmt, "-o", more + prefix(fmt, "key-secret=s," + theirs + "," + QUICK), "raw", "theirs")
             if p.returncode:  # Debian's QEMU has not each of them
                 assert "not supported" in p.stderr or "unavailable" in p.stderr, p.stderr
                 continue
