@@ -129,16 +129,26 @@ void vq_packed_unpop(struct vq *q, unsigned ndesc)
     advance(q, &q->last_avail, &q->avail_wrap, back);
 }
 
-void vq_packed_push(struct vq *q, const struct vq_elem *e, uint32_t written)
+/* The driver looks at them in their order, so the first one's flags come last. */
+void vq_packed_push(struct vq *q, struct vq_elem *const *elems, const uint32_t *written, unsigned n)
 {
-    uint8_t *p = desc_at(q, q->used_idx);
-    struct vring_packed_desc d = {.len = written, .id = e->id};
-    uint16_t flags = (q->used_wrap ? DESC_AVAIL | DESC_USED : 0) | (e->nin ? DESC_WRITE : 0);
-    memcpy(p + offsetof(struct vring_packed_desc, len), &d.len, sizeof d.len);
-    memcpy(p + offsetof(struct vring_packed_desc, id), &d.id, sizeof d.id);
-    ring_store(p + OFF_FLAGS, flags);
-    advance(q, &q->used_idx, &q->used_wrap, e->ndesc);
-    q->unsignalled += e->ndesc;
+    uint8_t *first = desc_at(q, q->used_idx);
+    uint16_t first_flags = 0;
+    for (unsigned i = 0; i < n; i++) {
+        const struct vq_elem *e = elems[i];
+        uint8_t *p = desc_at(q, q->used_idx);
+        struct vring_packed_desc d = {.len = written[i], .id = e->id};
+        uint16_t flags = (q->used_wrap ? DESC_AVAIL | DESC_USED : 0) | (e->nin ? DESC_WRITE : 0);
+        memcpy(p + offsetof(struct vring_packed_desc, len), &d.len, sizeof d.len);
+        memcpy(p + offsetof(struct vring_packed_desc, id), &d.id, sizeof d.id);
+        if (i == 0)
+            first_flags = flags;
+        else
+            ring_store(p + OFF_FLAGS, flags);
+        advance(q, &q->used_idx, &q->used_wrap, e->ndesc);
+        q->unsignalled += e->ndesc;
+    }
+    ring_store(first + OFF_FLAGS, first_flags);
 }
 
 bool vq_packed_should_notify(const struct vq *q)

@@ -159,12 +159,15 @@ static int split_pop(struct vq *q, struct vq_elem **out)
     return 1;
 }
 
-static void split_push(struct vq *q, const struct vq_elem *e, uint32_t written)
+static void split_push(struct vq *q, struct vq_elem *const *elems, const uint32_t *written, unsigned n)
 {
-    uint32_t entry[2] = {e->id, written};
-    memcpy(q->device + RING_RING + 8 * (q->used_idx % q->cfg.size), entry, sizeof entry);
-    ring_store(q->device + RING_IDX, ++q->used_idx);
-    q->unsignalled++;
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t entry[2] = {elems[i]->id, written[i]};
+        memcpy(q->device + RING_RING + 8 * ((uint16_t)(q->used_idx + i) % q->cfg.size), entry, sizeof entry);
+    }
+    q->used_idx = (uint16_t)(q->used_idx + n);
+    ring_store(q->device + RING_IDX, q->used_idx);
+    q->unsignalled += n;
 }
 
 /* Did the index pass `event` on its way from `old` to `now`? (2.7.10) */
@@ -216,15 +219,21 @@ int vq_pop(struct vq *q, struct vq_elem **out)
     return q->packed ? vq_packed_pop(q, out) : split_pop(q, out);
 }
 
-void vq_push(struct vq *q, struct vq_elem *e, uint32_t written)
+void vq_push_all(struct vq *q, struct vq_elem *const *elems, const uint32_t *written, unsigned n)
 {
     if (q->started && !q->broken) {
         if (q->packed)
-            vq_packed_push(q, e, written);
+            vq_packed_push(q, elems, written, n);
         else
-            split_push(q, e, written);
+            split_push(q, elems, written, n);
     }
-    vq_discard(q, e);
+    for (unsigned i = 0; i < n; i++)
+        vq_discard(q, elems[i]);
+}
+
+void vq_push(struct vq *q, struct vq_elem *e, uint32_t written)
+{
+    vq_push_all(q, &e, &written, 1);
 }
 
 void vq_discard(struct vq *q, struct vq_elem *e)

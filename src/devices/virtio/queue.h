@@ -68,6 +68,8 @@ void vq_stop(struct vq *q); /* back to nothing; elements that are in flight may 
 int vq_pop(struct vq *q, struct vq_elem **out);
 /* Returns a request of which `written` bytes were written; frees it. */
 void vq_push(struct vq *q, struct vq_elem *e, uint32_t written);
+/* The same of several, in their order: the driver sees all of them or none. 0 < n. */
+void vq_push_all(struct vq *q, struct vq_elem *const *elems, const uint32_t *written, unsigned n);
 /* Frees a request without telling the driver, as after a reset. */
 void vq_discard(struct vq *q, struct vq_elem *e);
 /* Takes back the last popped request: the next vq_pop() gives it again. Only when no other was popped or pushed since. */

@@ -54,7 +54,7 @@ int vq_chain_finish(struct vq *q, const struct vq_chain *c, uint16_t id, uint16_
 int vq_packed_start(struct vq *q);
 int vq_packed_pop(struct vq *q, struct vq_elem **out);
 void vq_packed_unpop(struct vq *q, unsigned ndesc);
-void vq_packed_push(struct vq *q, const struct vq_elem *e, uint32_t written);
+void vq_packed_push(struct vq *q, struct vq_elem *const *elems, const uint32_t *written, unsigned n);
 bool vq_packed_should_notify(const struct vq *q);
 void vq_packed_set_kicks(struct vq *q, bool wanted);
 bool vq_packed_more(const struct vq *q);

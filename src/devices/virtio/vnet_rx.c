@@ -45,17 +45,19 @@ static size_t copy_pieces(struct vq_elem *e, size_t at, struct cursor *c)
     return at - start;
 }
 
-/* Writes header and frame over the buffers, one after the other, and returns them. */
+/* Writes header and frame over the buffers, one after the other, and returns them together (virtio 1.2, 5.1.6.4): a driver that finds the
+ * first one without the rest drops the frame. */
 static void scatter(struct vnet *n, unsigned q, struct vq_elem **elems, unsigned count, const struct net_header *h, struct cursor c)
 {
     struct virtio_dev *v = &n->virtio;
     struct net_header head = *h;
+    uint32_t written[VNET_MERGE];
     head.num_buffers = (uint16_t)count;
     for (unsigned i = 0; i < count; i++) {
         size_t at = i == 0 ? iov_write(elems[i]->in, elems[i]->nin, 0, &head, sizeof head) : 0;
-        at += copy_pieces(elems[i], at, &c);
-        vq_push(&v->queues[q], elems[i], (uint32_t)at);
+        written[i] = (uint32_t)(at + copy_pieces(elems[i], at, &c));
     }
+    vq_push_all(&v->queues[q], elems, written, count);
     virtio_notify(v, q);
 }
 
