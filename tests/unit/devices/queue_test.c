@@ -76,6 +76,27 @@ static void order(uint64_t features, uint16_t size)
     rig_free(&p.r);
 }
 
+/* Answers that are given together come in their order, at every place of the ring. */
+static void together(uint64_t features, uint16_t size)
+{
+    struct pair p;
+    pair_init(&p, features, size);
+    for (unsigned round = 0; round < 500; round++) {
+        uint16_t id[3];
+        struct vq_elem *e[3];
+        for (unsigned i = 0; i < 3; i++)
+            id[i] = add(&p, 1 + (round + i) % 2);
+        for (unsigned i = 0; i < 3; i++)
+            e[i] = pop(&p);
+        vq_push_all(&p.q, e, (const uint32_t[]){round, 1, 2}, 3);
+        answered(&p, id[0], round);
+        answered(&p, id[1], 1);
+        answered(&p, id[2], 2);
+        CHECK_EQ(p.q.in_flight, 0);
+    }
+    rig_free(&p.r);
+}
+
 /* Interrupts with event index: one when the armed answer comes, none for those behind it, at every place of the ring. */
 static void event_index(uint64_t features, uint16_t size)
 {
@@ -226,6 +247,7 @@ int main(void)
         order(rings[i], 16);
         order(rings[i] | DRV_EVENT, 8);
         event_index(rings[i], 16);
+        together(rings[i], 8);
         wishes(rings[i]);
         wishes(rings[i] | DRV_EVENT);
         first_wish(rings[i]);
@@ -233,6 +255,7 @@ int main(void)
     }
     order(DRV_PACKED, 7);
     event_index(DRV_PACKED, 7);
+    together(DRV_PACKED, 7);
     in_flight(false);
     in_flight(true);
     limits();
