@@ -5,9 +5,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "../devices/check.h"
 #include "base/unix.h"
 #include "base/util.h"
-#include "check.h"
 
 static void rights(const char *path)
 {

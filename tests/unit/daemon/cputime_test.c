@@ -5,22 +5,14 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "../devices/check.h"
 #include "base/util.h"
-
-#define CHECK(x)                                                            \
-    do {                                                                    \
-        if (!(x)) {                                                         \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #x); \
-            exit(1);                                                        \
-        }                                                                   \
-    } while (0)
 
 #define MS    1000000ull
 #define TICKS (4 * 20 * MS) /* times are told in ticks of 10 ms, user and system each, of a process and of its child */

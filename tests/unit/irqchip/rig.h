@@ -6,29 +6,12 @@
 #ifndef LODGE_TESTS_IRQCHIP_RIG_H
 #define LODGE_TESTS_IRQCHIP_RIG_H
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "../devices/check.h"
 #include "softkvm/irqchip/irqchip_priv.h"
 #include "softkvm/irqchip/lapic.h"
 #include "softkvm/x86/cpu.h"
-
-#define CHECK(x)                                                                                                                           \
-    do {                                                                                                                                   \
-        if (!(x)) {                                                                                                                        \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #x);                                                                \
-            exit(1);                                                                                                                       \
-        }                                                                                                                                  \
-    } while (0)
-#define CHECK_EQ(a, b)                                                                                                                     \
-    do {                                                                                                                                   \
-        unsigned long long a_ = (unsigned long long)(a), b_ = (unsigned long long)(b);                                                     \
-        if (a_ != b_) {                                                                                                                    \
-            fprintf(stderr, "%s:%d: %s is 0x%llx, not 0x%llx\n", __FILE__, __LINE__, #a, a_, b_);                                          \
-            exit(1);                                                                                                                       \
-        }                                                                                                                                  \
-    } while (0)
 
 #define RIG_RAM MIB
 
