@@ -2,28 +2,22 @@
 /* Does each entry of a table of blocks lead into the file, and each to a place of its own? */
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 
 #include "base/util.h"
 #include "block/blockmap.h"
 
-#define REPORTED_MAX 100u
-#define PLACES_MAX   (1u << 26) /* half a GiB of memory */
+#define PLACES_MAX (1u << 26) /* half a GiB of memory */
 
 struct places {
     uint64_t *host;
     size_t n, cap;
 };
 
-static void report(struct image_check *k, const char *what, uint64_t where)
+static void corrupt(struct image_check *k, const char *what, uint64_t where)
 {
-    char line[160];
     k->corruptions++;
-    if (!k->report || k->reported++ >= REPORTED_MAX)
-        return;
-    snprintf(line, sizeof line, "ERROR: %s %" PRIu64, what, where);
-    k->report(k->opaque, line);
+    image_report(k, "ERROR: %s %" PRIu64, what, where);
 }
 
 static int add(struct places *p, uint64_t host)
@@ -50,7 +44,7 @@ static int collect(struct blockmap *m, struct places *p, struct image_check *k)
         int ret = blockmap_lookup(m, block, &host);
         if (ret == -EIO) {
             block = ALIGN_DOWN(block, (uint64_t)BLOCKMAP_LEAF);
-            report(k, "an entry leads outside of the file, among those from block", block);
+            corrupt(k, "an entry leads outside of the file, among those from block", block);
             block += BLOCKMAP_LEAF - 1;
             continue;
         }
@@ -76,7 +70,7 @@ int blockmap_check_map(struct blockmap *m, uint64_t bytes, struct image_check *o
         qsort(p.host, p.n, sizeof *p.host, by_place);
     for (size_t i = 1; ret == 0 && i < p.n; i++)
         if (p.host[i] - p.host[i - 1] < bytes)
-            report(out, "two blocks have the same place in the file, at byte", p.host[i]);
+            corrupt(out, "two blocks have the same place in the file, at byte", p.host[i]);
     out->total_clusters += m->nblocks;
     out->allocated_clusters += p.n;
     out->end = MAX(out->end, m->end);

@@ -2,6 +2,7 @@
 #include "block/image.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -34,6 +35,20 @@ static int unknown_format(const char *what, const char *path, const char *format
 {
     char list[200];
     return error_set(err, 0, "%s '%s': format '%s' is not known; there are %s", what, path, format, formats(list, sizeof list));
+}
+
+/* ---- what a check tells ---- */
+
+void image_report(struct image_check *k, const char *fmt, ...)
+{
+    char line[200];
+    va_list ap;
+    if (!k->report || k->reported++ >= IMAGE_REPORTS_MAX)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    k->report(k->opaque, line);
 }
 
 /* ---- making, and another size ---- */

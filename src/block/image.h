@@ -40,12 +40,14 @@ struct image_new {
     struct image_option options[IMAGE_OPTIONS_MAX];
 };
 
+#define IMAGE_REPORTS_MAX 100
+
 /* What a check finds. */
 struct image_check {
     uint64_t corruptions, leaks, corruptions_fixed, leaks_fixed;
     uint64_t total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
     uint64_t end; /* offset behind the last used cluster */
-    void (*report)(void *opaque, const char *line); /* one for each finding, at most 100; NULL: none */
+    void (*report)(void *opaque, const char *line); /* one for each finding, at most IMAGE_REPORTS_MAX; NULL: none */
     void *opaque;
     unsigned reported;
 };
@@ -101,6 +103,8 @@ int image_open(struct io_loop *l, const struct image_options *o, struct image **
 int image_close(struct image *im);
 int image_create_new(struct io_loop *l, const char *format, const struct image_new *n, struct error *err);
 int image_resize_to(struct image *im, uint64_t size, bool shrink, struct error *err);
+/* Tells a check's finding, unless as many as are wanted have been told. */
+void image_report(struct image_check *k, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* -1 with the error that a driver does not know an option; `known` lists those that it knows. */
 int image_bad_option(const struct image_option *o, const char *known, struct error *err);
 const struct image_driver *image_driver(const char *format); /* NULL: unknown */

@@ -4,26 +4,10 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/util.h"
 #include "block/qcow2.h"
-
-#define REPORTS_MAX 100
-
-static void __attribute__((format(printf, 2, 3))) report(struct image_check *k, const char *fmt, ...)
-{
-    char line[200];
-    va_list ap;
-    if (!k->report || k->reported++ >= REPORTS_MAX)
-        return;
-    va_start(ap, fmt);
-    vsnprintf(line, sizeof line, fmt, ap);
-    va_end(ap);
-    k->report(k->opaque, line);
-}
 
 /* ---- counting ---- */
 
@@ -140,7 +124,7 @@ static void compare(struct image_check *k, struct qcow2 *q, const uint64_t *stan
         if (stand[n] == c->refs[n])
             continue;
         bool leak = stand[n] > c->refs[n];
-        report(k, "%s: cluster %" PRIu64 " has refcount %" PRIu64 " and %" PRIu64 " references", leak ? "leaked" : "ERROR", n, stand[n], c->refs[n]);
+        image_report(k, "%s: cluster %" PRIu64 " has refcount %" PRIu64 " and %" PRIu64 " references", leak ? "leaked" : "ERROR", n, stand[n], c->refs[n]);
         ++*(leak ? &k->leaks : &k->corruptions);
     }
 }
@@ -162,7 +146,7 @@ static void check_entry(struct image_check *k, struct qcow2 *q, const uint64_t *
     if (q->data != q->file || n >= nrefs || !stand[n])
         return; /* told already */
     if ((stand[n] == 1) != !!(e & QCOW2_COPIED)) {
-        report(k, "ERROR: the entry of guest offset 0x%" PRIx64 " is%s marked as the only user of its cluster, whose refcount is %" PRIu64, guest,
+        image_report(k, "ERROR: the entry of guest offset 0x%" PRIx64 " is%s marked as the only user of its cluster, whose refcount is %" PRIu64, guest,
                e & QCOW2_COPIED ? "" : " not", stand[n]);
         k->corruptions++;
     }
@@ -181,7 +165,7 @@ static int check_flags(struct image_check *k, struct qcow2 *q, const uint64_t *s
         if (ret < 0)
             return ret;
         if (stand[n] && (stand[n] == 1) != !!(q->l1[i] & QCOW2_COPIED)) {
-            report(k, "ERROR: L1 entry %u is%s marked as the only user of its table, whose refcount is %" PRIu64, i, q->l1[i] & QCOW2_COPIED ? "" : " not",
+            image_report(k, "ERROR: L1 entry %u is%s marked as the only user of its table, whose refcount is %" PRIu64, i, q->l1[i] & QCOW2_COPIED ? "" : " not",
                    stand[n]);
             k->corruptions++;
         }
@@ -261,7 +245,7 @@ static int check(struct qcow2 *q, struct qcow2_commit *c, enum image_repair repa
     for (uint64_t n = 0; n < c->nrefs; n++)
         c->busy[n] = c->refs[n] != 0;
     if (bad)
-        report(k, "ERROR: %" PRIu64 " entries of tables lead outside of the image", bad);
+        image_report(k, "ERROR: %" PRIu64 " entries of tables lead outside of the image", bad);
     k->corruptions += bad;
     compare(k, q, stand, c);
     if ((ret = check_flags(k, q, stand, c->nrefs)) < 0)
