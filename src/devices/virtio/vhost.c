@@ -257,3 +257,10 @@ void vhost_close(struct vhost *h)
             close(h->call_fds[q]);
     free(h->path);
 }
+
+void vhost_destroy(struct vhost *h)
+{
+    virtio_destroy(&h->virtio);
+    vhost_close(h);
+    free(h);
+}

@@ -49,7 +49,8 @@ int vhost_open(struct vhost *h, const struct guestmem *mem, const struct vhost_c
 uint64_t vhost_features(const struct vhost *h, uint64_t passed, struct error *err);
 /* Does the back end serve so many queues (of a network card, pairs)? */
 int vhost_check_queues(const struct vhost *h, unsigned queues, struct error *err);
-void vhost_close(struct vhost *h); /* after virtio_destroy() */
+void vhost_close(struct vhost *h); /* of a device that could not be created */
+void vhost_destroy(struct vhost *h); /* with the device whose first member it is. No vCPU runs, lock not held */
 
 static inline struct vhost *vhost_of(struct virtio_dev *v)
 {

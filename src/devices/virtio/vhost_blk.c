@@ -96,9 +96,6 @@ const struct pci_dev *vhost_blk_pci(const struct vhost_blk *d)
 
 void vhost_blk_destroy(struct vhost_blk *d)
 {
-    if (!d)
-        return;
-    virtio_destroy(&d->vhost.virtio);
-    vhost_close(&d->vhost);
-    free(d);
+    if (d)
+        vhost_destroy(&d->vhost);
 }

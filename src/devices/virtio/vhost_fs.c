@@ -66,9 +66,6 @@ int vhost_fs_create(struct pci_host *h, const struct vhost_fs_config *cfg, struc
 
 void vhost_fs_destroy(struct vhost_fs *f)
 {
-    if (!f)
-        return;
-    virtio_destroy(&f->vhost.virtio);
-    vhost_close(&f->vhost);
-    free(f);
+    if (f)
+        vhost_destroy(&f->vhost);
 }

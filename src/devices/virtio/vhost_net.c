@@ -124,9 +124,6 @@ int vhost_net_create(struct pci_host *h, const struct vhost_net_config *cfg, str
 
 void vhost_net_destroy(struct vhost_net *n)
 {
-    if (!n)
-        return;
-    virtio_destroy(&n->vhost.virtio);
-    vhost_close(&n->vhost);
-    free(n);
+    if (n)
+        vhost_destroy(&n->vhost);
 }
