@@ -12,7 +12,7 @@ packages() {
     demo) echo busybox-static cpio gzip xz-utils kmod ;;
     test) echo seabios libzydis-dev libzycore-dev clang acpica-tools qemu-system-x86 qemu-system-common qemu-utils binutils python3 wget e2fsprogs iproute2 procps \
         libnbd-bin gnutls-bin tgt libvirt-clients virtinst python3-libvirt zsh ;;
-    long) echo memtest86+ grub-pc-bin grub-common xorriso mtools fio iperf3 btrfs-progs xfsprogs ;;
+    long) echo memtest86+ ovmf grub-efi-amd64-bin grub-pc-bin grub-common xorriso mtools fio iperf3 btrfs-progs xfsprogs ;;
     bench) echo lua5.4 sqlite3 libvirt-daemon libvirt-daemon-driver-qemu fio iperf3 iproute2 ;;
     kvm) echo qemu-system-x86 cpio gzip xz-utils kmod ;;
     fuzz) echo clang libclang-rt-14-dev ;;

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/util.h"
+#include "machine/cpumodel.h"
 #include "machine/memmap.h"
 
 struct msi_route {
@@ -354,22 +355,28 @@ void board_replace_pit(struct board *b, bool replaced)
     vm_call(b, KVM_SET_PIT2, &pit);
 }
 
-/* Above all RAM, aligned to its own size. Every 64-bit CPU has 36 physical address bits (SDM vol. 3, 4.1.4). */
-static void place_pci64(struct board *b, unsigned physical_bits)
+static uint64_t memory_end(const struct board *b)
 {
     const struct guestmem_region *last = &b->mem.regions[b->mem.count - 1];
-    b->pci64_base = ALIGN_UP(last->gpa + last->size, MEM_PCI64_SIZE);
+    return last->gpa + last->size;
+}
+
+/* Above all RAM, aligned to its own size. */
+static void place_pci64(struct board *b, unsigned physical_bits)
+{
+    b->pci64_base = ALIGN_UP(memory_end(b), MEM_PCI64_SIZE);
     b->physical_bits = physical_bits;
     b->pci64_end = b->pci64_base + MEM_PCI64_SIZE;
     if (b->pci64_end > 1ull << physical_bits)
         b->pci64_end = b->pci64_base;
+    b->pmem_base = b->pci64_end;
 }
 
-static unsigned host_physical_bits(void)
+void board_open_pci64(struct board *b, uint64_t room)
 {
-    unsigned eax = 0x80000008, ebx, ecx = 0, edx;
-    __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
-    return MAX(36u, eax & 0xff);
+    b->pmem_base = ALIGN_UP(MAX(memory_end(b), MEM_HIGH), (uint64_t)GIB);
+    b->pci64_base = b->pmem_base + room;
+    b->pci64_end = MAX(b->pci64_base, 1ull << b->physical_bits);
 }
 
 int board_create(struct board *b, enum domain_accel accel, const struct guestmem_config *memory, unsigned ncpus, struct error *err)
@@ -390,7 +397,7 @@ int board_create(struct board *b, enum domain_accel accel, const struct guestmem
     if (accel_open(accel, &b->vm, err) < 0 || check_capabilities(b, ncpus, err) < 0 || make_memory(b, memory, err) < 0 ||
         make_chips(b, ncpus, err) < 0)
         goto fail;
-    place_pci64(b, host_physical_bits());
+    place_pci64(b, cpumodel_physical_bits(b));
     return 0;
 fail:
     board_destroy(b);

@@ -37,6 +37,7 @@ struct board {
     struct guestmem mem;
     struct bus bus;
     uint64_t pci64_base, pci64_end; /* the window for 64-bit BARs; equal when the CPU cannot address one */
+    uint64_t pmem_base;             /* where persistent memory begins */
     unsigned physical_bits;         /* of an address, that the guest's CPUs have */
     int end_fd;                     /* an eventfd: readable when `end` is set */
     _Atomic uint32_t end;           /* enum board_end */
@@ -72,6 +73,9 @@ void board_wait_paused(struct board *b);
 void board_pause(struct board *b, bool paused);
 /* Waits until `ncpus` CPUs wait, or the board is ended. */
 void board_wait_cpus(struct board *b, unsigned ncpus);
+
+/* For a firmware, which puts 64-bit BARs where it likes: all that is above RAM and `room` bytes behind it is their window. */
+void board_open_pci64(struct board *b, uint64_t room);
 
 /* Takes the timer's line from the PIT, for the HPET, or gives it back. */
 void board_replace_pit(struct board *b, bool replaced);

@@ -12,6 +12,7 @@
 
 /* Leaf 1. */
 enum { L1_ECX_TSC_DEADLINE = 1 << 24, L1_EDX_HTT = 1 << 28 };
+#define PHYSICAL_BITS_MIN 36u /* every 64-bit CPU has as many (SDM vol. 3, 4.1.4) */
 #define L1_ECX_HYPERVISOR (1u << 31)
 /* Leaf 7. */
 enum { L7_EBX_AVX512F = 1 << 16, L7_EBX_SMAP = 1 << 20 };
@@ -209,6 +210,17 @@ struct kvm_cpuid2 *cpumodel_create(struct board *b, unsigned ncpus, bool avx512,
     set_features(b, model);
     set_topology(model, ncpus);
     return model;
+}
+
+unsigned cpumodel_physical_bits(struct board *b)
+{
+    AUTO_FREE struct kvm_cpuid2 *model = calloc(1, sizeof *model + CPUMODEL_MAX * sizeof model->entries[0]);
+    if (!model)
+        return PHYSICAL_BITS_MIN;
+    model->nent = CPUMODEL_MAX;
+    bool known = board_ioctl(b, b->vm.sys_fd, KVM_GET_SUPPORTED_CPUID, model) >= 0;
+    const struct kvm_cpuid_entry2 *sizes = known ? find(model, 0x80000008, 0) : NULL;
+    return sizes ? MAX(sizes->eax & 0xff, PHYSICAL_BITS_MIN) : PHYSICAL_BITS_MIN;
 }
 
 void cpumodel_set_cpu(struct kvm_cpuid2 *model, unsigned apic_id)

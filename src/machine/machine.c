@@ -248,6 +248,8 @@ static int make_platform(struct machine *m, struct error *err)
                              .ram_above_4g = mem->total - mem->regions[0].size,
                              .gsi = GSI_RTC,
                              .cpus = m->domain->vcpus};
+    if (firmware)
+        board_open_pci64(b, pmem_room(m->domain));
     struct lpc_config lpc = {.pmbase = PORT_PM, .pm_moved = firmware ? pm_moved : NULL, .opaque = m};
     struct pci_host_config pci = {.ecam_base = MEM_ECAM,
                                   .buses = MEM_ECAM_BUSES,

@@ -55,6 +55,14 @@ static int open_file(const struct domain_pmem *m, struct pmem_range *r, struct e
     return 0;
 }
 
+uint64_t pmem_room(const struct domain *d)
+{
+    uint64_t room = 0;
+    for (unsigned i = 0; i < d->npmems; i++)
+        room += ALIGN_UP(d->pmems[i].size, (uint64_t)GIB);
+    return room;
+}
+
 /* At the end of what the guest can address so far, and within what its CPUs can. */
 static int place(struct pmem *p, struct pmem_range *r, const struct domain_pmem *m, uint64_t *next, struct error *err)
 {
@@ -76,7 +84,7 @@ static int place(struct pmem *p, struct pmem_range *r, const struct domain_pmem 
 int pmem_create(const struct domain *d, struct board *b, struct pci_host *pci, struct pmem **out, struct error *err)
 {
     struct pmem *p = *out = calloc(1, sizeof *p);
-    uint64_t next = b->pci64_end;
+    uint64_t next = b->pmem_base;
     if (!p)
         return error_set(err, ENOMEM, "machine: out of memory");
     p->board = b;

@@ -132,6 +132,9 @@ int lpc_create(struct pci_host *h, const struct lpc_config *cfg, struct lpc **ou
     l->cfg = *cfg;
     pci_dev_init(&l->pci, lpc_desc.name, &lpc_ops, &id);
     uint8_t *c = l->pci.config, *w = l->pci.wmask;
+    /* Always on (13.1.3). OVMF looks for devices behind a bridge only where it decodes ports and memory. */
+    pci_set16(c + PCI_COMMAND, PCI_COMMAND_IO | PCI_COMMAND_MEM | PCI_COMMAND_MASTER);
+    pci_set16(w + PCI_COMMAND, PCI_COMMAND_PARITY | PCI_COMMAND_SERR);
     pci_set32(c + LPC_PMBASE, 1);
     if (cfg->pm_moved) {
         pci_set16(w + LPC_PMBASE, 0xff80);

@@ -198,6 +198,10 @@ static void isa_bridge(struct rig *r, struct pci_dev *toy)
     cfg_out(r, LPC, 0x63, 1, 0x80);
     CHECK(rig_gsi(r, 19) && !rig_gsi(r, 10));
     pci_intx_set(toy, false);
+    cfg_out(r, LPC, 4, 2, 0xffff); /* ports, memory and mastering are always on, parity and SERR# the guest's */
+    CHECK_EQ(cfg_in(r, LPC, 4, 2), 0x147);
+    cfg_out(r, LPC, 4, 2, 0);
+    CHECK_EQ(cfg_in(r, LPC, 4, 2), 7);
     CHECK_EQ(pci_intx_gsi(31, 2), 17); /* the ICH9's own devices do not rotate */
 }
 

@@ -1,0 +1,27 @@
+# OVMF comes to its shell on the serial line. It starts GRUB from a virtio and from a SATA disk, and that a kernel, which finds UEFI and both CPUs.
+vm --accel softkvm --memory 256M --firmware /usr/share/ovmf/OVMF.fd --net none
+expect 300 "UEFI Interactive Shell"
+expect 300 "Shell> "
+send "ver\r"
+expect 300 "UEFI Interactive Shell"
+send "\x01x"
+wait 300 0
+sh "LODGE_DEMO=$TMP/demo tools/demo.sh --prepare >/dev/null"
+sh "printf 'serial --unit=0\nterminal_input serial\nterminal_output serial\necho grub-mark\nsearch --file --set=root /vmlinuz\nlinux /vmlinuz console=ttyS0 quiet\ninitrd /initrd.gz\nboot\n' > $TMP/grub.cfg"
+sh "grub-mkstandalone -O x86_64-efi -o $TMP/boot.efi boot/grub/grub.cfg=$TMP/grub.cfg"
+sh "truncate -s 64M $TMP/esp.raw && mformat -F -i $TMP/esp.raw :: && mmd -i $TMP/esp.raw ::/EFI ::/EFI/BOOT && mcopy -i $TMP/esp.raw $TMP/boot.efi ::/EFI/BOOT/BOOTX64.EFI && mcopy -i $TMP/esp.raw $TMP/demo/vmlinuz $TMP/demo/initrd.gz ::/"
+vm --accel softkvm --memory 512M --cpus 2 --firmware /usr/share/ovmf/OVMF.fd --disk $TMP/esp.raw,format=raw --net user
+expect 300 "grub-mark"
+expect 300 "~ # "
+send "echo cpus $(nproc) bits $(cat /sys/firmware/efi/fw_platform_size) net $(ls /sys/class/net | grep -c eth0) bad $(dmesg | grep -c -i -E 'BUG:|Oops|WARNING:|not CPU addressable')\n"
+expect 300 "cpus 2 bits 64 net 1 bad 0"
+send "poweroff -f\n"
+wait 300 0
+vm --accel softkvm --memory 512M --firmware /usr/share/ovmf/OVMF.fd --disk $TMP/esp.raw,format=raw,bus=sata --net none
+expect 300 "grub-mark"
+expect 300 "~ # "
+send "reboot -f\n"
+expect 300 "grub-mark"
+expect 300 "~ # "
+send "poweroff -f\n"
+wait 300 0
