@@ -191,7 +191,7 @@ unsigned block_physical_sector(const struct block *b)
 
 const char *block_engine_name(const struct block *b)
 {
-    return b->loop->engine->name;
+    return io_loop_engine_name(b->loop);
 }
 
 const struct block_stats *block_stats(const struct block *b)

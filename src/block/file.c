@@ -164,6 +164,7 @@ static ssize_t step(struct file *f, struct io_step *s)
     if (f->protocol)
         return remote_step(f, s);
     s->fd = f->fd;
+    s->cached = !f->direct;
     bool observed = f->observe && s->kind != IO_READ;
     if (observed)
         f->observe(f->observer, s, false);
@@ -296,6 +297,13 @@ struct copying {
     uint64_t at, offset, len;
 };
 
+static ssize_t call_share(void *arg)
+{
+    const struct copying *c = arg;
+    struct file_clone_range r = {.src_fd = c->from, .src_offset = c->at, .src_length = c->len, .dest_offset = c->offset};
+    return ioctl(c->to, FICLONERANGE, &r) < 0 ? -errno : 0;
+}
+
 static ssize_t call_copy(void *arg)
 {
     struct copying *c = arg;
@@ -319,7 +327,7 @@ int file_copy(struct file *f, uint64_t offset, struct file *from, uint64_t at, u
     if (f->no_copy)
         return -EOPNOTSUPP;
     struct copying c = {from->fd, f->fd, at, offset, len};
-    ssize_t ret = io_call(f->loop, call_copy, &c);
+    ssize_t ret = io_call(f->loop, f->copy_unshared ? call_copy : call_share, &c);
     f->no_copy = ret == -EOPNOTSUPP || ret == -ENOSYS || ret == -EXDEV;
     return unsupported(ret) || ret == -EXDEV || ret == -EBADF || ret == -ENODATA ? -EOPNOTSUPP : (int)ret; /* EBADF: opened to append */
 }

@@ -16,11 +16,13 @@ struct file {
     char *path;
     int fd;
     bool readonly, device; /* device: a block device */
+    bool direct;           /* transfers pass the page cache by */
     uint64_t size;         /* when it was opened, or as file_truncate() made it */
     unsigned physical;     /* the write that needs no read-modify-write */
     bool no_sync; /* file_sync() does nothing: a copy that can be made again */
     bool no_punch, no_zero_range; /* the file system refused that way before */
     bool no_copy;                 /* so did file_copy() */
+    bool copy_unshared;           /* file_copy() copies in the kernel where blocks cannot be shared: for servers that do it themselves */
     const struct file_protocol *protocol; /* NULL: a file or device of this host */
     struct remote *remote;
     void *connection; /* the protocol's */
@@ -48,7 +50,7 @@ int file_sync(struct file *f);    /* all that was written is on stable storage *
 int file_discard(struct file *f, uint64_t offset, uint64_t len); /* a hint: what the file system cannot do is no error */
 int file_zero(struct file *f, uint64_t offset, uint64_t len, bool may_unmap);
 int file_fill(struct file *f, uint64_t offset, uint64_t len); /* writes zeroes, whatever else there is */
-/* Copies from another file, in the kernel: on file systems that can, the two share their blocks. -EOPNOTSUPP: these two files cannot. */
+/* Copies from another file, in the kernel: the two share their blocks, or see copy_unshared. -EOPNOTSUPP: these two files cannot. */
 int file_copy(struct file *f, uint64_t offset, struct file *from, uint64_t at, uint64_t len);
 void file_write_in_place(struct file *f); /* a hint to file systems that copy on write, while the file is empty (chattr +C) */
 int file_truncate(struct file *f, uint64_t size);

@@ -11,6 +11,8 @@
 #include "base/log.h"
 #include "base/util.h"
 
+#define COPY_BYTES (32 * KIB) /* from here on a read is large */
+
 /* ---- steps ---- */
 
 ssize_t io_perform(const struct io_step *s)
@@ -79,6 +81,23 @@ static bool reap_posted(struct io_loop *l)
     return any;
 }
 
+/*
+ * What is copied to the page cache, or in large pieces from it, is copied on all CPUs by our own workers: for that io_uring's take a third more CPU time,
+ * and most file systems have them do every buffered write. Small reads of what is there are a few hundred cycles within io_uring's call.
+ */
+static bool is_for_workers(const struct io_loop *l, const struct io_step *s)
+{
+    return s->kind == IO_CALL || (s->cached && (s->kind == IO_WRITE || (s->kind == IO_READ && s->len >= COPY_BYTES && l->in_engine > 1)));
+}
+
+static void give_to_workers(struct io_loop *l, struct io_step *s)
+{
+    if (l->workers || (l->workers = io_workers_create(l)))
+        io_workers_give(l->workers, s);
+    else
+        io_step_done(l, s, io_perform(s));
+}
+
 static void start_waiting(struct io_loop *l)
 {
     while (l->waiting && l->in_engine < LOOP_DEPTH) {
@@ -89,12 +108,10 @@ static void start_waiting(struct io_loop *l)
         l->in_engine++;
         if (s->kind == IO_HAND)
             s->hand(s->arg);
-        else if (s->kind != IO_CALL)
-            l->engine->start(l, s);
-        else if (l->workers || (l->workers = io_workers_create(l)))
-            io_workers_give(l->workers, s);
+        else if (!l->engine || is_for_workers(l, s))
+            give_to_workers(l, s);
         else
-            io_step_done(l, s, io_perform(s));
+            l->engine->start(l, s);
     }
 }
 
@@ -225,7 +242,7 @@ static bool run_ready(struct io_loop *l)
 static bool reap(struct io_loop *l)
 {
     bool any = reap_posted(l);
-    any |= l->engine->reap && l->engine->reap(l);
+    any |= l->engine && l->engine->reap(l);
     return reap_sources(l) || any;
 }
 
@@ -266,21 +283,19 @@ void io_loop_drain(struct io_loop *l)
 
 /* ---- life ---- */
 
+/* Where the kernel does not permit io_uring the workers are enough, unless the user has asked for it. */
 static int open_engine(struct io_loop *l, enum block_engine want, struct error *err)
 {
-    if (want != BLOCK_ENGINE_THREADS) {
-        l->engine = &io_uring_engine;
-        if (l->engine->open(l, want == BLOCK_ENGINE_URING ? err : NULL) == 0)
-            return 0;
-        l->engine = NULL;
-        if (want == BLOCK_ENGINE_URING)
-            return -1;
-    }
-    l->engine = &io_threads_engine;
-    if (l->engine->open(l, err) == 0)
+    l->engine = want == BLOCK_ENGINE_THREADS ? NULL : &io_uring_engine;
+    if (!l->engine || l->engine->open(l, want == BLOCK_ENGINE_URING ? err : NULL) == 0)
         return 0;
     l->engine = NULL;
-    return -1;
+    return want == BLOCK_ENGINE_URING ? -1 : 0;
+}
+
+const char *io_loop_engine_name(const struct io_loop *l)
+{
+    return l->engine ? l->engine->name : "threads";
 }
 
 int io_loop_create(enum block_engine want, struct io_loop **out, struct error *err)

@@ -32,6 +32,7 @@ enum io_kind {
 
 struct io_step {
     enum io_kind kind;
+    bool cached;          /* a transfer through the page cache */
     int fd, mode;         /* mode: fallocate(2)'s */
     uint64_t offset, len; /* bytes */
     const struct iovec *iov;
@@ -51,10 +52,10 @@ struct io_engine {
     void (*close)(struct io_loop *l);
     /* Takes a step; may put off starting it to reap(). At most LOOP_DEPTH at a time. */
     void (*start)(struct io_loop *l, struct io_step *s);
-    /* Calls io_step_done() for each completed step; true if there was any. NULL: each has come by io_step_post(). */
+    /* Calls io_step_done() for each completed step; true if there was any. */
     bool (*reap)(struct io_loop *l);
 };
-extern const struct io_engine io_uring_engine, io_threads_engine;
+extern const struct io_engine io_uring_engine;
 
 /* A descriptor that has something to do now and then: a socket, a timer. */
 struct io_source {
@@ -68,9 +69,9 @@ struct io_source {
 struct io_workers;
 struct io_loop {
     int event_fd, poll_fd; /* poll_fd: an epoll(7) descriptor for event_fd and the sources; -1 while there is none */
-    const struct io_engine *engine;
+    const struct io_engine *engine; /* NULL: the workers do everything */
     void *engine_data;
-    struct io_workers *workers; /* for IO_CALL; NULL until the first one */
+    struct io_workers *workers; /* NULL until there is work for them */
     pthread_mutex_t posted_lock;
     struct io_step *posted, *last_posted; /* ended in other threads */
     unsigned in_engine;
@@ -104,6 +105,8 @@ ssize_t io_call(struct io_loop *l, ssize_t (*call)(void *arg), void *arg); /* it
 ssize_t io_perform(const struct io_step *s); /* at once, in this thread */
 void io_step_done(struct io_loop *l, struct io_step *s, ssize_t ret);
 void io_step_post(struct io_loop *l, struct io_step *s, ssize_t ret); /* the same, from any thread */
+
+const char *io_loop_engine_name(const struct io_loop *l);
 
 /* ---- threads.c: a few threads that perform steps ---- */
 /* Threads start when there is work. NULL without memory. */

@@ -113,16 +113,16 @@ int policy_perform(struct block *b, const struct block_req *req)
 
 int policy_set_direct(struct block *b, const char *path, struct error *err)
 {
-    const struct file *f = b->image->file;
+    struct file *f = b->image->file;
     if (b->image->driver != &raw_driver || f->protocol)
         return error_set(err, 0, "disk '%s': cache=none is for raw files and devices; use cache=writeback", path);
     void *buf;
     if (posix_memalign(&buf, PAGE_SIZE, PAGE_SIZE))
         return error_set(err, ENOMEM, "disk '%s': out of memory; close other programs", path);
     int flags = fcntl(f->fd, F_GETFL);
-    bool ok = flags >= 0 && fcntl(f->fd, F_SETFL, flags | O_DIRECT) == 0 && pread(f->fd, buf, DIRECT_ALIGN, 0) >= 0;
+    f->direct = flags >= 0 && fcntl(f->fd, F_SETFL, flags | O_DIRECT) == 0 && pread(f->fd, buf, DIRECT_ALIGN, 0) >= 0;
     free(buf);
-    return ok ? 0 : error_set(err, errno, "disk '%s': its file system has no direct transfers of %u bytes: %s; use cache=writeback", path, DIRECT_ALIGN,
+    return f->direct ? 0 : error_set(err, errno, "disk '%s': its file system has no direct transfers of %u bytes: %s; use cache=writeback", path, DIRECT_ALIGN,
                               strerror(errno));
 }
 

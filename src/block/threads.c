@@ -1,25 +1,57 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A few threads that perform steps, started as work comes: the engine for kernels that do not permit io_uring, and for every engine the place of calls
- * that take long.
+ * A few threads that perform steps, started as work comes: calls that take long, copies between buffers and the page cache, and everything where the kernel
+ * does not permit io_uring.
+ *
+ * Writes to the page cache are one thread's at a time: the kernel lets one in at a time into a file, and a second thread would spin until then.
  */
 #include <pthread.h>
 
 #include "base/util.h"
 #include "block/loop.h"
 
-#define WORKERS_MIN 4
+#define WORKERS_MIN 6
 #define WORKERS_MAX 16
+
+struct steps {
+    struct io_step *first, **tail;
+};
 
 struct io_workers {
     struct io_loop *loop;
     pthread_mutex_t lock;
     pthread_cond_t work;
-    struct io_step *todo, **todo_tail;
-    bool quit;
+    struct steps todo, writes;
+    bool writing, quit; /* writing: a thread performs one of `writes` */
     pthread_t threads[WORKERS_MAX];
     unsigned nthreads, max, idle;
 };
+
+static void push(struct steps *q, struct io_step *s)
+{
+    s->next = NULL;
+    *q->tail = s;
+    q->tail = &s->next;
+}
+
+static struct io_step *pop(struct steps *q)
+{
+    struct io_step *s = q->first;
+    q->first = s->next;
+    if (!q->first)
+        q->tail = &q->first;
+    return s;
+}
+
+static bool is_write(const struct io_step *s)
+{
+    return s->kind == IO_WRITE && s->cached;
+}
+
+static bool has_work(const struct io_workers *p)
+{
+    return p->todo.first || (p->writes.first && !p->writing);
+}
 
 static void *worker(void *arg)
 {
@@ -27,18 +59,18 @@ static void *worker(void *arg)
     pthread_mutex_lock(&p->lock);
     for (;;) {
         p->idle++;
-        while (!p->todo && !p->quit)
+        while (!has_work(p) && !p->quit)
             pthread_cond_wait(&p->work, &p->lock);
         p->idle--;
-        if (!p->todo)
+        if (!has_work(p))
             break;
-        struct io_step *s = p->todo;
-        p->todo = s->next;
-        if (!p->todo)
-            p->todo_tail = &p->todo;
+        bool write = p->writes.first && !p->writing;
+        struct io_step *s = pop(write ? &p->writes : &p->todo);
+        p->writing |= write;
         pthread_mutex_unlock(&p->lock);
         io_step_post(p->loop, s, io_perform(s));
         pthread_mutex_lock(&p->lock);
+        p->writing &= !write;
     }
     pthread_mutex_unlock(&p->lock);
     return NULL;
@@ -53,7 +85,8 @@ struct io_workers *io_workers_create(struct io_loop *l)
     p->max = (unsigned)MIN(MAX(sysconf(_SC_NPROCESSORS_ONLN), WORKERS_MIN), WORKERS_MAX);
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->work, NULL);
-    p->todo_tail = &p->todo;
+    p->todo.tail = &p->todo.first;
+    p->writes.tail = &p->writes.first;
     return p;
 }
 
@@ -72,42 +105,26 @@ void io_workers_free(struct io_workers *p)
     free(p);
 }
 
+static bool wants_thread(struct io_workers *p, const struct io_step *s)
+{
+    pthread_mutex_lock(&p->lock);
+    bool wanted = p->idle == 0 && p->nthreads < p->max && !(is_write(s) && p->writing);
+    pthread_mutex_unlock(&p->lock);
+    return wanted;
+}
+
 /* Without any thread the step runs at once. */
 void io_workers_give(struct io_workers *p, struct io_step *s)
 {
-    pthread_mutex_lock(&p->lock);
-    bool wanted = p->idle == 0 && p->nthreads < p->max;
-    pthread_mutex_unlock(&p->lock);
-    if (wanted && pthread_create(&p->threads[p->nthreads], NULL, worker, p) == 0)
+    if (wants_thread(p, s) && pthread_create(&p->threads[p->nthreads], NULL, worker, p) == 0)
         pthread_setname_np(p->threads[p->nthreads++], "block");
     if (p->nthreads == 0) {
         io_step_done(p->loop, s, io_perform(s));
         return;
     }
-    s->next = NULL;
     pthread_mutex_lock(&p->lock);
-    *p->todo_tail = s;
-    p->todo_tail = &s->next;
-    pthread_cond_signal(&p->work);
+    push(is_write(s) ? &p->writes : &p->todo, s);
+    if (!is_write(s) || !p->writing)
+        pthread_cond_signal(&p->work);
     pthread_mutex_unlock(&p->lock);
 }
-
-/* ---- the engine ---- */
-
-static int threads_open(struct io_loop *l, struct error *err)
-{
-    l->engine_data = io_workers_create(l);
-    return l->engine_data ? 0 : error_set(err, 0, "block layer: out of memory; close other programs");
-}
-
-static void threads_close(struct io_loop *l)
-{
-    io_workers_free(l->engine_data);
-}
-
-static void threads_start(struct io_loop *l, struct io_step *s)
-{
-    io_workers_give(l->engine_data, s);
-}
-
-const struct io_engine io_threads_engine = {"threads", threads_open, threads_close, threads_start, NULL};

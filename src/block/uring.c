@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The io_uring engine. Steps are collected in the submission ring and go to the kernel in one call when the owner polls. What
- * the page cache can answer is complete when that call returns. Writes, and large reads, go to the kernel's workers at once when there are several: what
- * reads cost is copying, which is done on all CPUs then, and a write would most often end there anyway, after a first attempt that must not wait.
+ * the page cache can answer is complete when that call returns. Large copies to and from the page cache do not come here (loop.c).
  */
 #include <errno.h>
 #include <liburing.h>
@@ -11,8 +10,6 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "block/loop.h"
-
-#define COPY_BYTES (32 * KIB) /* from here on a read is large */
 
 struct uring {
     struct io_uring ring;
@@ -81,8 +78,6 @@ static void uring_start(struct io_loop *l, struct io_step *s)
     struct uring *u = l->engine_data;
     struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
     prepare(sqe, s);
-    if (l->in_engine > 1 && (s->kind == IO_WRITE || (s->kind == IO_READ && s->len >= COPY_BYTES)))
-        sqe->flags |= IOSQE_ASYNC;
     io_uring_sqe_set_data(sqe, s);
     u->unsubmitted++;
 }

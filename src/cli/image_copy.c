@@ -223,9 +223,9 @@ static int copy_to_new(const struct image_args *a, struct image *from, uint64_t 
         image_close(from);
         return -1;
     }
-    to->file->no_sync = !a->sync; /* until it is complete it is of no use anyway */
-    if (to->driver == &qcow2_driver)
-        qcow2_of(to)->data->no_sync = !a->sync;
+    struct file *data = to->driver == &qcow2_driver ? qcow2_of(to)->data : to->file;
+    to->file->no_sync = data->no_sync = !a->sync; /* until it is complete it is of no use anyway */
+    data->copy_unshared = a->offload;
     struct walk w = {.loop = a->loop, .from = from, .to = to, .size = size, .skip = skip, .chunk = a->offload && !a->compress ? offload_chunk : convert_chunk, .compress = a->compress, .progress = a->progress, .rate = a->rate};
     ret = walk(&w, a->jobs);
     if (ret == 0)
