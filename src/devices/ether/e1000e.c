@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Registers of the 82574L. Most are memory that the driver's own code reads again; the few with an effect are in the switches
- * below. The PHY is on a cable that is always good for a gigabit; the NVM holds the MAC address and what drivers ask of it. There
- * is no MSI-X: interrupts come by MSI or the pin, and are not moderated.
+ * below. The PHY is on a cable that is always good for a gigabit; the NVM holds the MAC address and what drivers ask of it.
  */
 #include "devices/ether/e1000e_internal.h"
 
@@ -12,6 +11,7 @@
 #include <sys/eventfd.h>
 
 #define BAR_SIZE    0x20000u
+#define BAR_MSIX    3
 #define NVM_WORDS   0x40u
 #define NVM_SUM     0xbaba
 #define TURN_FRAMES 64
@@ -36,50 +36,21 @@ static const struct field e1000e_fields[] = {
     FIELD_ARRAY(FIELD_BYTES, struct e1000e, pci.config),
     FIELD_ARRAY(FIELD_U32, struct e1000e, regs),
     FIELD_ARRAY(FIELD_U16, struct e1000e, phy),
-    FIELD(FIELD_U8, struct e1000e, context.ipcss),
-    FIELD(FIELD_U8, struct e1000e, context.ipcso),
-    FIELD(FIELD_U8, struct e1000e, context.tucss),
-    FIELD(FIELD_U8, struct e1000e, context.tucso),
-    FIELD(FIELD_U16, struct e1000e, context.ipcse),
-    FIELD(FIELD_U16, struct e1000e, context.tucse),
-    FIELD(FIELD_U16, struct e1000e, context.mss),
-    FIELD(FIELD_U8, struct e1000e, context.tucmd),
-    FIELD(FIELD_U8, struct e1000e, context.hdrlen),
+    FIELD_EACH(FIELD_U8, struct e1000e, tx, context.ipcss),
+    FIELD_EACH(FIELD_U8, struct e1000e, tx, context.ipcso),
+    FIELD_EACH(FIELD_U8, struct e1000e, tx, context.tucss),
+    FIELD_EACH(FIELD_U8, struct e1000e, tx, context.tucso),
+    FIELD_EACH(FIELD_U16, struct e1000e, tx, context.ipcse),
+    FIELD_EACH(FIELD_U16, struct e1000e, tx, context.tucse),
+    FIELD_EACH(FIELD_U16, struct e1000e, tx, context.mss),
+    FIELD_EACH(FIELD_U8, struct e1000e, tx, context.tucmd),
+    FIELD_EACH(FIELD_U8, struct e1000e, tx, context.hdrlen),
     FIELD(FIELD_BOOL, struct e1000e, irq),
+    FIELD(FIELD_U32, struct e1000e, told),
     {0},
 };
 static const struct device_desc e1000e_desc = {
     .name = "e1000e", .fields = e1000e_fields, .why_unsaved = "a frame that is half gathered is not among its fields"};
-
-/* ---- interrupts ---- */
-
-static void update_irq(struct e1000e *e)
-{
-    bool level = *e_reg(e, ICR) & *e_reg(e, IMS) & ~INT_ASSERTED;
-    if (level)
-        *e_reg(e, ICR) |= INT_ASSERTED;
-    if (level && !e->irq)
-        pci_msi_notify(&e->pci);
-    e->irq = level;
-    pci_intx_set(&e->pci, level);
-}
-
-void e1000e_cause(struct e1000e *e, uint32_t bits)
-{
-    *e_reg(e, ICR) |= bits & ~INT_ASSERTED;
-    update_irq(e);
-}
-
-/* Reading clears; with IAME, it masks as well what IAM names (10.2.4.1). */
-static uint32_t read_icr(struct e1000e *e)
-{
-    uint32_t v = *e_reg(e, ICR);
-    if ((v & INT_ASSERTED) && (*e_reg(e, CTRL_EXT) & CTRL_EXT_IAME))
-        *e_reg(e, IMS) &= ~*e_reg(e, IAM);
-    *e_reg(e, ICR) = 0;
-    update_irq(e);
-    return v;
-}
 
 /* ---- PHY and NVM ---- */
 
@@ -152,15 +123,14 @@ static void kick(struct e1000e *e)
 static void reset_card(struct e1000e *e)
 {
     memset(e->regs, 0, sizeof e->regs);
-    e->context = (struct e1000e_context){0};
-    e->tx_len = 0;
-    e->tx_flags = 0;
-    e->tx_skip = false;
+    for (unsigned i = 0; i < E_QUEUES; i++)
+        e->tx[i] = (struct e1000e_tx){.frame = e->tx[i].frame};
     *e_reg(e, EEC) = EEC_VALUE;
     *e_reg(e, EEMNGCTL) = CFG_DONE;
     *e_reg(e, RAL) = (uint32_t)(e->mac[0] | e->mac[1] << 8 | e->mac[2] << 16) | (uint32_t)e->mac[3] << 24;
     *e_reg(e, RAL + 4) = (uint32_t)(e->mac[4] | e->mac[5] << 8) | RAH_VALID;
-    update_irq(e);
+    e1000e_update_irq(e);
+    kick(e); /* a card that is off drops frames, and the thread may be waiting for room */
 }
 
 /* Where a driver finds again what it wrote. Everything else that has no effect reads as it was reset. */
@@ -186,7 +156,7 @@ static uint32_t read_reg(struct e1000e *e, unsigned at)
     case STATUS:
         return STATUS_VALUE | (*e_reg(e, CTRL) & CTRL_MASTER_DISABLE ? 0 : STATUS_MASTER);
     case ICR:
-        return read_icr(e);
+        return e1000e_read_icr(e);
     case SYSTIML:
         return (uint32_t)now_ns();
     case SYSTIMH:
@@ -235,7 +205,7 @@ static void write_reg(struct e1000e *e, unsigned at, uint32_t v)
         *e_reg(e, ICR) &= ~v;
         break;
     case ICS:
-        *e_reg(e, ICR) |= v & ~INT_ASSERTED;
+        e1000e_cause(e, v);
         break;
     case IMS:
         *e_reg(e, IMS) |= v;
@@ -244,13 +214,19 @@ static void write_reg(struct e1000e *e, unsigned at, uint32_t v)
         *e_reg(e, IMS) &= ~v;
         break;
     case RDLEN:
+    case RDLEN + E_QUEUE:
     case TDLEN:
+    case TDLEN + E_QUEUE:
         *e_reg(e, at) = v & 0xfff80;
         break;
     case RDH:
+    case RDH + E_QUEUE:
     case RDT:
+    case RDT + E_QUEUE:
     case TDH:
+    case TDH + E_QUEUE:
     case TDT:
+    case TDT + E_QUEUE:
         *e_reg(e, at) = v & 0xffff;
         kick(e);
         break;
@@ -261,7 +237,7 @@ static void write_reg(struct e1000e *e, unsigned at, uint32_t v)
             kick(e);
         break;
     }
-    update_irq(e);
+    e1000e_update_irq(e);
 }
 
 /* Registers are written as dwords; smaller writes are dropped. */
@@ -321,24 +297,25 @@ static void e1000e_bus_reset(struct pci_dev *d)
     reset_phy(e);
 }
 
-/* Bus mastering may have been switched on. */
+/* Bus mastering or messages may have been switched on. */
 static void e1000e_config_written(struct pci_dev *d, unsigned off, unsigned size)
 {
+    struct e1000e *e = container_of(d, struct e1000e, pci);
     (void)off, (void)size;
-    kick(container_of(d, struct e1000e, pci));
+    e1000e_update_irq(e);
+    kick(e);
 }
 
-static const struct pci_ops e1000e_pci_ops = {.desc = &e1000e_desc,
-                                              .config_written = e1000e_config_written,
-                                              .reset = e1000e_reset,
-                                              .bus_reset = e1000e_bus_reset};
+static const struct pci_ops e1000e_pci_ops = {
+    .desc = &e1000e_desc, .config_written = e1000e_config_written, .reset = e1000e_reset, .bus_reset = e1000e_bus_reset};
 
 static int start(struct e1000e *e, struct error *err)
 {
     e->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    e->tx_frame = malloc(NET_FRAME_MAX);
-    e->tx_room = malloc(NET_FRAME_MAX);
-    if (e->kick_fd < 0 || !e->tx_frame || !e->tx_room)
+    bool room = (e->tx_room = malloc(NET_FRAME_MAX));
+    for (unsigned i = 0; i < E_QUEUES; i++)
+        room = (e->tx[i].frame = malloc(NET_FRAME_MAX)) && room;
+    if (e->kick_fd < 0 || !room)
         return error_set(err, errno, "device 'e1000e': no room for it: %s; raise the limit of open files (ulimit -n)",
                          strerror(errno));
     int r = pthread_create(&e->thread, NULL, card_main, e);
@@ -365,7 +342,7 @@ int e1000e_create(struct pci_host *h, const struct e1000e_config *cfg, struct e1
     pci_dev_msi(&e->pci);
     pci_dev_express(&e->pci);
     pci_dev_pin(&e->pci);
-    if (pci_dev_add(h, &e->pci, cfg->slot, err) < 0) {
+    if (pci_dev_msix(&e->pci, BAR_MSIX, E_VECTORS, err) < 0 || pci_dev_add(h, &e->pci, cfg->slot, err) < 0) {
         e1000e_destroy(e);
         return -1;
     }
@@ -401,7 +378,8 @@ void e1000e_destroy(struct e1000e *e)
     pci_dev_remove(&e->pci);
     if (e->kick_fd >= 0)
         close(e->kick_fd);
-    free(e->tx_frame);
+    for (unsigned i = 0; i < E_QUEUES; i++)
+        free(e->tx[i].frame);
     free(e->tx_room);
     free(e);
 }

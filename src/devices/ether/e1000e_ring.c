@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The rings (82574 data sheet, 7.1 and 7.2). A ring is RDLEN or TDLEN bytes of descriptors of 16 bytes; the card owns those from
- * head to tail. Each descriptor is copied once. A ring, a head or a tail that makes no sense is an empty ring.
+ * head to tail; there are two each way. Each descriptor is copied once. A ring, a head or a tail that makes no sense is an empty
+ * ring.
  */
 #include "devices/ether/e1000e_internal.h"
 
@@ -43,8 +44,10 @@ struct ring {
 #define VLAN_BYTES       4u
 #define ETH_ADDRESSES    12u
 
-static struct ring ring_at(struct e1000e *e, unsigned base)
+/* `base` is RDBAL or TDBAL. */
+static struct ring ring_at(struct e1000e *e, unsigned base, unsigned queue)
 {
+    base += queue * E_QUEUE;
     struct ring r = {.base = (*e_reg(e, base) & ~15u) | (uint64_t)*e_reg(e, base + 4) << 32,
                      .count = *e_reg(e, base + 8) / DESC,
                      .head = *e_reg(e, base + 0x10),
@@ -54,9 +57,9 @@ static struct ring ring_at(struct e1000e *e, unsigned base)
     return r;
 }
 
-static void take_context(struct e1000e *e, uint64_t low, uint64_t high)
+static void take_context(struct e1000e_tx *t, uint64_t low, uint64_t high)
 {
-    e->context = (struct e1000e_context){.ipcss = (uint8_t)low,
+    t->context = (struct e1000e_context){.ipcss = (uint8_t)low,
                                          .ipcso = (uint8_t)(low >> 8),
                                          .ipcse = (uint16_t)(low >> 16),
                                          .tucss = (uint8_t)(low >> 32),
@@ -67,26 +70,26 @@ static void take_context(struct e1000e *e, uint64_t low, uint64_t high)
                                          .mss = (uint16_t)(high >> 48)};
 }
 
-static void gather(struct e1000e *e, uint64_t gpa, uint32_t len)
+static void gather(struct e1000e *e, struct e1000e_tx *t, uint64_t gpa, uint32_t len)
 {
     const void *data = len ? guestmem_ptr(e->bus->mem, gpa, len) : NULL;
-    if ((len && !data) || len > NET_FRAME_MAX - VLAN_BYTES - e->tx_len)
-        e->tx_skip = true;
-    if (e->tx_skip || !len)
+    if ((len && !data) || len > NET_FRAME_MAX - VLAN_BYTES - t->len)
+        t->skip = true;
+    if (t->skip || !len)
         return;
-    memcpy(e->tx_frame + e->tx_len, data, len);
-    e->tx_len += len;
+    memcpy(t->frame + t->len, data, len);
+    t->len += len;
 }
 
-static void insert_vlan(struct e1000e *e, uint16_t tag)
+static void insert_vlan(struct e1000e_tx *t, uint16_t tag)
 {
-    uint8_t *f = e->tx_frame;
-    if (e->tx_len < ETH_ADDRESSES + 2)
+    uint8_t *f = t->frame;
+    if (t->len < ETH_ADDRESSES + 2)
         return;
-    memmove(f + ETH_ADDRESSES + VLAN_BYTES, f + ETH_ADDRESSES, e->tx_len - ETH_ADDRESSES);
+    memmove(f + ETH_ADDRESSES + VLAN_BYTES, f + ETH_ADDRESSES, t->len - ETH_ADDRESSES);
     f[ETH_ADDRESSES] = 0x81, f[ETH_ADDRESSES + 1] = 0;
     f[ETH_ADDRESSES + 2] = (uint8_t)(tag >> 8), f[ETH_ADDRESSES + 3] = (uint8_t)tag;
-    e->tx_len += VLAN_BYTES;
+    t->len += VLAN_BYTES;
 }
 
 /* The sum over [start, end] (end 0: to the end of the frame), complemented, stored at `at`. */
@@ -114,6 +117,7 @@ static void emit(void *card, const uint8_t *frame, size_t len)
 
 /* A frame that was gathered, on its way out: the descriptor that ended it, and the context as it was then. */
 struct outgoing {
+    uint8_t *frame;
     uint64_t high;
     uint32_t len;
     struct e1000e_context c;
@@ -123,7 +127,7 @@ struct outgoing {
 /* Lock not held: the frame is the card's own copy. */
 static void send_frame(struct e1000e *e, const struct outgoing *o)
 {
-    uint8_t *f = e->tx_frame;
+    uint8_t *f = o->frame;
     const struct e1000e_context *c = &o->c;
     bool extended = o->high & TX_EXTENDED;
     if (!o->whole || o->len < ETH_ADDRESSES + 2)
@@ -150,8 +154,22 @@ static void send_frame(struct e1000e *e, const struct outgoing *o)
     emit(e, f, o->len);
 }
 
+/* A packet's last descriptor. */
+static void end_frame(struct e1000e *e, struct e1000e_tx *t, uint64_t high, struct outgoing *out)
+{
+    if ((high & TX_VLAN) && !t->skip)
+        insert_vlan(t, (uint16_t)(high >> 48));
+    if (high & TX_EXTENDED) /* the old kind has the checksum's places there */
+        high |= t->flags;
+    *out = (struct outgoing){t->frame, high, t->len, t->context, !t->skip};
+    t->flags = 0;
+    count(e, GPTC, GOTC, t->len);
+    t->len = 0;
+    t->skip = false;
+}
+
 /* One descriptor. True when it ended a frame, which is in *out. */
-static bool take_descriptor(struct e1000e *e, const struct ring *r, uint32_t *causes, struct outgoing *out)
+static bool take_descriptor(struct e1000e *e, struct e1000e_tx *t, const struct ring *r, uint32_t *causes, struct outgoing *out)
 {
     uint64_t at = r->base + (uint64_t)r->head * DESC, d[2], low, high;
     bool ended = false;
@@ -160,22 +178,13 @@ static bool take_descriptor(struct e1000e *e, const struct ring *r, uint32_t *ca
     low = le64toh(d[0]);
     high = le64toh(d[1]);
     if ((high & TX_EXTENDED) && TX_TYPE(high) == 0) {
-        take_context(e, low, high);
+        take_context(t, low, high);
     } else {
-        gather(e, low, high & TX_EXTENDED ? TX_LEN(high) : TX_LEGACY_LEN(high));
-        e->tx_flags |= high & (TX_EXTENDED | TX_INSERT_CS | TX_IP_SUM | TX_TCP_SUM);
-        if (high & TX_EOP) {
-            if ((high & TX_VLAN) && !e->tx_skip)
-                insert_vlan(e, (uint16_t)(high >> 48));
-            if (high & TX_EXTENDED) /* the old kind has the checksum's places there */
-                high |= e->tx_flags;
-            *out = (struct outgoing){high, e->tx_len, e->context, !e->tx_skip};
-            e->tx_flags = 0;
-            count(e, GPTC, GOTC, e->tx_len);
-            e->tx_len = 0;
-            e->tx_skip = false;
-            ended = true;
-        }
+        gather(e, t, low, high & TX_EXTENDED ? TX_LEN(high) : TX_LEGACY_LEN(high));
+        t->flags |= high & (TX_EXTENDED | TX_INSERT_CS | TX_IP_SUM | TX_TCP_SUM);
+        ended = high & TX_EOP;
+        if (ended)
+            end_frame(e, t, high, out);
     }
     if (high & TX_REPORT) {
         uint64_t done = htole64(high | TX_DONE);
@@ -191,34 +200,42 @@ static bool may_transmit(struct e1000e *e)
 }
 
 /* Takes descriptors up to the end of a frame. Lock held. False when the ring is empty before. */
-static bool next_frame(struct e1000e *e, struct outgoing *out)
+static bool next_frame(struct e1000e *e, unsigned queue, struct outgoing *out)
 {
-    struct ring r = ring_at(e, TDBAL);
+    struct ring r = ring_at(e, TDBAL, queue);
     uint32_t causes = 0;
     bool ended = false;
     /* Not more than the ring holds: contexts without an end do not keep the thread here. */
     for (unsigned n = 0; may_transmit(e) && r.head != r.tail && !ended && n < r.count; n++) {
-        ended = take_descriptor(e, &r, &causes, out);
+        ended = take_descriptor(e, &e->tx[queue], &r, &causes, out);
         r.head = r.head + 1 == r.count ? 0 : r.head + 1;
-        *e_reg(e, TDH) = r.head;
+        *e_reg(e, TDH + queue * E_QUEUE) = r.head;
     }
     if (causes)
-        e1000e_cause(e, causes);
+        e1000e_queue_cause(e, queue, true, causes);
     return ended;
 }
 
-bool e1000e_transmit(struct e1000e *e, unsigned frames)
+static bool transmit_queue(struct e1000e *e, unsigned queue, unsigned frames)
 {
     while (frames--) {
         struct outgoing out = {0};
         pthread_mutex_lock(&e->bus->lock);
-        bool ended = next_frame(e, &out);
+        bool ended = next_frame(e, queue, &out);
         pthread_mutex_unlock(&e->bus->lock);
         if (!ended)
             return false;
         send_frame(e, &out);
     }
     return true;
+}
+
+bool e1000e_transmit(struct e1000e *e, unsigned frames)
+{
+    bool more = false;
+    for (unsigned i = 0; i < E_QUEUES; i++)
+        more |= transmit_queue(e, i, frames);
+    return more;
 }
 
 /* ---- receive ---- */
@@ -262,22 +279,32 @@ static uint32_t free_descriptors(const struct ring *r)
     return r->tail >= r->head ? r->tail - r->head : r->count - r->head + r->tail;
 }
 
+/* Room for a frame of the usual size. */
+static bool has_room(struct e1000e *e, const struct ring *r)
+{
+    return (uint64_t)free_descriptors(r) * buffer_size(*e_reg(e, RCTL)) >= NET_MTU + 64;
+}
+
 bool e1000e_has_room(struct e1000e *e)
 {
     pthread_mutex_lock(&e->bus->lock);
-    struct ring r = ring_at(e, RDBAL);
-    bool on = (*e_reg(e, RCTL) & RCTL_EN) && pci_dev_dma(&e->pci);
     /* A card that is off drops what comes, as a wire does. */
-    bool room = !on || (uint64_t)free_descriptors(&r) * buffer_size(*e_reg(e, RCTL)) >= NET_MTU + 64;
+    bool on = (*e_reg(e, RCTL) & RCTL_EN) && pci_dev_dma(&e->pci), room = true;
+    for (unsigned i = 0; on && i < (e1000e_rss_on(e) ? E_QUEUES : 1); i++) {
+        struct ring r = ring_at(e, RDBAL, i);
+        room = room && ((i && !r.count) || has_room(e, &r)); /* a driver may leave the second queue out */
+    }
     pthread_mutex_unlock(&e->bus->lock);
     return room;
 }
 
-static void write_back(struct e1000e *e, uint64_t at, uint32_t len, bool last)
+static void write_back(struct e1000e *e, uint64_t at, uint32_t len, bool last, const struct e1000e_rss *rss)
 {
     uint32_t status = RX_DONE | (last ? RX_EOP | RX_IGNORE : 0);
     uint64_t d[2] = {0, 0};
     if (*e_reg(e, RFCTL) & RFCTL_EXT) {
+        if (rss->type)
+            d[0] = htole64(rss->type | rss->queue << 8 | (uint64_t)rss->hash << 32);
         d[1] = htole64(status | (uint64_t)(len & 0xffff) << 32);
         guestmem_write(e->bus->mem, at, d, sizeof d);
     } else {
@@ -287,8 +314,9 @@ static void write_back(struct e1000e *e, uint64_t at, uint32_t len, bool last)
 }
 
 /* Spreads a frame over descriptors. Lock held; there are enough. */
-static void deliver(struct e1000e *e, struct ring *r, const uint8_t *frame, size_t len, size_t size)
+static void deliver(struct e1000e *e, struct ring *r, const struct e1000e_rss *rss, const uint8_t *frame, size_t len)
 {
+    size_t size = buffer_size(*e_reg(e, RCTL));
     size_t total = len + (*e_reg(e, RCTL) & RCTL_SECRC ? 0 : CRC_BYTES); /* of a CRC that is not computed: no driver looks at it */
     for (size_t done = 0; done < total;) {
         uint64_t at = r->base + (uint64_t)r->head * DESC, addr;
@@ -301,9 +329,27 @@ static void deliver(struct e1000e *e, struct ring *r, const uint8_t *frame, size
         if (host && copied < part)
             memset(host + copied, 0, part - copied);
         done += part;
-        write_back(e, at, (uint32_t)part, done == total);
+        write_back(e, at, (uint32_t)part, done == total, rss);
         r->head = r->head + 1 == r->count ? 0 : r->head + 1;
-        *e_reg(e, RDH) = r->head;
+        *e_reg(e, RDH + rss->queue * E_QUEUE) = r->head;
+    }
+}
+
+/* Lock held. */
+static void take_frame(struct e1000e *e, const uint8_t *frame, size_t len)
+{
+    struct e1000e_rss rss = e1000e_pick_queue(e, frame, len);
+    struct ring r = ring_at(e, RDBAL, rss.queue);
+    size_t size = buffer_size(*e_reg(e, RCTL));
+    if ((len + CRC_BYTES + size - 1) / size <= free_descriptors(&r)) {
+        net_count_rx(e->net, len); /* before the guest can tell anybody of it */
+        deliver(e, &r, &rss, frame, len);
+        count(e, GPRC, GORC, len);
+        e1000e_queue_cause(e, rss.queue, false, INT_RXT0 | (free_descriptors(&r) < r.count / 2 ? INT_RXDMT0 : 0));
+    } else {
+        *e_reg(e, MPC) += 1;
+        net_count(&e->net->stats.rx_drop, 1);
+        e1000e_cause(e, INT_RXO);
     }
 }
 
@@ -319,19 +365,7 @@ void e1000e_receive(void *card, const void *frame, size_t len)
         len = sizeof padded;
     }
     pthread_mutex_lock(&e->bus->lock);
-    struct ring r = ring_at(e, RDBAL);
-    size_t size = buffer_size(*e_reg(e, RCTL));
-    if ((*e_reg(e, RCTL) & RCTL_EN) && pci_dev_dma(&e->pci) && wanted(e, frame)) {
-        if ((len + CRC_BYTES + size - 1) / size <= free_descriptors(&r)) {
-            net_count_rx(e->net, len); /* before the guest can tell anybody of it */
-            deliver(e, &r, frame, len, size);
-            count(e, GPRC, GORC, len);
-            e1000e_cause(e, INT_RXT0 | (free_descriptors(&r) < r.count / 2 ? INT_RXDMT0 : 0));
-        } else {
-            *e_reg(e, MPC) += 1;
-            net_count(&e->net->stats.rx_drop, 1);
-            e1000e_cause(e, INT_RXO);
-        }
-    }
+    if ((*e_reg(e, RCTL) & RCTL_EN) && pci_dev_dma(&e->pci) && wanted(e, frame))
+        take_frame(e, frame, len);
     pthread_mutex_unlock(&e->bus->lock);
 }

@@ -1,4 +1,5 @@
-# The emulated network card, with checksum and segmentation offload: files go to the guest and come back, byte for byte.
+# The emulated network card, with checksum and segmentation offload: files go to the guest and come back, byte for byte. Its driver is content with MSI-X, MSI and
+# the pin alike.
 sh "LODGE_DEMO=$BUILD/tests/guest/generic LODGE_DEMO_KERNEL=linux-image-amd64 LODGE_DEMO_MODULES='ahci sd_mod sr_mod e1000e' flock $BUILD/tests/guest/generic.lock tools/demo.sh --prepare >/dev/null"
 sh "dd if=/dev/urandom of=$TMP/down bs=1M count=16 status=none"
 bg "python3 $SRC/tests/guest/peer.py $TMP $PORT 2>/dev/null"
@@ -14,7 +15,18 @@ send "nc 10.0.2.2 $PORT2 < /tmp/f && echo se''nt\n"
 expect 300 "sent"
 send "ifconfig eth0 down; ifconfig eth0 up; for i in `seq 100`; do ping -c 1 10.0.2.2 | grep -q ' 0% packet loss' && echo an''swered && break; sleep 1; done; grep eth0 /proc/interrupts\n"
 expect 300 "answered"
-expect 300 "MSI"
+expect 300 "eth0-rx-0"
+expect 300 "eth0-tx-0"
+send "mode() { rmmod e1000e; insmod /modules/e1000e.ko IntMode=$1; ifconfig eth0 10.0.2.15; for i in `seq 100`; do ping -c 1 10.0.2.2 | grep -q ' 0% packet loss' && break; sleep 1; done; grep eth0 /proc/interrupts; wget -q -O /tmp/g http://10.0.2.2:$PORT/down; cmp /tmp/f /tmp/g && echo mode $1 is fi''ne; }\n"
+send "mode 0\n"
+expect 300 "IO-APIC"
+expect 300 "mode 0 is fine"
+send "mode 1\n"
+expect 300 "PCI-MSI"
+expect 300 "mode 1 is fine"
+send "mode 2\n"
+expect 300 "eth0-rx-0"
+expect 300 "mode 2 is fine"
 send "poweroff -f\n"
 wait 300 0
 sh "for i in `seq 1200`; do [ -f $TMP/up ] && break; sleep 0.1; done; cmp $TMP/down $TMP/up"

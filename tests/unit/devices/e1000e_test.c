@@ -10,29 +10,40 @@
 #include "devices/ether/e1000e.h"
 #include "rig.h"
 
-#define SLOT 4
-#define FN   PCI_DEVFN(SLOT, 0)
-#define BAR  RIG_MMIO32
-#define RING 16u /* descriptors */
+#define SLOT            4
+#define FN              PCI_DEVFN(SLOT, 0)
+#define BAR             RIG_MMIO32
+#define MSIX            (RIG_MMIO32 + 0x100000)
+#define DATA_OF(vector) (10 + (vector)) /* of a vector's message */
+#define RING            16u             /* descriptors */
 
 enum {
     CTRL = 0x00,
     STATUS = 0x08,
     EERD = 0x14,
+    CTRL_EXT = 0x18,
     MDIC = 0x20,
     ICR = 0xc0,
     ICS = 0xc8,
     IMS = 0xd0,
     IMC = 0xd8,
+    EIAC = 0xdc,
+    IAM = 0xe0,
+    IVAR = 0xe4,
+    EITR = 0xe8,
     RCTL = 0x100,
     TCTL = 0x400,
     RX = 0x2800,
     TX = 0x3800,
     GPRC = 0x4074,
+    RXCSUM = 0x5000,
     RFCTL = 0x5008,
-    RAL = 0x5400
+    RAL = 0x5400,
+    MRQC = 0x5818,
+    RETA = 0x5c00,
+    RSSRK = 0x5c80
 };
-enum { LOW = 0, HIGH = 4, LEN = 8, HEAD = 0x10, TAIL = 0x18 };
+enum { LOW = 0, HIGH = 4, LEN = 8, HEAD = 0x10, TAIL = 0x18, SECOND = 0x100 };
 
 static struct rig rig, *const r = &rig;
 static const uint8_t mac[6] = {0x52, 0x54, 0, 1, 2, 3};
@@ -57,6 +68,7 @@ static struct {
     uint8_t sent[64][2048], in[2048];
     size_t sent_len[64], in_len;
     unsigned nsent;
+    unsigned arrived, delivered; /* the last frame that was put in; the last that the card has been given */
 } box = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void box_send(struct netdev *n, const void *frame, size_t len)
@@ -85,10 +97,14 @@ static void box_dispatch(struct netdev *n, struct pollset *p)
         return;
     pthread_mutex_lock(&box.lock);
     size_t len = box.in_len;
+    unsigned arrived = box.arrived;
     memcpy(frame, box.in, len);
     pthread_mutex_unlock(&box.lock);
     if (n->receive)
         n->receive(n->opaque, frame, len);
+    pthread_mutex_lock(&box.lock);
+    box.delivered = arrived;
+    pthread_mutex_unlock(&box.lock);
 }
 
 static void box_destroy(struct netdev *n)
@@ -114,14 +130,35 @@ static bool sends(unsigned want)
     return sent() == want;
 }
 
-static void arrive(const uint8_t *to, size_t len)
+static void arrive_frame(const uint8_t *head, size_t head_len, size_t len)
 {
     pthread_mutex_lock(&box.lock);
     memset(box.in, 0xab, sizeof box.in);
-    memcpy(box.in, to, 6);
+    memcpy(box.in, head, head_len);
     box.in_len = len;
+    box.arrived++;
     pthread_mutex_unlock(&box.lock);
     eventfd_write(box.fd, 1);
+}
+
+static void arrive(const uint8_t *to, size_t len)
+{
+    arrive_frame(to, 6, len);
+}
+
+/* Resets the card, and waits until its thread has ended what it was at: a frame that comes now is dropped by the turn behind it. */
+static void settle(void)
+{
+    bool done = false;
+    put(CTRL, 1u << 26);
+    arrive(mac, 64);
+    for (unsigned i = 0; i < 240000 && !done; i++) {
+        usleep(500);
+        pthread_mutex_lock(&box.lock);
+        done = box.delivered == box.arrived;
+        pthread_mutex_unlock(&box.lock);
+    }
+    CHECK(done);
 }
 
 /* ---- the driver ---- */
@@ -195,6 +232,106 @@ static void interrupts(void)
     put(IMC, ~0u);
 }
 
+/* ---- MSI-X ---- */
+
+enum { RXQ0 = 1 << 20, RXQ1 = 1 << 21, TXQ0 = 1 << 22, TXQ1 = 1 << 23, OTHER = 1 << 24, LSC = 4 };
+#define IVAR_ALL 0x000cba98u /* RxQ0 to vector 0, RxQ1 to 1, TxQ0 to 2, TxQ1 to 3, others to 4 */
+
+static void msix_on(bool on)
+{
+    unsigned cap = rig_cap(r, FN, 0x11, 0);
+    CHECK_EQ(rig_cfg_read(r, FN, cap + 2, 2) & 0x7ff, 4);
+    CHECK_EQ(rig_cfg_read(r, FN, cap + 4, 4) & 7, 3);
+    rig_cfg_write(r, FN, 0x1c, 4, MSIX);
+    for (unsigned i = 0; i < 5; i++) {
+        rig_write(r, BUS_MMIO, MSIX + 16 * i, 4, 0xfee00000);
+        rig_write(r, BUS_MMIO, MSIX + 16 * i + 4, 4, 0);
+        rig_write(r, BUS_MMIO, MSIX + 16 * i + 8, 4, DATA_OF(i));
+        rig_write(r, BUS_MMIO, MSIX + 16 * i + 12, 4, 0);
+    }
+    rig_cfg_write(r, FN, cap + 2, 2, on ? 0x8000 : 0);
+}
+
+static unsigned messages(unsigned vector)
+{
+    return rig_msis(r, DATA_OF(vector));
+}
+
+/* One message more of this vector, and none of the others, since the last call. */
+static bool only_message(unsigned vector)
+{
+    static unsigned seen[5];
+    bool only = true;
+    for (unsigned i = 0; i < 5; i++) {
+        only = only && messages(i) == seen[i] + (i == vector);
+        seen[i] = messages(i);
+    }
+    return only;
+}
+#define NO_MESSAGE 5
+
+static void vectors(void)
+{
+    put(CTRL, 1u << 26);
+    msix_on(true);
+    put(IMS, RXQ0 | TXQ0 | OTHER | LSC);
+    put(ICS, RXQ0);
+    CHECK(only_message(NO_MESSAGE)); /* no vector yet */
+    put(IVAR, IVAR_ALL);
+    CHECK(only_message(0));
+    put(ICS, RXQ0);
+    CHECK(only_message(NO_MESSAGE)); /* it stands already */
+    CHECK_EQ(get(ICR), 0x80000000 | RXQ0);
+    put(ICS, RXQ0 | RXQ1 | TXQ1); /* the last two are masked */
+    CHECK(only_message(0));
+    put(ICS, LSC);
+    CHECK(only_message(4));
+    CHECK(!rig_gsi(r, pci_intx_gsi(SLOT, 1)));
+    CHECK_EQ(get(ICR), 0x80000000 | RXQ0 | RXQ1 | TXQ1 | OTHER | LSC);
+    put(IVAR, 0xfffff); /* a vector that the card does not have */
+    put(ICS, RXQ0 | TXQ0 | OTHER);
+    CHECK(only_message(NO_MESSAGE));
+    put(ICR, ~0u);
+    put(IVAR, IVAR_ALL);
+}
+
+static void clears_and_masks_itself(void)
+{
+    put(EIAC, RXQ0);
+    put(ICS, RXQ0);
+    CHECK(only_message(0));
+    CHECK_EQ(get(ICR), 0);
+    put(ICS, RXQ0);
+    CHECK(only_message(0));
+    put(IAM, TXQ0 | OTHER);
+    put(ICS, TXQ0);
+    CHECK(only_message(2));
+    CHECK(get(IMS) & TXQ0); /* not without EIAME */
+    CHECK_EQ(get(ICR), 0x80000000 | TXQ0);
+    put(CTRL_EXT, 1u << 24);
+    put(ICS, TXQ0);
+    CHECK(only_message(2));
+    CHECK_EQ(get(IMS), RXQ0 | OTHER | LSC);
+    put(ICS, TXQ0);
+    CHECK(only_message(NO_MESSAGE));
+    put(IMS, TXQ0);
+    CHECK(only_message(2));
+    /* A vector that its table masks is pending until it is not. */
+    rig_write(r, BUS_MMIO, MSIX + 12, 4, 1);
+    put(ICS, RXQ0);
+    CHECK(only_message(NO_MESSAGE));
+    CHECK_EQ(rig_read(r, BUS_MMIO, MSIX + 0x800, 8), 1);
+    rig_write(r, BUS_MMIO, MSIX + 12, 4, 0);
+    CHECK(only_message(0));
+    msix_on(false);
+    put(ICR, ~0u);
+    put(IMS, LSC);
+    put(ICS, LSC);
+    CHECK(only_message(NO_MESSAGE) && rig_gsi(r, pci_intx_gsi(SLOT, 1)));
+    put(IMC, ~0u);
+    get(ICR);
+}
+
 static void sending(void)
 {
     uint8_t *f = rig_at(r, buffers);
@@ -266,20 +403,84 @@ static void receiving(void)
     CHECK_EQ(get(GPRC), 0);
 }
 
+/* ---- the second queues ---- */
+
+static bool message_comes(unsigned vector, unsigned seen)
+{
+    return rig_wait_msi(r, DATA_OF(vector), seen);
+}
+
+/* Microsoft's example of the hash: its key, and 66.9.149.187:2794 to 161.142.100.80:1766. */
+static void scaling(void)
+{
+    static const uint8_t key[40] = {0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3,
+                                    0x8f, 0xb0, 0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3,
+                                    0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa};
+    uint8_t head[54] = {[12] = 8, [14] = 0x45, [23] = 6, [26] = 66, 9, 149, 187, 161, 142, 100, 80, 0x0a, 0xea, 0x06, 0xe6};
+    uint64_t second = rx_ring + RING * 16 / 2; /* the upper half of the first's memory, which has its own half only */
+    unsigned seen = messages(1);
+    start();
+    msix_on(true);
+    put(IVAR, IVAR_ALL);
+    put(IMS, RXQ0 | RXQ1 | TXQ1);
+    put(RX + LEN, RING * 16 / 2);
+    put(RX + TAIL, RING / 2 - 1);
+    put(RX + SECOND + LOW, (uint32_t)second);
+    put(RX + SECOND + LEN, RING * 16 / 2);
+    put(RX + SECOND + TAIL, RING / 2 - 1);
+    for (unsigned i = 0; i < sizeof key; i += 4)
+        put(RSSRK + i, key[i] | (uint32_t)key[i + 1] << 8 | (uint32_t)key[i + 2] << 16 | (uint32_t)key[i + 3] << 24);
+    put(RETA + (0x51ccc178 & 127 & ~3u), 0x80u << 8 * (0x78 & 3));
+    put(RFCTL, 1u << 15);
+    put(RXCSUM, 1u << 13);
+    put(MRQC, 3u << 16 | 1);
+    memcpy(head, mac, 6);
+    arrive_frame(head, sizeof head, 80);
+    CHECK(message_comes(1, seen));
+    CHECK_EQ(get(RX + HEAD), 0);
+    CHECK_EQ(get(RX + SECOND + HEAD), 1);
+    CHECK_EQ(*(uint64_t *)rig_at(r, second), 0x51ccc17800000101);
+    /* Without its ports another hash, whose entry says the first queue. */
+    seen = messages(0);
+    put(MRQC, 2u << 16 | 1);
+    arrive_frame(head, sizeof head, 80);
+    CHECK(message_comes(0, seen));
+    CHECK_EQ(*(uint64_t *)rig_at(r, rx_ring), 0x323e8fc200000002);
+    /* The second transmit ring has its own cause. */
+    unsigned n = sent();
+    seen = messages(3);
+    uint64_t *d = rig_at(r, tx_ring);
+    d[0] = buffers, d[1] = 60 | EOP | RS;
+    put(TX + SECOND + LOW, (uint32_t)tx_ring);
+    put(TX + SECOND + LEN, RING * 16);
+    put(TX + SECOND + TAIL, 1);
+    CHECK(sends(n + 1) && message_comes(3, seen));
+    CHECK(d[1] >> 32 & 1);
+    msix_on(false);
+}
+
 /* Any value in any register, rings and descriptors of noise; a reset makes it a card again. */
 static void noise(unsigned rounds)
 {
-    static const unsigned regs[] = {CTRL,      EERD,     MDIC,      ICR,      ICS,       IMS,      IMC,
-                                    RCTL,      TCTL,     RFCTL,     RX + LOW, RX + HIGH, RX + LEN, RX + HEAD,
-                                    RX + TAIL, TX + LOW, TX + HIGH, TX + LEN, TX + HEAD, TX + TAIL};
+    static const unsigned regs[] = {CTRL,      EERD,     MDIC,      ICR,       ICS,      IMS,       IMC,       RCTL,
+                                    TCTL,      RFCTL,    RX + LOW,  RX + HIGH, RX + LEN, RX + HEAD, RX + TAIL, TX + LOW,
+                                    TX + HIGH, TX + LEN, TX + HEAD, TX + TAIL, CTRL_EXT, EIAC,      IAM,       IVAR,
+                                    EITR,      MRQC,     RXCSUM,    RETA,      RSSRK};
+    unsigned cap = rig_cap(r, FN, 0x11, 0);
     struct rnd rnd = {now_ns() | 1};
     printf("seed %llu\n", (unsigned long long)rnd.state);
     fflush(stdout);
     for (unsigned i = 0; i < rounds; i++) {
         uint32_t val = rnd_below(&rnd, 3) ? (uint32_t)rnd64(&rnd) >> rnd_below(&rnd, 32) : 1u << rnd_below(&rnd, 32);
-        switch (rnd_below(&rnd, 5)) {
+        unsigned queue = rnd_below(&rnd, 4) ? 0 : SECOND, reg = regs[rnd_below(&rnd, ARRAY_SIZE(regs))];
+        switch (rnd_below(&rnd, 6)) {
         case 0:
-            put(regs[rnd_below(&rnd, ARRAY_SIZE(regs))], val);
+            put(reg >= RX && reg < TX + SECOND ? reg + queue : reg, val);
+            break;
+        case 5:
+            rig_cfg_write(r, FN, cap + 2, 2, val);
+            rig_write(r, BUS_MMIO, MSIX + rnd_below(&rnd, 0x1000 - 8), 1u << rnd_below(&rnd, 4), val);
+            rig_read(r, BUS_MMIO, MSIX + rnd_below(&rnd, 0x1000 - 8), 1u << rnd_below(&rnd, 4));
             break;
         case 1:
             rig_write(r, BUS_MMIO, BAR + rnd_below(&rnd, 0x20000 - 8), 1u << rnd_below(&rnd, 4), val);
@@ -299,11 +500,11 @@ static void noise(unsigned rounds)
             break;
         }
     }
-    start();
-    usleep(1000);
-    start();
+    settle();
+    msix_on(false);
     sending();
     receiving();
+    scaling();
 }
 
 int main(int argc, char **argv)
@@ -323,9 +524,12 @@ int main(int argc, char **argv)
     buffers = rig_alloc(r, RING * 2048, 4096);
     identity();
     interrupts();
+    vectors();
+    clears_and_masks_itself();
     sending();
     segments();
     receiving();
+    scaling();
     noise(argc > 1 ? (unsigned)atoi(argv[1]) : 20000);
     e1000e_destroy(card);
     close(box.fd);
