@@ -15,6 +15,13 @@ REMOTE = 0x20008086
 QEMU = 0x20008087
 
 
+def until(condition, what=lambda: "", seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what()
+        time.sleep(0.02)
+
+
 def string(s):
     b = s.encode()
     return struct.pack(">I", len(b)) + b + b"\0" * (-len(b) % 4)

@@ -35,6 +35,7 @@ def run(*args, **kwargs):
 ENDS = [
     ("off", [], 0, None),
     ("reset", ["--no-reboot"], 3, "before it set up"),
+    ("warm reset", ["--no-reboot"], 3, None),
     ("keyboard reset", ["--no-reboot"], 3, "before it set up"),
     ("triple", [], 5, "triple fault"),
     ("debug", ["--debug-exit"], 11, None),
