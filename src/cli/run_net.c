@@ -75,6 +75,18 @@ static int vhost_reconnect(void *object, const char *value, struct error *err)
     return run_set_reconnect("net", value, &((struct domain_iface *)object)->reconnect, err);
 }
 
+static int tap_vhost(void *object, const char *value, struct error *err)
+{
+    static const char *const words[] = {"auto", "on", "off"}; /* enum iface_vhost */
+    struct domain_iface *f = object;
+    for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
+        if (strcmp(value, words[i]) == 0) {
+            f->vhost = (enum iface_vhost)i;
+            return 0;
+        }
+    return error_set(err, 0, "option '--net': vhost '%s'; give on, off or auto", value);
+}
+
 static int net_mac(void *object, const char *value, struct error *err)
 {
     uint8_t *m = ((struct domain_iface *)object)->mac;
@@ -152,7 +164,7 @@ static int net_pci(void *object, const char *value, struct error *err)
 static const struct field_row fields[] = {
     {"hostfwd", true, user_forward},   {"tftp", true, net_tftp},           {"bootfile", true, net_bootfile}, {"restrict", false, net_restrict},
     {"ifname", true, tap_ifname},      {"bridge", true, tap_bridge},       {"listen", true, socket_listen},  {"connect", true, socket_connect},
-    {"path", true, vhost_path},        {"reconnect", true, vhost_reconnect},
+    {"path", true, vhost_path},        {"reconnect", true, vhost_reconnect}, {"vhost", true, tap_vhost},
     {"mac", true, net_mac},            {"queues", true, net_queues},       {"mtu", true, net_mtu},           {"pcap", true, net_pcap},
     {"model", true, net_model},        {"pci", true, net_pci},
     {"rate-in", true, net_rate_in},    {"rate-out", true, net_rate_out},   {"burst", true, net_burst},       {NULL, false, NULL},
@@ -160,7 +172,7 @@ static const struct field_row fields[] = {
 
 int run_set_net(void *o, const char *value, struct error *err)
 {
-    static const char usage[] = "user[,hostfwd=tcp:HOST:PORT-:PORT][,tftp=DIR], tap,ifname=NAME, tap,bridge=NAME, socket,listen=ADDRESS, socket,connect=ADDRESS, vhost-user,path=PATH[,reconnect=SECONDS], or none";
+    static const char usage[] = "user[,hostfwd=tcp:HOST:PORT-:PORT][,tftp=DIR], tap,ifname=NAME, tap,bridge=NAME[,vhost=on|off|auto], socket,listen=ADDRESS, socket,connect=ADDRESS, vhost-user,path=PATH[,reconnect=SECONDS], or none";
     static const struct {
         const char *name;
         enum iface_type type;

@@ -294,11 +294,10 @@ static int x_query_interfaces(struct qmp *q, const json_t *args, FILE *answer, s
     (void)err;
     fputc('[', answer);
     for (unsigned i = 0; i < d->nifaces; i++) {
-        const struct netdev *net = machine_net(qmp_machine(q), i);
+        struct net_stats s;
         char mac[IFACE_MAC_TEXT];
-        if (!net)
+        if (!machine_net_stats(qmp_machine(q), i, &s))
             continue;
-        struct net_stats s = net_stats_of(net);
         iface_mac_text(&d->ifaces[i], mac);
         fprintf(answer,
                 "%s{\"mac\": \"%s\", \"rx_bytes\": %llu, \"rx_packets\": %llu, \"rx_drop\": %llu, "

@@ -40,8 +40,13 @@ static int interface_stats_call(struct call *c, const void *args, void *ret)
     char mac[IFACE_MAC_TEXT];
     struct dom *dom = call_dom(c, &a->dom);
     json_t *answer = dom ? process_ask(dom, "x-query-interfaces", NULL, &c->err) : NULL;
-    const json_t *s = answer && mac_of(c, dom, a->device, mac) ? find_mac(json_object_get(answer, "return"), mac) : NULL;
-    if (answer && !s)
+    bool known = answer && mac_of(c, dom, a->device, mac);
+    const json_t *s = known ? find_mac(json_object_get(answer, "return"), mac) : NULL;
+    if (known && !s)
+        call_fail(c, VIR_ERR_OPERATION_UNSUPPORTED,
+                  "domain '%s': what interface '%s' has carried is not known here; ask the vhost-user back end that serves it", dom->name,
+                  a->device);
+    else if (answer && !s)
         call_fail(c, VIR_ERR_INVALID_ARG, "domain '%s' has no interface '%s'; name its MAC address, see domiflist", dom->name,
                   a->device);
     if (s)

@@ -617,9 +617,9 @@ const struct block_stats *machine_disk_stats(const struct machine *m, unsigned d
     return b ? block_stats(b) : NULL;
 }
 
-const struct netdev *machine_net(const struct machine *m, unsigned iface)
+bool machine_net_stats(const struct machine *m, unsigned iface, struct net_stats *s)
 {
-    return virtio_devices_net(m->virtio, iface);
+    return virtio_devices_net_stats(m->virtio, iface, s);
 }
 
 const char *machine_char_terminal(const struct machine *m, unsigned index)

@@ -14,7 +14,7 @@
 
 struct machine;
 struct vballoon;
-struct netdev;
+struct net_stats;
 
 /* `d`, `t` and `sockets` outlive the machine; `d` changes with what is attached and detached; `t` has been given nobody. 0, or -1 with err; then nothing is left. */
 int machine_create(struct domain *d, enum domain_accel accel, struct terminal *t, struct charsock *sockets, struct machine **out, struct error *err);
@@ -46,8 +46,8 @@ void machine_stop(struct machine *m, enum board_end end, int code);
 pid_t machine_cpu_tid(struct machine *m, unsigned cpu);
 /* NULL without a medium. */
 const struct block_stats *machine_disk_stats(const struct machine *m, unsigned disk);
-/* What is behind a network card; NULL: there is none. */
-const struct netdev *machine_net(const struct machine *m, unsigned iface);
+/* What a network card has carried; false: there is none, or it is not known. */
+bool machine_net_stats(const struct machine *m, unsigned iface, struct net_stats *s);
 /* The path of a console's terminal; NULL: it has none. */
 const char *machine_char_terminal(const struct machine *m, unsigned index);
 /* An eventfd that is readable after a disk's request failed. */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/util.h"
 #include "block/block.h"
 #include "devices/ether/e1000e.h"
@@ -21,6 +22,8 @@
 #include "machine/disk.h"
 #include "machine/pci_places.h"
 #include "net/net.h"
+#include "net/vhost_kernel.h"
+#include "net/vhost_user.h"
 #include "share/share.h"
 
 struct virtio_devices {
@@ -73,7 +76,7 @@ static int make_vblk(struct virtio_devices *v, const struct domain_disk *disk, s
 
 static int make_vhost_blk(struct virtio_devices *v, const struct domain_disk *disk, struct pci_host *pci, unsigned i, struct error *err)
 {
-    struct vhost_blk_config cfg = {.slot = pci_place(&disk->address), .back = {disk->socket, disk->reconnect}, .queues = disk->queues};
+    struct vhost_blk_config cfg = {.slot = pci_place(&disk->address), .back = {vhost_user_create(disk->socket), disk->reconnect}, .queues = disk->queues};
     return vhost_blk_create(pci, &cfg, &v->vhost_blks[i], err);
 }
 
@@ -112,15 +115,20 @@ static int make_user_net(const struct domain_iface *f, const char *hostname, str
     return net_user_create(&cfg, out, err);
 }
 
+static struct net_tap_config tap_of(const struct domain_iface *f)
+{
+    return (struct net_tap_config){.ifname = f->target, .bridge = f->type == IFACE_BRIDGE ? f->source : NULL};
+}
+
 static int make_netdev(const struct domain_iface *f, const char *hostname, struct netdev **out, struct error *err)
 {
+    const struct net_tap_config tap = tap_of(f);
     switch (f->type) {
     case IFACE_USER:
         return make_user_net(f, hostname, out, err);
     case IFACE_ETHERNET:
-        return net_tap_create(&(struct net_tap_config){.ifname = f->target}, out, err);
     case IFACE_BRIDGE:
-        return net_tap_create(&(struct net_tap_config){.ifname = f->target, .bridge = f->source}, out, err);
+        return net_tap_create(&tap, out, err);
     case IFACE_SERVER:
         return net_socket_create(&(struct net_socket_config){.address = f->source, .listen = true}, out, err);
     case IFACE_CLIENT:
@@ -132,11 +140,25 @@ static int make_netdev(const struct domain_iface *f, const char *hostname, struc
     return -1;
 }
 
-static int make_vhost_net(struct virtio_devices *v, const struct domain_iface *f, struct pci_host *pci, unsigned i, struct error *err)
+static int make_vhost_net(struct virtio_devices *v, const struct domain_iface *f, struct vhost_back *back, struct pci_host *pci, unsigned i,
+                          struct error *err)
 {
-    struct vhost_net_config cfg = {.slot = pci_place(&f->address), .back = {f->source, f->reconnect}, .pairs = f->queues, .mtu = (uint16_t)f->mtu, .link_down = f->link_down};
+    struct vhost_net_config cfg = {.slot = pci_place(&f->address), .back = {back, f->reconnect}, .pairs = f->queues, .mtu = (uint16_t)f->mtu, .link_down = f->link_down};
     memcpy(cfg.mac, f->mac, sizeof cfg.mac);
     return vhost_net_create(pci, &cfg, &v->vhost_nets[i], err);
+}
+
+/* The kernel as the data path of a tap device. Where that is not insisted on, *out stays NULL without it, and this process does the work. */
+static int open_vhost_kernel(const struct domain_iface *f, const struct guestmem *mem, unsigned i, struct vhost_back **out, struct error *err)
+{
+    ERROR_SCOPED(why);
+    const struct net_tap_config tap = tap_of(f);
+    bool must = f->vhost == IFACE_VHOST_ON;
+    if (vhost_kernel_create(&tap, f->queues, mem, &vhost_kernel_host, out, must ? err : &why) == 0)
+        return 0;
+    if (!must)
+        log_debug("network interface %u: its frames pass through this process: %s", i + 1, error_text(&why));
+    return must ? -1 : 0;
 }
 
 static int make_e1000e(struct virtio_devices *v, const struct domain_iface *f, struct pci_host *pci, unsigned i, struct error *err)
@@ -163,8 +185,13 @@ static int make_vnet(struct virtio_devices *v, const struct domain_iface *f, str
 static int make_net(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err)
 {
     const struct domain_iface *f = &d->ifaces[i];
+    struct vhost_back *kernel = NULL;
     if (f->type == IFACE_VHOSTUSER)
-        return make_vhost_net(v, f, pci, i, err);
+        return make_vhost_net(v, f, vhost_user_create(f->source), pci, i, err);
+    if (iface_may_vhost(f) && open_vhost_kernel(f, pci_host_bus(pci)->mem, i, &kernel, err) < 0)
+        return -1;
+    if (kernel)
+        return make_vhost_net(v, f, kernel, pci, i, err);
     if ((f->pcap && pcap_create(f->pcap, &v->pcaps[i], err) < 0) || make_netdev(f, d->name, &v->nets[i], err) < 0)
         return -1;
     return f->model == IFACE_E1000E ? make_e1000e(v, f, pci, i, err) : make_vnet(v, f, pci, i, err);
@@ -174,7 +201,7 @@ static int make_share(struct virtio_devices *v, const struct domain *d, struct p
 {
     const struct domain_share *s = &d->shares[i];
     if (s->virtiofs)
-        return vhost_fs_create(pci, &(struct vhost_fs_config){pci_place(&s->address), s->socket, s->tag}, &v->vhost_fss[i], err);
+        return vhost_fs_create(pci, &(struct vhost_fs_config){pci_place(&s->address), vhost_user_create(s->socket), s->tag}, &v->vhost_fss[i], err);
     struct share_config cfg = {.path = s->path, .access = (enum share_access)s->access, .readonly = s->readonly};
     if (share_open(&cfg, &v->shares[i], err) < 0)
         return -1;
@@ -235,9 +262,15 @@ struct block *virtio_devices_block(const struct virtio_devices *v, unsigned disk
     return v && disk < DOMAIN_MAX_DISKS ? v->blocks[disk] : NULL;
 }
 
-const struct netdev *virtio_devices_net(const struct virtio_devices *v, unsigned iface)
+bool virtio_devices_net_stats(const struct virtio_devices *v, unsigned iface, struct net_stats *s)
 {
-    return v && iface < DOMAIN_MAX_IFACES ? v->nets[iface] : NULL;
+    if (!v || iface >= DOMAIN_MAX_IFACES)
+        return false;
+    if (v->vhost_nets[iface])
+        return vhost_net_stats(v->vhost_nets[iface], s);
+    if (v->nets[iface])
+        *s = net_stats_of(v->nets[iface]);
+    return v->nets[iface];
 }
 
 /* ---- one at a time ---- */

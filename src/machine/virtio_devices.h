@@ -10,15 +10,15 @@
 
 struct virtio_devices;
 struct vballoon;
-struct netdev;
+struct net_stats;
 /* 0, or -1 with err; then what was made is in *out all the same, for virtio_devices_destroy(). Disks are added to
  * the boot order. */
 int virtio_devices_create(const struct domain *d, struct pci_host *pci, struct boot_order *order, struct virtio_devices **out,
                           struct error *err);
 /* NULL when there is no such disk, or no image behind it. */
 struct block *virtio_devices_block(const struct virtio_devices *v, unsigned disk);
-/* What is behind a network card of the domain's, by its number there; NULL when there is none. */
-const struct netdev *virtio_devices_net(const struct virtio_devices *v, unsigned iface);
+/* What a network card of the domain's, by its number there, has carried; false when there is none, or it is not known. */
+bool virtio_devices_net_stats(const struct virtio_devices *v, unsigned iface, struct net_stats *s);
 /* Of a running guest, whose CPUs are held: the domain's disk or interface `i`, its last. -1 with err: nothing is left. */
 int virtio_devices_add_disk(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err);
 int virtio_devices_add_net(struct virtio_devices *v, const struct domain *d, struct pci_host *pci, unsigned i, struct error *err);

@@ -9,6 +9,7 @@
 
 const char *const iface_type_names[] = {"user", "ethernet", "bridge", "server", "client", "vhostuser", NULL};
 
+static const char *const drivers[] = {"vhost", "qemu", NULL}; /* of enum iface_vhost, behind its first */
 static const char *const models[] = {"virtio", "e1000e", NULL}; /* enum iface_model */
 
 struct domain_iface *domain_add_iface(struct domain *d, struct error *err)
@@ -71,8 +72,10 @@ static int begin_target(const struct xml_node *node, void *object, struct error 
 static int begin_driver(const struct xml_node *node, void *object, struct error *err)
 {
     uint64_t queues = 0;
-    if (xml_attr_only(node, "name", "qemu", err) < 0 || xml_attr_number(node, "queues", IFACE_MAX_QUEUES, &queues, err) < 0)
+    int name = xml_attr_word(node, "name", drivers, -2, err);
+    if (name == -1 || xml_attr_number(node, "queues", IFACE_MAX_QUEUES, &queues, err) < 0)
         return -1;
+    last(object)->vhost = name < 0 ? IFACE_VHOST_AUTO : (enum iface_vhost)(name + 1);
     last(object)->queues = (unsigned)queues;
     return 0;
 }
@@ -209,6 +212,17 @@ static void iface_free(struct domain *d)
     free(d->ifaces);
 }
 
+/* What needs to see each frame keeps the kernel out. */
+static bool looks_in(const struct domain_iface *f)
+{
+    return f->model == IFACE_E1000E || f->pcap || f->inbound.average || f->outbound.average;
+}
+
+bool iface_may_vhost(const struct domain_iface *f)
+{
+    return (f->type == IFACE_ETHERNET || f->type == IFACE_BRIDGE) && f->vhost != IFACE_VHOST_OFF && !looks_in(f);
+}
+
 static int check_one(const struct domain_iface *f, unsigned number, struct error *err)
 {
     static const char *const needed[IFACE_TYPES] = {
@@ -223,7 +237,10 @@ static int check_one(const struct domain_iface *f, unsigned number, struct error
     if (f->model == IFACE_E1000E && (f->queues || f->mtu || f->link_down || f->inbound.average || f->outbound.average))
         return error_set(err, 0, "network interface %u: queues, MTU, link state and limits of rate need the model 'virtio'; use that, or leave them out",
                          number);
-    if (f->type == IFACE_VHOSTUSER && (f->model == IFACE_E1000E || f->pcap || f->inbound.average || f->outbound.average))
+    if (f->vhost == IFACE_VHOST_ON && f->type != IFACE_VHOSTUSER && !iface_may_vhost(f))
+        return error_set(err, 0, "network interface %u: the kernel serves the virtio queues of a tap device only; leave out vhost, or what is not for it "
+                                 "(another network, e1000e, captures, limits of rate)", number);
+    if (f->type == IFACE_VHOSTUSER && looks_in(f))
         return error_set(err, 0, "network interface %u: a vhost-user back end has virtio queues to itself; leave out e1000e, captures and limits of rate",
                          number);
     if (f->mtu && (f->mtu < 68 || f->mtu > 65535))
@@ -303,6 +320,18 @@ void iface_mac_text(const struct domain_iface *f, char text[IFACE_MAC_TEXT])
     snprintf(text, IFACE_MAC_TEXT, "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
 }
 
+static void write_driver(const struct domain_iface *f, FILE *out)
+{
+    if (!f->queues && f->vhost == IFACE_VHOST_AUTO)
+        return;
+    fputs("      <driver", out);
+    if (f->vhost != IFACE_VHOST_AUTO)
+        fprintf(out, " name='%s'", drivers[f->vhost - 1]);
+    if (f->queues)
+        fprintf(out, " queues='%u'", f->queues);
+    fputs("/>\n", out);
+}
+
 static void write_one(const struct domain_iface *f, FILE *out)
 {
     char mac[IFACE_MAC_TEXT];
@@ -310,8 +339,7 @@ static void write_one(const struct domain_iface *f, FILE *out)
     fprintf(out, "    <interface type='%s'>\n      <mac address='%s'/>\n", iface_type_names[f->type], mac);
     write_source(f, out);
     fprintf(out, "      <model type='%s'/>\n", models[f->model]);
-    if (f->queues)
-        fprintf(out, "      <driver name='qemu' queues='%u'/>\n", f->queues);
+    write_driver(f, out);
     if (f->inbound.average || f->outbound.average) {
         fputs("      <bandwidth>\n", out);
         write_rate("inbound", &f->inbound, out);

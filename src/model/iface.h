@@ -29,6 +29,9 @@ struct iface_forward {
     uint16_t host_port, guest_port;
 };
 
+/* The data path of a tap device: the kernel's, where there is one, is the default. */
+enum iface_vhost { IFACE_VHOST_AUTO, IFACE_VHOST_ON, IFACE_VHOST_OFF };
+
 enum iface_model { IFACE_VIRTIO, IFACE_E1000E };
 
 struct iface_rate {
@@ -38,6 +41,7 @@ struct iface_rate {
 struct domain_iface {
     enum iface_type type;
     enum iface_model model;
+    enum iface_vhost vhost;
     uint8_t mac[6];
     char *source, *target;
     struct iface_forward *forwards;
@@ -50,6 +54,9 @@ struct domain_iface {
     struct domain_pci_address address;
     char *alias; /* the user's name of it; NULL: none */
 };
+
+/* May the kernel serve its rings? */
+bool iface_may_vhost(const struct domain_iface *f);
 
 #define IFACE_MAC_TEXT 18u /* bytes of "52:54:00:00:00:01", with its end */
 void iface_mac_text(const struct domain_iface *f, char text[IFACE_MAC_TEXT]);

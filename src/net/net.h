@@ -137,6 +137,19 @@ struct net_tap_config {
 };
 int net_tap_create(const struct net_tap_config *cfg, struct netdev **out, struct error *err);
 
+/* The same for who moves the frames himself: the device with so many queues, each frame behind a struct net_header. */
+#define NET_TAP_QUEUES_MAX 8
+#define NET_TAP_NAME       16 /* bytes, with its end */
+struct net_tap_queues {
+    char name[NET_TAP_NAME];
+    unsigned count;
+    int fds[NET_TAP_QUEUES_MAX];
+};
+int net_tap_open(const struct net_tap_config *cfg, unsigned queues, struct net_tap_queues *out, struct error *err);
+void net_tap_close(struct net_tap_queues *t); /* all zeroes: does nothing */
+/* What the device has carried, as the guest sees it; false when there is none of that name. */
+bool net_tap_stats(const char *name, struct net_stats *s);
+
 /*
  * A wire to another guest: frames on a stream, each behind its length in 4 bytes, big-endian, as QEMU's -netdev socket has them. An address is HOST:PORT, or a
  * path with a slash in it. A connection that breaks is awaited, or tried, again.

@@ -84,8 +84,7 @@ static void tap_dispatch(struct netdev *n, struct pollset *p)
 static void tap_destroy(struct netdev *n)
 {
     struct net_tap *t = container_of(n, struct net_tap, dev);
-    if (t->fd >= 0)
-        close(t->fd);
+    close(t->fd);
     free(t);
 }
 
@@ -99,25 +98,33 @@ static const struct netdev_ops tap_ops = {
     .destroy = tap_destroy,
 };
 
-static int attach(struct net_tap *t, const char *ifname, struct error *err)
+/* ---- the interface ---- */
+
+static int open_queue(struct net_tap_queues *t, unsigned flags, struct error *err)
 {
-    struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    struct ifreq ifr = {.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags)};
     int header = sizeof(struct net_header);
-    if (ifname && strlen(ifname) >= IFNAMSIZ)
-        return error_set(err, 0, "tap '%s': an interface's name has at most %d characters; shorten it", ifname, IFNAMSIZ - 1);
-    snprintf(ifr.ifr_name, IFNAMSIZ, "%s", ifname ? ifname : "lodge%d");
-    int r = ioctl(t->fd, TUNSETIFF, &ifr);
+    const char *name = t->name[0] ? t->name : "tap0";
+    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return error_set(err, errno, "tap: cannot open /dev/net/tun: %s; load the kernel's tun module, or use --net user", strerror(errno));
+    t->fds[t->count++] = fd;
+    snprintf(ifr.ifr_name, IFNAMSIZ, "%s", t->name[0] ? t->name : "lodge%d");
+    int r = ioctl(fd, TUNSETIFF, &ifr);
     if (r < 0 && errno == EPERM)
-        return error_set(err, EPERM, "tap '%s': not permitted; have root run 'ip tuntap add %s mode tap user %s', or use --net user",
-                         ifname ? ifname : "", ifname ? ifname : "tap0", getenv("USER") ? getenv("USER") : "YOU");
-    if (r < 0 || ioctl(t->fd, TUNSETVNETHDRSZ, &header) < 0)
+        return error_set(err, EPERM, "tap '%s': not permitted; have root run 'ip tuntap add %s mode tap%s user %s', or use --net user",
+                         t->name, name, flags ? " multi_queue" : "", getenv("USER") ? getenv("USER") : "YOU");
+    if (r < 0 && errno == EINVAL && flags)
+        return error_set(err, EINVAL, "tap '%s': it has one queue; have root make it with 'ip tuntap add %s mode tap multi_queue', or leave out queues",
+                         t->name, name);
+    if (r < 0 || ioctl(fd, TUNSETVNETHDRSZ, &header) < 0)
         return error_set(err, errno, "tap '%s': cannot attach: %s; give a tap device that no other program has", ifr.ifr_name, strerror(errno));
     memcpy(t->name, ifr.ifr_name, sizeof t->name);
     return 0;
 }
 
 /* Up, and a port of the bridge. A device that its owner prepared is up already, and the kernel lets nobody else touch it. */
-static int plug(const struct net_tap *t, const char *bridge, struct error *err)
+static int plug(const struct net_tap_queues *t, const char *bridge, struct error *err)
 {
     struct ifreq ifr = {0};
     AUTO_CLOSE int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -141,19 +148,64 @@ static int plug(const struct net_tap *t, const char *bridge, struct error *err)
     return 0;
 }
 
+void net_tap_close(struct net_tap_queues *t)
+{
+    while (t->count)
+        close(t->fds[--t->count]);
+}
+
+int net_tap_open(const struct net_tap_config *cfg, unsigned queues, struct net_tap_queues *out, struct error *err)
+{
+    struct net_tap_queues t = {.count = 0};
+    int ret = 0;
+    if (cfg->ifname && strlen(cfg->ifname) >= IFNAMSIZ)
+        return error_set(err, 0, "tap '%s': an interface's name has at most %d characters; shorten it", cfg->ifname, IFNAMSIZ - 1);
+    snprintf(t.name, sizeof t.name, "%s", cfg->ifname ? cfg->ifname : "");
+    while (ret == 0 && t.count < MIN(queues, NET_TAP_QUEUES_MAX))
+        ret = open_queue(&t, queues > 1 ? IFF_MULTI_QUEUE : 0, err);
+    if (ret < 0 || plug(&t, cfg->bridge, err) < 0) {
+        net_tap_close(&t);
+        return -1;
+    }
+    *out = t;
+    return 0;
+}
+
+/* What the host's interface receives is what the guest has sent. */
+bool net_tap_stats(const char *name, struct net_stats *s)
+{
+    AUTO_FREE char *line = NULL;
+    size_t room = 0, len = strlen(name);
+    bool found = false;
+    FILE *f = fopen("/proc/net/dev", "re");
+    while (f && !found && getline(&line, &room, f) > 0) {
+        const char *at = line + strspn(line, " ");
+        unsigned long long n[12];
+        found = strncmp(at, name, len) == 0 && at[len] == ':' &&
+                sscanf(at + len + 1, "%llu %llu %llu %llu %llu %llu %llu %llu %llu %llu %llu %llu", &n[0], &n[1], &n[2], &n[3], &n[4], &n[5],
+                       &n[6], &n[7], &n[8], &n[9], &n[10], &n[11]) == 12;
+        if (found) /* bytes, packets, errors, dropped and four others; then those that were sent */
+            *s = (struct net_stats){.tx_bytes = n[0], .tx_packets = n[1], .tx_drop = n[3], .rx_bytes = n[8], .rx_packets = n[9], .rx_drop = n[11]};
+    }
+    if (f)
+        fclose(f);
+    return found;
+}
+
+/* ---- served by this process ---- */
+
 int net_tap_create(const struct net_tap_config *cfg, struct netdev **out, struct error *err)
 {
+    struct net_tap_queues q;
     struct net_tap *t = calloc(1, sizeof *t);
     if (!t)
         return error_set(err, ENOMEM, "tap: out of memory; close other programs");
-    *t = (struct net_tap){.dev = {.ops = &tap_ops, .offloads = NET_CSUM | NET_TSO4 | NET_TSO6}, .slot = -1};
-    t->fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-    if (t->fd < 0)
-        error_set(err, errno, "tap: cannot open /dev/net/tun: %s; load the kernel's tun module, or use --net user", strerror(errno));
-    if (t->fd < 0 || attach(t, cfg->ifname, err) < 0 || plug(t, cfg->bridge, err) < 0) {
-        tap_destroy(&t->dev);
+    if (net_tap_open(cfg, 1, &q, err) < 0) {
+        free(t);
         return -1;
     }
+    *t = (struct net_tap){.dev = {.ops = &tap_ops, .offloads = NET_CSUM | NET_TSO4 | NET_TSO6}, .fd = q.fds[0], .slot = -1};
+    memcpy(t->name, q.name, sizeof t->name);
     *out = &t->dev;
     return 0;
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -75,14 +76,19 @@ struct inflight {
 };
 
 struct vhost_user {
-    int fd;
+    struct vhost_back back; /* first */
     char *path;
-    uint64_t features, protocol, queues;
+    uint64_t features, protocol; /* of the connection; features: with F_PROTOCOL */
 };
+
+static struct vhost_user *user_of(struct vhost_back *b)
+{
+    return container_of(b, struct vhost_user, back);
+}
 
 static int failed(const struct vhost_user *u, const char *what, const char *why, struct error *err)
 {
-    return error_set(err, 0, "vhost-user back end '%s': %s: %s; look at its own log, and start it again", u->path, what, why);
+    return error_set(err, 0, "%s: %s: %s; look at its own log, and start it again", u->back.name, what, why);
 }
 
 /* ---- messages ---- */
@@ -106,7 +112,7 @@ static int send_message(struct vhost_user *u, enum request request, const void *
     }
     ssize_t n;
     do
-        n = sendmsg(u->fd, &msg, MSG_NOSIGNAL);
+        n = sendmsg(u->back.fd, &msg, MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
     /* Messages are far smaller than a socket's buffer: one that went in parts was cut by the time limit. */
     return n == (ssize_t)(sizeof h + size) ? 0 : failed(u, "cannot send", n < 0 ? strerror(errno) : "it does not read", err);
@@ -115,7 +121,7 @@ static int send_message(struct vhost_user *u, enum request request, const void *
 /* Waits until there is something to read; -1 with err when the time is over. */
 static int await(struct vhost_user *u, uint64_t deadline, struct error *err)
 {
-    struct pollfd p = {.fd = u->fd, .events = POLLIN};
+    struct pollfd p = {.fd = u->back.fd, .events = POLLIN};
     for (;;) {
         uint64_t now = now_ns();
         int n = now < deadline ? poll(&p, 1, (int)((deadline - now) / 1000000) + 1) : 0;
@@ -141,7 +147,7 @@ static ssize_t receive_some(struct vhost_user *u, void *to, size_t size, int *fd
         msg.msg_control = &control;
         msg.msg_controllen = sizeof control;
     }
-    ssize_t n = recvmsg(u->fd, &msg, MSG_CMSG_CLOEXEC); /* without room for them, descriptors are dropped */
+    ssize_t n = recvmsg(u->back.fd, &msg, MSG_CMSG_CLOEXEC); /* without room for them, descriptors are dropped */
     const struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
     if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
         count = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
@@ -223,61 +229,43 @@ static int greet(struct vhost_user *u, struct error *err)
     if (set(u, SET_PROTOCOL_FEATURES, &protocol, sizeof protocol, NULL, 0, err) < 0)
         return -1;
     u->protocol = protocol;
-    return protocol & PROTOCOL_MQ ? get_u64(u, GET_QUEUE_NUM, &u->queues, err) : 0;
+    return protocol & PROTOCOL_MQ ? get_u64(u, GET_QUEUE_NUM, &u->back.queues, err) : 0;
 }
 
 static int open_socket(struct vhost_user *u, struct error *err)
 {
-    u->fd = unix_connect(u->path, 0, VHOST_USER_WAIT_S);
-    return u->fd < 0 ? error_set(err, errno, "vhost-user back end '%s': cannot connect: %s; start the back end first", u->path,
-                                 unix_strerror(errno))
-                     : 0;
+    u->back.fd = unix_connect(u->path, 0, VHOST_USER_WAIT_S);
+    return u->back.fd < 0
+               ? error_set(err, errno, "%s: cannot connect: %s; start the back end first", u->back.name, unix_strerror(errno))
+               : 0;
 }
 
-int vhost_user_connect(const char *path, struct vhost_user **out, struct error *err)
+static void user_disconnect(struct vhost_back *b)
 {
-    struct vhost_user *u = calloc(1, sizeof *u);
-    if (u)
-        *u = (struct vhost_user){.fd = -1, .path = strdup(path), .queues = 1};
-    if (!u || !u->path) {
-        free(u);
-        return error_set(err, ENOMEM, "vhost-user: out of memory");
-    }
+    if (b->fd >= 0)
+        close(b->fd);
+    b->fd = -1;
+    user_of(b)->protocol = 0;
+}
+
+static int user_connect(struct vhost_back *b, const struct guestmem *mem, struct error *err)
+{
+    struct vhost_user *u = user_of(b);
+    if (mem->fd < 0)
+        return error_set(err, 0, "%s: the guest's memory is private; leave out source=anonymous and access=private", b->name);
+    b->queues = 1;
     if (open_socket(u, err) < 0 || greet(u, err) < 0) {
-        vhost_user_close(u);
+        user_disconnect(b);
         return -1;
     }
-    *out = u;
+    b->features = u->features & ~F_PROTOCOL;
+    b->tracks = u->protocol & PROTOCOL_INFLIGHT;
     return 0;
 }
 
-void vhost_user_close(struct vhost_user *u)
+static int user_get_config(struct vhost_back *b, void *config, uint32_t size, struct error *err)
 {
-    if (!u)
-        return;
-    if (u->fd >= 0)
-        close(u->fd);
-    free(u->path);
-    free(u);
-}
-
-uint64_t vhost_user_features(const struct vhost_user *u)
-{
-    return u->features & ~F_PROTOCOL;
-}
-
-uint64_t vhost_user_queues(const struct vhost_user *u)
-{
-    return u->queues;
-}
-
-bool vhost_user_tracks(const struct vhost_user *u)
-{
-    return u->protocol & PROTOCOL_INFLIGHT;
-}
-
-int vhost_user_get_config(struct vhost_user *u, void *config, uint32_t size, struct error *err)
-{
+    struct vhost_user *u = user_of(b);
     struct config c = {.size = size};
     uint32_t len = (uint32_t)offsetof(struct config, data) + size;
     if (!(u->protocol & PROTOCOL_CONFIG))
@@ -288,11 +276,6 @@ int vhost_user_get_config(struct vhost_user *u, void *config, uint32_t size, str
         return failed(u, "wrong answer", "another part of the configuration", err);
     memcpy(config, c.data, size);
     return 0;
-}
-
-int vhost_user_fd(const struct vhost_user *u)
-{
-    return u->fd;
 }
 
 /* ---- rings ---- */
@@ -340,8 +323,9 @@ static int set_inflight(struct vhost_user *u, struct vhost_inflight *f, struct e
     return set(u, SET_INFLIGHT_FD, &m, sizeof m, &f->fd, 1, err);
 }
 
-int vhost_user_enable(struct vhost_user *u, unsigned ring, bool on, struct error *err)
+static int user_enable(struct vhost_back *b, unsigned ring, bool on, struct error *err)
 {
+    struct vhost_user *u = user_of(b);
     return u->features & F_PROTOCOL ? set_state(u, SET_VRING_ENABLE, ring, on, err) : 0;
 }
 
@@ -357,16 +341,17 @@ static int set_ring(struct vhost_user *u, const struct guestmem *mem, const stru
         set(u, SET_VRING_CALL, &number, sizeof number, &r->call_fd, 1, err) < 0 ||
         set(u, SET_VRING_KICK, &number, sizeof number, &r->kick_fd, 1, err) < 0)
         return -1;
-    return vhost_user_enable(u, r->index, r->enabled, err);
+    return user_enable(&u->back, r->index, r->enabled, err);
 }
 
-int vhost_user_start(struct vhost_user *u, uint64_t features, const struct guestmem *mem, const struct vhost_ring *rings,
-                     unsigned n, struct vhost_inflight *inflight, struct error *err)
+static int user_start(struct vhost_back *b, uint64_t features, const struct guestmem *mem, const struct vhost_ring *rings,
+                      unsigned n, struct vhost_inflight *inflight, struct error *err)
 {
+    struct vhost_user *u = user_of(b);
     features |= u->features & F_PROTOCOL;
     if (set(u, SET_FEATURES, &features, sizeof features, NULL, 0, err) < 0)
         return -1;
-    if (vhost_user_tracks(u) && set_inflight(u, inflight, err) < 0)
+    if (b->tracks && set_inflight(u, inflight, err) < 0)
         return -1;
     if (set_memory(u, mem, err) < 0)
         return -1;
@@ -377,14 +362,47 @@ int vhost_user_start(struct vhost_user *u, uint64_t features, const struct guest
 }
 
 /* The answer comes when the back end has stopped the ring. */
-int vhost_user_stop(struct vhost_user *u, uint64_t which, struct error *err)
+static int user_stop(struct vhost_back *b, uint64_t which, struct error *err)
 {
+    struct vhost_user *u = user_of(b);
     for (; which; which &= which - 1) {
         struct vring_state state = {(uint32_t)__builtin_ctzll(which), 0};
-        if (vhost_user_enable(u, state.index, false, err) < 0 ||
+        if (user_enable(b, state.index, false, err) < 0 ||
             send_message(u, GET_VRING_BASE, &state, sizeof state, NULL, 0, false, err) < 0 ||
             receive_reply(u, GET_VRING_BASE, &state, sizeof state, NULL, err) < 0)
             return -1;
     }
     return 0;
+}
+
+static void user_destroy(struct vhost_back *b)
+{
+    struct vhost_user *u = user_of(b);
+    free(b->name);
+    free(u->path);
+    free(u);
+}
+
+static const struct vhost_back_ops user_ops = {
+    .lost = "has gone; start it again, and the guest's driver",
+    .connect = user_connect,
+    .disconnect = user_disconnect,
+    .get_config = user_get_config,
+    .start = user_start,
+    .enable = user_enable,
+    .stop = user_stop,
+    .destroy = user_destroy,
+};
+
+struct vhost_back *vhost_user_create(const char *path)
+{
+    struct vhost_user *u = calloc(1, sizeof *u);
+    if (!u)
+        return NULL;
+    *u = (struct vhost_user){.back = {.ops = &user_ops, .fd = -1}, .path = strdup(path)};
+    if (u->path && asprintf(&u->back.name, "vhost-user back end '%s'", path) >= 0)
+        return &u->back;
+    free(u->path);
+    free(u);
+    return NULL;
 }

@@ -40,10 +40,9 @@ static bool can_resume(const struct vhost *h)
 static void lose(struct vhost *h, const char *why)
 {
     struct virtio_dev *v = &h->virtio;
-    if (h->back || !h->retry_ns) /* that nobody listens yet was to be expected */
+    if (h->back->connected || !h->retry_ns) /* that nobody listens yet was to be expected */
         log_guest(&v->limit, "%s", why);
-    vhost_user_close(h->back);
-    h->back = NULL;
+    vhost_back_disconnect(h->back);
     bool resume = h->reconnect_s && v->running && !v->broken && can_resume(h);
     h->resumable = resume;
     h->retry_ns = resume ? now_ns() + h->reconnect_s * NS_PER_S : 0;
@@ -51,17 +50,17 @@ static void lose(struct vhost *h, const char *why)
         return;
     v->handed_over = 0;
     if (v->running)
-        virtio_break(v, h->reconnect_s ? "its vhost-user back end has gone with requests that it did not note (INFLIGHT_SHMFD)"
-                                       : "its vhost-user back end has gone");
+        virtio_break(v, h->reconnect_s ? "its back end has gone with requests that it did not note (INFLIGHT_SHMFD)"
+                                       : "its back end has gone");
 }
 
 /* ---- handing over ---- */
 
 static int ensure_connected(struct vhost *h, struct error *err)
 {
-    if (h->back)
+    if (h->back->connected)
         return 0;
-    if (vhost_user_connect(h->path, &h->back, err) < 0)
+    if (vhost_back_connect(h->back, h->virtio.bus->mem, err) < 0)
         return -1;
     return h->connected ? h->connected(h, err) : 0;
 }
@@ -73,9 +72,8 @@ static int hand_over(struct vhost *h, bool resume, struct error *err)
     unsigned n = 0;
     if (ensure_connected(h, err) < 0)
         return -1;
-    if ((v->features & ~h->own & ~vhost_user_features(h->back)) || (h->inflight.fd >= 0 && !vhost_user_tracks(h->back)))
-        return error_set(
-            err, 0, "vhost-user back end '%s': lacks what the one before had; start the one that the guest was made with", h->path);
+    if ((v->features & ~h->own & ~h->back->features) || (h->inflight.fd >= 0 && !h->back->tracks))
+        return error_set(err, 0, "%s: lacks what the one before had; start the one that the guest was made with", h->back->name);
     for (unsigned q = 0; q < h->rings; q++) {
         const struct vq_config *c = &v->queues[q].cfg;
         if (v->handed_over & BIT64(q))
@@ -93,7 +91,7 @@ static int hand_over(struct vhost *h, bool resume, struct error *err)
     h->inflight.queue_size = v->cls->queue_size;
     h->served = true;
     h->resumable = false; /* from here on it may take requests */
-    if (vhost_user_start(h->back, v->features & ~h->own, v->bus->mem, rings, n, &h->inflight, err) < 0)
+    if (h->back->ops->start(h->back, v->features & ~h->own, v->bus->mem, rings, n, &h->inflight, err) < 0)
         return -1;
     for (unsigned i = 0; i < n; i++) /* a ring starts with its first kick, and the driver may have given it already */
         virtio_kick(v, rings[i].index);
@@ -119,7 +117,7 @@ static void connect_again(struct vhost *h)
         return;
     }
     h->retry_ns = 0;
-    log_guest(&h->virtio.limit, "%s: connected to its vhost-user back end again", h->virtio.cls->name);
+    log_guest(&h->virtio.limit, "%s: connected to %s again", h->virtio.cls->name, h->back->name);
 }
 
 void vhost_enable(struct vhost *h, uint64_t on, uint64_t off)
@@ -127,9 +125,9 @@ void vhost_enable(struct vhost *h, uint64_t on, uint64_t off)
     ERROR_SCOPED(err);
     uint64_t changed = ((on & h->disabled) | (off & ~h->disabled)) & h->virtio.handed_over;
     h->disabled = (h->disabled | off) & ~on;
-    for (; changed && h->back; changed &= changed - 1) {
+    for (; changed && h->back->connected; changed &= changed - 1) {
         unsigned q = (unsigned)__builtin_ctzll(changed);
-        if (vhost_user_enable(h->back, q, on & BIT64(q), &err) < 0) {
+        if (h->back->ops->enable(h->back, q, on & BIT64(q), &err) < 0) {
             lose(h, error_text(&err));
             return;
         }
@@ -153,9 +151,8 @@ void vhost_stop(struct virtio_dev *v)
 {
     struct vhost *h = vhost_of(v);
     ERROR_SCOPED(err);
-    if (v->handed_over && h->back && vhost_user_stop(h->back, v->handed_over, &err) < 0) {
-        vhost_user_close(h->back);
-        h->back = NULL;
+    if (v->handed_over && h->back->connected && h->back->ops->stop(h->back, v->handed_over, &err) < 0) {
+        vhost_back_disconnect(h->back);
         log_guest(&v->limit, "%s", error_text(&err));
     }
     forget_inflight(h);
@@ -168,7 +165,7 @@ void vhost_stop(struct virtio_dev *v)
 void vhost_prepare(struct virtio_dev *v, struct pollset *p)
 {
     struct vhost *h = vhost_of(v);
-    h->back_at = h->back ? pollset_add(p, vhost_user_fd(h->back), POLLIN) : -1;
+    h->back_at = h->back->connected && h->back->fd >= 0 ? pollset_add(p, h->back->fd, POLLIN) : -1;
     for (unsigned q = 0; q < v->nqueues; q++)
         h->call_at[q] = pollset_add(p, h->call_fds[q], POLLIN);
     if (h->retry_ns) {
@@ -189,11 +186,10 @@ void vhost_dispatch(struct virtio_dev *v, struct pollset *p)
         pthread_mutex_unlock(&v->bus->lock);
     }
     /* Stopping has read what came after the poll. */
-    struct pollfd now = {.fd = h->back ? vhost_user_fd(h->back) : -1, .events = POLLIN};
-    if (pollset_revents(p, h->back_at) && h->back && poll(&now, 1, 0) > 0) {
+    struct pollfd now = {.fd = h->back->connected ? h->back->fd : -1, .events = POLLIN};
+    if (pollset_revents(p, h->back_at) && poll(&now, 1, 0) > 0) {
         char why[256];
-        snprintf(why, sizeof why, "%s: its vhost-user back end has gone%s", v->cls->name,
-                 h->reconnect_s ? "" : "; start it again, and the guest's driver");
+        snprintf(why, sizeof why, "%s: %s %s", v->cls->name, h->back->name, h->reconnect_s ? "has gone" : h->back->ops->lost);
         lose(h, why);
     }
     if (h->retry_ns && now_ns() >= h->retry_ns)
@@ -207,9 +203,8 @@ static int open_calls(struct vhost *h, unsigned queues, struct error *err)
     for (unsigned q = 0; q < queues; q++) {
         h->call_fds[q] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (h->call_fds[q] < 0)
-            return error_set(err, errno,
-                             "vhost-user back end '%s': cannot create an eventfd: %s; raise the limit of open files (ulimit -n)",
-                             h->path, strerror(errno));
+            return error_set(err, errno, "%s: cannot create an eventfd: %s; raise the limit of open files (ulimit -n)",
+                             h->back->name, strerror(errno));
     }
     return 0;
 }
@@ -220,42 +215,36 @@ int vhost_open(struct vhost *h, const struct guestmem *mem, const struct vhost_c
     h->inflight.fd = -1;
     h->rings = queues;
     h->reconnect_s = cfg->reconnect_s;
-    h->path = strdup(cfg->path);
-    if (!h->path)
-        return error_set(err, ENOMEM, "vhost-user back end '%s': out of memory; close other programs", cfg->path);
-    if (mem->fd < 0)
-        return error_set(err, 0,
-                         "vhost-user back end '%s': the guest's memory is private; leave out source=anonymous and access=private",
-                         cfg->path);
-    return open_calls(h, queues, err) < 0 ? -1 : vhost_user_connect(h->path, &h->back, err);
+    h->back = cfg->back;
+    if (!h->back)
+        return error_set(err, ENOMEM, "vhost: out of memory; close other programs");
+    return open_calls(h, queues, err) < 0 ? -1 : vhost_back_connect(h->back, mem, err);
 }
 
 uint64_t vhost_features(const struct vhost *h, uint64_t passed, struct error *err)
 {
-    uint64_t features = vhost_user_features(h->back) & passed;
+    uint64_t features = h->back->features & passed;
     if (features & VIRTIO_F_VERSION_1)
         return features;
-    error_set(err, 0, "vhost-user back end '%s': is for virtio before 1.0 only; use a newer one", h->path);
+    error_set(err, 0, "%s: is for virtio before 1.0 only; use a newer one", h->back->name);
     return 0;
 }
 
 int vhost_check_queues(const struct vhost *h, unsigned queues, struct error *err)
 {
-    uint64_t most = vhost_user_queues(h->back);
-    return queues <= most
-               ? 0
-               : error_set(err, 0, "vhost-user back end '%s': serves %llu queues, not %u; give it more, or the device fewer",
-                           h->path, (unsigned long long)most, queues);
+    uint64_t most = h->back->queues;
+    return queues <= most ? 0
+                          : error_set(err, 0, "%s: serves %llu queues, not %u; give it more, or the device fewer", h->back->name,
+                                      (unsigned long long)most, queues);
 }
 
 void vhost_close(struct vhost *h)
 {
-    vhost_user_close(h->back);
+    vhost_back_destroy(h->back);
     forget_inflight(h);
     for (unsigned q = 0; q < VIRTIO_QUEUES_MAX; q++)
         if (h->call_fds[q] >= 0)
             close(h->call_fds[q]);
-    free(h->path);
 }
 
 void vhost_destroy(struct vhost *h)

@@ -20,7 +20,7 @@ struct vhost_blk {
 
 static int read_space(struct vhost *v, unsigned queues, struct vblk_space *space, struct error *err)
 {
-    if (vhost_user_get_config(v->back, space, VBLK_SPACE_BYTES, err) < 0)
+    if (v->back->ops->get_config(v->back, space, VBLK_SPACE_BYTES, err) < 0)
         return -1;
     space->num_queues = (uint16_t)queues;
     return 0;
@@ -68,7 +68,7 @@ static int make(struct pci_host *h, const struct vhost_blk_config *cfg, struct v
     if (!features)
         return -1;
     if (queues > 1 && !(features & VBLK_F_MQ))
-        return error_set(err, 0, "vhost-user back end '%s': has one queue only; leave out queues", v->path);
+        return error_set(err, 0, "%s: has one queue only; leave out queues", v->back->name);
     if (queues == 1)
         features &= ~VBLK_F_MQ;
     v->connected = connected;
@@ -78,8 +78,10 @@ static int make(struct pci_host *h, const struct vhost_blk_config *cfg, struct v
 int vhost_blk_create(struct pci_host *h, const struct vhost_blk_config *cfg, struct vhost_blk **out, struct error *err)
 {
     struct vhost_blk *d = calloc(1, sizeof *d);
-    if (!d)
+    if (!d) {
+        vhost_back_destroy(cfg->back.back);
         return error_set(err, ENOMEM, "device 'virtio-blk': out of memory; close other programs");
+    }
     if (make(h, cfg, &d->vhost, err) < 0) {
         vhost_close(&d->vhost);
         free(d);

@@ -40,7 +40,7 @@ static int make(struct pci_host *h, const struct vhost_fs_config *cfg, struct vh
     uint8_t config[CONFIG_BYTES] = {0};
     memcpy(config + CONFIG_TAG, cfg->tag, strlen(cfg->tag));
     pci_set32(config + CONFIG_QUEUES, QUEUES - 1);
-    if (vhost_open(v, pci_host_bus(h)->mem, &(struct vhost_config){.path = cfg->path}, QUEUES, err) < 0)
+    if (vhost_open(v, pci_host_bus(h)->mem, &(struct vhost_config){.back = cfg->back}, QUEUES, err) < 0)
         return -1;
     uint64_t features = vhost_features(v, VHOST_RING_FEATURES, err);
     return features ? virtio_create(&v->virtio, &vhost_fs_class, QUEUES, h, cfg->slot, features, config, err) : -1;
@@ -49,12 +49,14 @@ static int make(struct pci_host *h, const struct vhost_fs_config *cfg, struct vh
 int vhost_fs_create(struct pci_host *h, const struct vhost_fs_config *cfg, struct vhost_fs **out, struct error *err)
 {
     size_t len = strlen(cfg->tag);
-    if (len == 0 || len > VHOST_FS_TAG_MAX)
-        return error_set(err, 0, "device 'virtio-fs': the tag '%s' has %zu bytes; give it 1 to %d", cfg->tag, len,
-                         VHOST_FS_TAG_MAX);
-    struct vhost_fs *f = calloc(1, sizeof *f);
-    if (!f)
-        return error_set(err, ENOMEM, "device 'virtio-fs': out of memory; close other programs");
+    bool fits = len && len <= VHOST_FS_TAG_MAX;
+    struct vhost_fs *f = fits ? calloc(1, sizeof *f) : NULL;
+    if (!f) {
+        vhost_back_destroy(cfg->back);
+        return fits ? error_set(err, ENOMEM, "device 'virtio-fs': out of memory; close other programs")
+                    : error_set(err, 0, "device 'virtio-fs': the tag '%s' has %zu bytes; give it 1 to %d", cfg->tag, len,
+                                VHOST_FS_TAG_MAX);
+    }
     if (make(h, cfg, &f->vhost, err) < 0) {
         vhost_close(&f->vhost);
         free(f);

@@ -9,8 +9,8 @@
 #define VHOST_FS_TAG_MAX 36 /* bytes of the tag that the guest mounts */
 
 struct vhost_fs_config {
-    int slot;         /* PCI slot or PCI_SLOT_AUTO */
-    const char *path; /* of the back end's socket; it must listen there */
+    int slot;                /* PCI slot or PCI_SLOT_AUTO */
+    struct vhost_back *back; /* as in struct vhost_config */
     const char *tag;
 };
 

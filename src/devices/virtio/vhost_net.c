@@ -111,8 +111,10 @@ static int make(struct pci_host *h, const struct vhost_net_config *cfg, struct v
 int vhost_net_create(struct pci_host *h, const struct vhost_net_config *cfg, struct vhost_net **out, struct error *err)
 {
     struct vhost_net *n = calloc(1, sizeof *n);
-    if (!n)
+    if (!n) {
+        vhost_back_destroy(cfg->back.back);
         return error_set(err, ENOMEM, "device 'virtio-net': out of memory; close other programs");
+    }
     if (make(h, cfg, n, err) < 0) {
         vhost_close(&n->vhost);
         free(n);
@@ -120,6 +122,12 @@ int vhost_net_create(struct pci_host *h, const struct vhost_net_config *cfg, str
     }
     *out = n;
     return 0;
+}
+
+bool vhost_net_stats(const struct vhost_net *n, struct net_stats *s)
+{
+    const struct vhost_back *b = n->vhost.back;
+    return b->ops->stats && b->ops->stats(b, s);
 }
 
 void vhost_net_destroy(struct vhost_net *n)

@@ -37,6 +37,12 @@ lines 1
 output "format"
 lodge 1 run --accel softkvm --kernel $KERNEL --net bridge
 lines 1
+lodge 1 run --accel softkvm --kernel $KERNEL --net user,vhost=on
+lines 1
+output "tap device only"
+lodge 1 run --accel softkvm --kernel $KERNEL --net tap,vhost=maybe
+lines 1
+output "on, off or auto"
 lodge 1 run --kernl $KERNEL
 lines 1
 output "--kernel"

@@ -13,7 +13,7 @@ send "mkdir /m; mount -t ext4 /dev/vda /m && dd if=/dev/vdb of=/m/copy bs=1M 2>/
 expect 300 "written"
 sh "kill -9 $(cat $TMP/a.pid); rm -f $TMP/a.pid $TMP/a.sock"
 bg "exec sh $TMP/a.sh > $TMP/a2.log 2>&1"
-expect 300 "connected to its vhost-user back end again"
+expect 300 "connected to vhost-user back end"
 send "\necho 3 > /proc/sys/vm/drop_caches; mount -t ext4 /dev/vda /m && cmp /m/copy /dev/vdb && echo sa''me; sha256sum /m/copy > /m/sum; umount /m; poweroff -f\n"
 expect 300 "same"
 wait 300 0

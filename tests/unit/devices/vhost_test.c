@@ -12,6 +12,7 @@
 #include "devices/virtio/vhost_fs.h"
 #include "devices/virtio/vhost_net.h"
 #include "driver.h"
+#include "net/vhost_user.h"
 
 #define RX      0
 #define TX      1
@@ -84,7 +85,7 @@ static void echo(struct card *c, uint32_t len, uint8_t seed)
 static struct vhost_net *make_card(struct rig *r, unsigned pairs, unsigned reconnect_s)
 {
     struct vhost_net_config cfg = {
-        .slot = 5, .back = {backs_path, reconnect_s}, .mac = {0x52, 0x54, 0, 1, 2, 3}, .pairs = pairs, .mtu = 1400};
+        .slot = 5, .back = {vhost_user_create(backs_path), reconnect_s}, .mac = {0x52, 0x54, 0, 1, 2, 3}, .pairs = pairs, .mtu = 1400};
     struct vhost_net *n;
     ERROR_SCOPED(err);
     rig_init(r);
@@ -221,7 +222,7 @@ static void test_pairs(void)
 
 static void refused(struct rig *r, const char *where, const char *word)
 {
-    struct vhost_net_config cfg = {.slot = 5, .back = {where, 0}, .pairs = 5};
+    struct vhost_net_config cfg = {.slot = 5, .back = {vhost_user_create(where), 0}, .pairs = 5};
     struct vhost_net *n;
     ERROR_SCOPED(err);
     CHECK(vhost_net_create(r->pci, &cfg, &n, &err) < 0);
@@ -263,10 +264,10 @@ static void test_fs(void)
     ERROR_SCOPED(err);
     pid_t back = back_start(NULL);
     rig_init(&r);
-    CHECK(vhost_fs_create(r.pci, &(struct vhost_fs_config){5, backs_path, longest}, &f, &err) < 0 && strstr(error_text(&err), "37 bytes"));
+    CHECK(vhost_fs_create(r.pci, &(struct vhost_fs_config){5, vhost_user_create(backs_path), longest}, &f, &err) < 0 && strstr(error_text(&err), "37 bytes"));
     error_clear(&err);
     longest[36] = 0;
-    CHECK(vhost_fs_create(r.pci, &(struct vhost_fs_config){5, backs_path, longest}, &f, &err) == 0);
+    CHECK(vhost_fs_create(r.pci, &(struct vhost_fs_config){5, vhost_user_create(backs_path), longest}, &f, &err) == 0);
     CHECK(pci_host_assign(r.pci, &err) == 0);
     CHECK_EQ(rig_cfg_read(&r, PCI_DEVFN(5, 0), 0, 4), 0x105a1af4);
     drv_find(&d, &r, PCI_DEVFN(5, 0), true, 0);

@@ -15,6 +15,7 @@
 #include "devices/virtio/vblk_space.h"
 #include "devices/virtio/vhost_blk.h"
 #include "driver.h"
+#include "net/vhost_user.h"
 #include "vhostdisk.h"
 
 #define SECTORS 2048u
@@ -39,7 +40,7 @@ struct guest {
 
 static int make_disk(struct guest *g, unsigned queues, unsigned reconnect_s, struct error *err)
 {
-    struct vhost_blk_config cfg = {.slot = 5, .back = {backs_path, reconnect_s}, .queues = queues};
+    struct vhost_blk_config cfg = {.slot = 5, .back = {vhost_user_create(backs_path), reconnect_s}, .queues = queues};
     rig_init(&g->r);
     if (vhost_blk_create(g->r.pci, &cfg, &g->disk, err) == 0)
         return 0;

@@ -8,13 +8,17 @@
 
 int main(int argc, char **argv)
 {
-    struct vhost_user *u;
+    struct guestmem mem;
     ERROR_SCOPED(err);
     CHECK(argc == 2);
+    CHECK(guestmem_init(&mem, 4096, 4096, &err) == 0);
     backs_open(argv[1]);
     pid_t back = back_start("--spoil", "1:drip");
-    CHECK(vhost_user_connect(backs_path, &u, &err) < 0);
+    struct vhost_back *u = vhost_user_create(backs_path);
+    CHECK(u && vhost_back_connect(u, &mem, &err) < 0);
     CHECK(strstr(error_text(&err), "time is over"));
+    vhost_back_destroy(u);
+    guestmem_free(&mem);
     back_kill(back);
     backs_close();
     return 0;

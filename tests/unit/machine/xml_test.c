@@ -46,6 +46,12 @@ static void test_round_trip(void)
     vhost->source = strdup("/run/b&ck");
     vhost->queues = 4;
     vhost->reconnect = 3;
+    CHECK(domain_add_iface(&d, &err) && domain_add_iface(&d, &err) && domain_add_iface(&d, &err));
+    for (unsigned i = IFACE_VHOST_AUTO; i <= IFACE_VHOST_OFF; i++) {
+        d.ifaces[2 + i].type = IFACE_ETHERNET;
+        d.ifaces[2 + i].vhost = (enum iface_vhost)i;
+        d.ifaces[2 + i].queues = i == IFACE_VHOST_OFF ? 3 : 0;
+    }
     struct domain_pmem *pmem = domain_add_pmem(&d, &err);
     *pmem = (struct domain_pmem){.path = strdup("/tmp/p<m"), .size = 6 * MIB};
     struct domain_char *c = domain_add_char(&d, &err);
@@ -73,6 +79,9 @@ static void test_round_trip(void)
         CHECK(back.has_genid && memcmp(back.genid, d.genid, 16) == 0 && memcmp(d.genid, (uint8_t[16]){0}, 16) != 0);
         CHECK(back.disks[0].readonly && strcmp(back.disks[0].target, "vda") == 0);
         CHECK(memcmp(back.ifaces[0].mac, d.ifaces[0].mac, 6) == 0);
+        for (unsigned i = IFACE_VHOST_AUTO; i <= IFACE_VHOST_OFF; i++)
+            CHECK(back.ifaces[2 + i].vhost == (enum iface_vhost)i && iface_may_vhost(&back.ifaces[2 + i]) == (i != IFACE_VHOST_OFF));
+        CHECK(strstr(text, "<driver name='vhost'/>") && strstr(text, "<driver name='qemu' queues='3'/>"));
         CHECK(back.ifaces[1].type == IFACE_VHOSTUSER && strcmp(back.ifaces[1].source, "/run/b&ck") == 0);
         char *again = write_domain(&back, &len2);
         CHECK(len == len2 && memcmp(text, again, len) == 0);
@@ -204,6 +213,10 @@ static void test_refusals(void)
     refuse(HEAD OS "<devices><interface type='vhostuser'><source type='unix' path='/s'/><model type='e1000e'/></interface></devices>" TAIL, "to itself", "e1000e");
     refuse(HEAD OS "<devices><interface type='bridge'><source bridge='b'><reconnect enabled='yes' timeout='1'/></source></interface></devices>" TAIL, "vhostuser", "remove");
     refuse(HEAD OS "<devices><interface type='client'><source type='unix' path='/s'/></interface></devices>" TAIL, "vhostuser", "type");
+    refuse(HEAD OS "<devices><interface type='user'><driver name='vhost'/></interface></devices>" TAIL, "tap device only", "leave out vhost");
+    refuse(HEAD OS "<devices><interface type='ethernet'><driver name='vhost'/><pcap xmlns='" DOMAIN_NS "' file='/p'/></interface></devices>" TAIL, "captures", "leave out vhost");
+    refuse(HEAD OS "<devices><interface type='ethernet'><driver name='vhost'/><model type='e1000e'/></interface></devices>" TAIL, "e1000e", "leave out vhost");
+    refuse(HEAD OS "<devices><interface type='ethernet'><driver name='kernel'/></interface></devices>" TAIL, "kernel", "vhost");
     refuse(HEAD OS "<devices><interface type='user'><source bridge='br0'/></interface></devices>" TAIL, "does not fit", "bridge");
     refuse(HEAD OS "<devices><interface type='user'><mac address='01:02:03:04:05:06'/></interface></devices>" TAIL, "multicast",
            "mac");
