@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <immintrin.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -72,7 +73,7 @@ static struct file *file_new(struct io_loop *l, const char *path)
         return NULL;
     }
     f->loop = l;
-    f->fd = -1;
+    f->fd = f->direct_fd = -1;
     return f;
 }
 
@@ -148,6 +149,8 @@ void file_close(struct file *f)
         return;
     if (f->remote)
         remote_close(f);
+    if (f->direct_fd >= 0)
+        close(f->direct_fd);
     if (f->fd >= 0) {
         block_unlock(f->fd);
         close(f->fd);
@@ -158,13 +161,50 @@ void file_close(struct file *f)
 
 /* ---- transfers ---- */
 
+void *file_buffer(uint64_t bytes)
+{
+    void *buf;
+    return posix_memalign(&buf, PAGE_SIZE, MAX(bytes, 1u)) == 0 ? buf : NULL;
+}
+
+int file_set_direct(struct file *f)
+{
+    char name[32];
+    if (f->protocol || f->direct_fd >= 0)
+        return 0;
+    snprintf(name, sizeof name, "/proc/self/fd/%d", f->fd);
+    AUTO_FREE void *buf = file_buffer(FILE_DIRECT_ALIGN);
+    if (!buf)
+        return -ENOMEM;
+    int fd = open(name, (f->readonly ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
+    if (fd < 0 || pread(fd, buf, FILE_DIRECT_ALIGN, 0) < 0) {
+        int ret = -errno;
+        if (fd >= 0)
+            close(fd);
+        return ret;
+    }
+    f->direct_fd = fd;
+    return 0;
+}
+
+static bool is_aligned(const struct io_step *s)
+{
+    if (s->kind != IO_READ && s->kind != IO_WRITE)
+        return false;
+    uint64_t bits = s->offset;
+    for (int i = 0; i < s->niov; i++)
+        bits |= (uintptr_t)s->iov[i].iov_base | s->iov[i].iov_len;
+    return bits % FILE_DIRECT_ALIGN == 0;
+}
+
 static ssize_t step(struct file *f, struct io_step *s)
 {
     ssize_t ret;
     if (f->protocol)
         return remote_step(f, s);
-    s->fd = f->fd;
-    s->cached = !f->direct;
+    bool direct = f->direct_fd >= 0 && is_aligned(s);
+    s->fd = direct ? f->direct_fd : f->fd;
+    s->cached = !direct;
     bool observed = f->observe && s->kind != IO_READ;
     if (observed)
         f->observe(f->observer, s, false);

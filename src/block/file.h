@@ -16,7 +16,7 @@ struct file {
     char *path;
     int fd;
     bool readonly, device; /* device: a block device */
-    bool direct;           /* transfers pass the page cache by */
+    int direct_fd;         /* another description of it, for transfers that pass the page cache by; -1: all go through that */
     uint64_t size;         /* when it was opened, or as file_truncate() made it */
     unsigned physical;     /* the write that needs no read-modify-write */
     bool no_sync; /* file_sync() does nothing: a copy that can be made again */
@@ -38,6 +38,13 @@ int file_open(struct io_loop *l, const char *what, const char *path, bool readon
 int file_open_named(struct io_loop *l, const char *what, const char *path, bool readonly, struct file **out, struct error *err);
 /* Creates a file that must not exist, or, with `replace`, empties one that nobody uses. */
 int file_create(struct io_loop *l, const char *what, const char *path, bool replace, struct file **out, struct error *err);
+/*
+ * From now on transfers pass the page cache by when they and their buffers are aligned to FILE_DIRECT_ALIGN, as those of a disk's contents are. A format's tables, whose
+ * buffers are not, stay in the page cache; the two must not share a page. 0 or -errno; nothing for a server's file.
+ */
+#define FILE_DIRECT_ALIGN 512u /* bytes */
+int file_set_direct(struct file *f);
+void *file_buffer(uint64_t bytes); /* aligned so; NULL without memory; its owner calls free() */
 void file_close(struct file *f);
 
 /* The bytes that were read: fewer than `len` at the end of the file only. Changes iov. */

@@ -472,7 +472,7 @@ static void crypt_buffer(struct io_loop *loop, struct job j)
 
 int luks_read(const struct luks *l, struct file *f, uint64_t host, uint64_t sector, uint64_t len, const struct iovec *iov, int niov)
 {
-    AUTO_FREE uint8_t *buf = malloc(len);
+    AUTO_FREE uint8_t *buf = file_buffer(len);
     if (!l->data || !buf || (host | len) % LUKS_SECTOR)
         return !l->data ? -ENOKEY : buf ? -EINVAL : -ENOMEM;
     int ret = file_read(f, host, buf, len);
@@ -485,7 +485,7 @@ int luks_read(const struct luks *l, struct file *f, uint64_t host, uint64_t sect
 
 int luks_write(const struct luks *l, struct file *f, uint64_t host, uint64_t sector, uint64_t len, const struct iovec *iov, int niov)
 {
-    AUTO_FREE uint8_t *buf = malloc(len);
+    AUTO_FREE uint8_t *buf = file_buffer(len);
     if (!l->data || !buf || (host | len) % LUKS_SECTOR)
         return !l->data ? -ENOKEY : buf ? -EINVAL : -ENOMEM;
     iov_to(iov, niov, 0, buf, len);

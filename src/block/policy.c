@@ -10,8 +10,7 @@
 
 #include "base/util.h"
 #include "block/image.h"
-
-#define DIRECT_ALIGN 512u /* bytes: buffers of direct transfers */
+#include "block/qcow2.h"
 
 void policy_init(struct block *b, const struct block_config *cfg)
 {
@@ -60,7 +59,7 @@ bool policy_stops(const struct block *b, const struct block_req *req, int ret)
 static bool aligned(const struct block_req *req)
 {
     for (int i = 0; i < req->niov; i++)
-        if ((uintptr_t)req->iov[i].iov_base % DIRECT_ALIGN || req->iov[i].iov_len % DIRECT_ALIGN)
+        if ((uintptr_t)req->iov[i].iov_base % FILE_DIRECT_ALIGN || req->iov[i].iov_len % FILE_DIRECT_ALIGN)
             return false;
     return true;
 }
@@ -68,11 +67,11 @@ static bool aligned(const struct block_req *req)
 /* Direct transfers need aligned buffers; a guest's may lie anywhere. */
 static int bounce(struct block *b, const struct block_req *req)
 {
-    void *buf;
-    if (posix_memalign(&buf, PAGE_SIZE, req->len))
-        return -ENOMEM;
+    AUTO_FREE void *buf = file_buffer(req->len);
     struct iovec iov = {buf, req->len};
     int ret;
+    if (!buf)
+        return -ENOMEM;
     if (req->op == BLOCK_WRITE) {
         iov_to(req->iov, req->niov, 0, buf, req->len);
         ret = image_write(b->image, req->offset, req->len, &iov, 1);
@@ -81,7 +80,6 @@ static int bounce(struct block *b, const struct block_req *req)
         if (ret == 0)
             iov_from(req->iov, req->niov, 0, buf, req->len);
     }
-    free(buf);
     return ret;
 }
 
@@ -111,19 +109,27 @@ int policy_perform(struct block *b, const struct block_req *req)
 
 /* ---- opening ---- */
 
+/* The file with the disk's contents; NULL for formats that mix them with their tables. */
+static struct file *contents_of(struct image *im)
+{
+    if (im->driver == &raw_driver || im->driver == &luks_driver)
+        return im->file;
+    return im->driver == &qcow2_driver && qcow2_of(im)->cluster_size >= PAGE_SIZE ? qcow2_of(im)->data : NULL;
+}
+
 int policy_set_direct(struct block *b, const char *path, struct error *err)
 {
-    struct file *f = b->image->file;
-    if (b->image->driver != &raw_driver || f->protocol)
-        return error_set(err, 0, "disk '%s': cache=none is for raw files and devices; use cache=writeback", path);
-    void *buf;
-    if (posix_memalign(&buf, PAGE_SIZE, PAGE_SIZE))
-        return error_set(err, ENOMEM, "disk '%s': out of memory; close other programs", path);
-    int flags = fcntl(f->fd, F_GETFL);
-    f->direct = flags >= 0 && fcntl(f->fd, F_SETFL, flags | O_DIRECT) == 0 && pread(f->fd, buf, DIRECT_ALIGN, 0) >= 0;
-    free(buf);
-    return f->direct ? 0 : error_set(err, errno, "disk '%s': its file system has no direct transfers of %u bytes: %s; use cache=writeback", path, DIRECT_ALIGN,
-                              strerror(errno));
+    struct file *f = contents_of(b->image);
+    if (!f || f->protocol)
+        return error_set(err, 0, "disk '%s': cache=none is for files and devices in formats raw and luks, and qcow2 with clusters of 4 KiB or more; use cache=writeback", path);
+    int ret = file_set_direct(f);
+    if (ret < 0)
+        return error_set(err, -ret, "disk '%s': its file system has no direct transfers of %u bytes: %s; use cache=writeback", path, FILE_DIRECT_ALIGN,
+                         strerror(-ret));
+    for (struct image *im = b->image->backing; im; im = im->backing) /* as far as they can */
+        if ((f = contents_of(im)))
+            file_set_direct(f);
+    return 0;
 }
 
 /* The overlay's file has lost its name when this returns, so it goes when the guest does, however that ends. */

@@ -222,9 +222,9 @@ static int fill(struct image *im, struct piece *p, const struct qcow2_run *first
     p->to = p->end;
     p->link = from;
     p->link_end = to;
-    if (head && !(p->head = malloc(head)))
+    if (head && !(p->head = file_buffer(head)))
         return -ENOMEM;
-    if (tail && !(p->tail = malloc(tail)))
+    if (tail && !(p->tail = file_buffer(tail)))
         return -ENOMEM;
     if (head && (ret = read_old(im, from, head, p->head)) == 0 && !(p->zeroed && bytes_are_zero(p->head, head)))
         p->from = from;
@@ -357,9 +357,10 @@ static int unlink_clusters(struct image *im, uint64_t offset, uint64_t len, enum
 
 static int write_zeroes(struct image *im, uint64_t offset, uint64_t len)
 {
-    AUTO_FREE uint8_t *zero = len ? calloc(1, MIN(len, MIB)) : NULL;
-    if (len && !zero)
+    AUTO_FREE uint8_t *zero = file_buffer(MIN(len, MIB));
+    if (!zero)
         return -ENOMEM;
+    memset(zero, 0, MIN(len, MIB));
     for (uint64_t done = 0; done < len;) {
         struct iovec iov = {zero, MIN(len - done, MIB)};
         uint64_t n = iov.iov_len;

@@ -44,6 +44,12 @@ def make_initrd(work, demo):
     return work + "/initrd"
 
 
+def make_disk(folder, name):
+    disk = "%s/%s.raw" % (folder, name)
+    subprocess.run(["dd", "if=/dev/urandom", "of=" + disk, "bs=1M", "count=%d" % DISK_MIB, "status=none"], check=True)
+    return disk
+
+
 class Taps:
     """A tap interface for each VMM, with the host's address .1; none where they cannot be made."""
 
@@ -87,7 +93,8 @@ def parse(text):
 
 
 def fio(guest, arguments, unit, seconds):
-    text = guest.run("fio --name=x --filename=/dev/vda --direct=1 --ioengine=libaio --time_based --runtime=%d --randseed=1 --norandommap "
+    target = "host.raw --direct=0 --invalidate=0" if guest.name == "native" else "/dev/vda --direct=1"
+    text = guest.run("fio --name=x --filename=" + target + " --ioengine=libaio --time_based --runtime=%d --randseed=1 --norandommap "
                      "--output-format=json %s" % (seconds, arguments), 120 + 10 * seconds)
     job = parse(text.replace("\r", ""))["jobs"][0]
     side = job["write" if "rw=write" in arguments else "read"]
@@ -116,14 +123,14 @@ def start_server():
     raise SystemExit("iperf3 -s does not listen")
 
 
-def measure(a, guests, taps, port):
+def measure(a, guests, host, taps, port):
     results = {}
 
     def note(key, guest, value):
         results.setdefault(key, {}).setdefault(guest.name, []).append(value)
     for _ in range(a.runs):
         for name, arguments, unit in DISK:
-            for g in guests if re.search(a.only, "disk: " + name) else ():
+            for g in guests + [host] if re.search(a.only, "disk: " + name) else ():
                 note("disk: " + name, g, fio(g, arguments, unit, a.seconds))
         for where in ["user"] + (["tap"] if taps.made else []):
             for name, arguments in NET:
@@ -134,7 +141,7 @@ def measure(a, guests, taps, port):
 
 
 def show(values):
-    return "%.4g (%.4g..%.4g)" % (statistics.median(values), min(values), max(values))
+    return "%.4g (%.4g..%.4g)" % (statistics.median(values), min(values), max(values)) if values else "-"
 
 
 def main():
@@ -157,23 +164,22 @@ def main():
         with tempfile.TemporaryDirectory(prefix="lodge-paths-") as work:
             initrd = make_initrd(work, a.demo)
             for v in vmms:
-                disk = "%s/%s.raw" % (work, v.name)
-                subprocess.run(["dd", "if=/dev/urandom", "of=" + disk, "bs=1M", "count=%d" % DISK_MIB, "status=none"], check=True)
-                guests.append(vmm.Guest(with_devices(v, disk, taps.made[v.name][0] if taps.made else None), a.cpus, initrd))
+                guests.append(vmm.Guest(with_devices(v, make_disk(work, v.name), taps.made[v.name][0] if taps.made else None), a.cpus, initrd))
+            make_disk(work, "host")
             for g in guests:
                 if taps.made:
                     g.run("ip addr add %s.2/24 dev eth1; ip link set eth1 up" % taps.made[g.name][1], 60)
-            results = measure(a, guests, taps, port)
+            results = measure(a, guests, vmm.Host(work, work), taps, port)
     finally:
         for g in guests:
             g.stop()
         server.kill()
         server.wait()
         taps.remove()
-    print("| path | lodge | qemu-tcg | lodge / qemu-tcg |\n|---|---|---|---|")
+    print("| path | lodge | qemu-tcg | lodge / qemu-tcg | host |\n|---|---|---|---|---|")
     for key, sides in results.items():
         ours, theirs = sides["lodge"], sides["qemu-tcg"]
-        print("| %s | %s | %s | %.2f |" % (key, show(ours), show(theirs), statistics.median(ours) / statistics.median(theirs)))
+        print("| %s | %s | %s | %.2f | %s |" % (key, show(ours), show(theirs), statistics.median(ours) / statistics.median(theirs), show(sides.get("native", []))))
     return 0
 
 

@@ -16,6 +16,8 @@
 #include "../devices/check.h"
 #include "base/util.h"
 #include "block/file.h"
+#include "block/image.h"
+#include "block/internal.h"
 
 #define DISK  (8u << 20)
 #define CHUNK 65536u
@@ -69,8 +71,8 @@ static struct block *open_disk(struct block_config cfg)
 {
     struct block *b;
     ERROR_SCOPED(err);
-    cfg.path = path;
-    cfg.format = "raw";
+    cfg.path = cfg.path ? cfg.path : path;
+    cfg.format = cfg.format ? cfg.format : "raw";
     done = failed = 0;
     if (block_open(&cfg, &b, &err) < 0) {
         fprintf(stderr, "%s\n", error_text(&err));
@@ -200,6 +202,64 @@ static void caches(void)
     }
 }
 
+/* A qcow2 image on a base: pieces of clusters are copied around writes of a sector, and both files are read past the page cache; what lies in them is as without. */
+static void direct_qcow2(unsigned cluster)
+{
+    char overlay[64], base[64], size[16];
+    static uint8_t all[DISK / 4], shadow[DISK / 4], out[CHUNK + 1];
+    snprintf(overlay, sizeof overlay, "%s.over", path);
+    snprintf(base, sizeof base, "%s.base", path);
+    snprintf(size, sizeof size, "%u", cluster);
+    struct io_loop *l;
+    ERROR_SCOPED(err);
+    CHECK(io_loop_create(BLOCK_ENGINE_AUTO, &l, &err) == 0);
+    struct image_new n = {.path = base, .size = sizeof all, .replace = true};
+    CHECK(image_create_new(l, "qcow2", &n, &err) == 0);
+    n = (struct image_new){.path = overlay, .size = sizeof all, .replace = true, .backing = base, .backing_format = "qcow2", .options = {{"cluster_size", size}}, .noptions = 1};
+    CHECK(image_create_new(l, "qcow2", &n, &err) == 0);
+    io_loop_free(l);
+    memset(shadow, 0x5a, sizeof shadow);
+    struct block *b = open_disk((struct block_config){.path = base, .format = "qcow2"});
+    submit(b, BLOCK_WRITE, 0, shadow, sizeof shadow);
+    turns(b, 1, 120000);
+    block_close(b);
+    b = open_disk((struct block_config){.path = overlay, .format = "qcow2", .cache = BLOCK_CACHE_NONE});
+    CHECK(b->image->file->direct_fd >= 0 && b->image->backing->file->direct_fd >= 0);
+    for (unsigned i = 0; i < 200; i++) {
+        uint64_t at = i * 2654435761u % (sizeof all / 512) * 512, len = MIN(512u + i % 7 * 4096, sizeof all - at);
+        memset(out, (int)i, sizeof out);
+        submit(b, i % 5 == 4 ? BLOCK_ZERO : BLOCK_WRITE, at, out + i % 2, (uint32_t)len);
+        memset(shadow + at, i % 5 == 4 ? 0 : (int)i, len);
+        turns(b, i + 1, 120000);
+    }
+    submit(b, BLOCK_READ, 0, all, sizeof all);
+    turns(b, 201, 120000);
+    CHECK(failed == 0 && memcmp(all, shadow, sizeof all) == 0);
+    block_close(b);
+    b = open_disk((struct block_config){.path = overlay, .format = "qcow2", .readonly = true});
+    memset(all, 0, sizeof all);
+    submit(b, BLOCK_READ, 0, all, sizeof all);
+    turns(b, 1, 120000);
+    CHECK(failed == 0 && memcmp(all, shadow, sizeof all) == 0);
+    block_close(b);
+    unlink(overlay);
+    unlink(base);
+}
+
+/* Tables and contents in one page, or a format that mixes them: no direct transfers. */
+static void direct_refused(void)
+{
+    struct io_loop *l;
+    struct block *b;
+    ERROR_SCOPED(err);
+    CHECK(io_loop_create(BLOCK_ENGINE_AUTO, &l, &err) == 0);
+    struct image_new n = {.path = path, .size = DISK, .replace = true, .options = {{"cluster_size", "512"}}, .noptions = 1};
+    CHECK(image_create_new(l, "qcow2", &n, &err) == 0);
+    io_loop_free(l);
+    CHECK(block_open(&(struct block_config){.path = path, .format = "qcow2", .cache = BLOCK_CACHE_NONE}, &b, &err) < 0);
+    CHECK(strstr(error_text(&err), "use cache=writeback"));
+}
+
 static void snapshot(void)
 {
     struct stat before, after;
@@ -286,6 +346,9 @@ int main(void)
     stopped_and_drained();
     rates();
     caches();
+    direct_qcow2(65536);
+    direct_qcow2(4096);
+    direct_refused();
     snapshot();
     locks_end_with_close();
     unlink(path);
