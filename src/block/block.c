@@ -211,7 +211,7 @@ static int open_image(struct block *b, const struct block_config *cfg, struct er
     struct image_options o = {.path = cfg->path, .format = cfg->format, .readonly = cfg->readonly, .what = "disk", .secret_file = cfg->secret_file};
     if (image_open(b->loop, &o, &b->image, err) < 0)
         return -1;
-    return cfg->cache == BLOCK_CACHE_NONE ? policy_set_direct(b, cfg->path, err) : 0;
+    return policy_open(b, cfg->path, err);
 }
 
 int block_make_overlay(const struct block_config *cfg, struct error *err)

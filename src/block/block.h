@@ -25,10 +25,14 @@ enum block_engine {
 
 enum block_cache {
     BLOCK_CACHE_WRITEBACK,    /* the host's page cache; a flush makes writes last */
-    BLOCK_CACHE_NONE,         /* direct transfers: raw images only */
+    BLOCK_CACHE_NONE,         /* direct transfers of the disk's contents */
     BLOCK_CACHE_WRITETHROUGH, /* each write lasts when it completes */
     BLOCK_CACHE_UNSAFE,       /* flushes do nothing until the disk is closed */
+    BLOCK_CACHE_DIRECTSYNC,   /* NONE and WRITETHROUGH */
 };
+
+/* What writes of nothing but zeroes are: writes, requests to zero, or such that give the storage back. */
+enum block_zeroes { BLOCK_ZEROES_WRITTEN, BLOCK_ZEROES_DETECTED, BLOCK_ZEROES_UNMAPPED };
 
 /* What an error of the host's comes to. Stopped, a disk keeps the request and those behind it until block_retry(). */
 enum block_on_error { BLOCK_REPORT /* the guest sees it */, BLOCK_STOP, BLOCK_STOP_ENOSPC /* when there is no room; others are reported */ };
@@ -45,6 +49,8 @@ struct block_config {
     enum block_engine engine;
     const char *secret_file; /* holds the passphrase of an encrypted image; NULL: none */
     enum block_cache cache;
+    enum block_zeroes zeroes;
+    bool keep_storage; /* discards do nothing, zeroes stay allocated */
     enum block_on_error read_errors, write_errors;
     struct block_rate bytes[BLOCK_RATES], ops[BLOCK_RATES]; /* discards and zeroes count as writes of no bytes */
 };

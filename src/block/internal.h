@@ -20,6 +20,8 @@ struct block {
     int error_fd, stop_fd; /* -1: nobody wants to know */
     /* policy.c */
     enum block_cache cache;
+    enum block_zeroes zeroes;
+    bool keep_storage;
     enum block_on_error read_errors, write_errors;
     struct block_throttle *throttle; /* owned */
     bool throttled, draining;

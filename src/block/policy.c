@@ -15,6 +15,8 @@
 void policy_init(struct block *b, const struct block_config *cfg)
 {
     b->cache = cfg->cache;
+    b->zeroes = cfg->zeroes;
+    b->keep_storage = cfg->keep_storage;
     b->read_errors = cfg->read_errors;
     b->write_errors = cfg->write_errors;
     for (unsigned i = 0; i < BLOCK_RATES; i++) {
@@ -56,6 +58,19 @@ bool policy_stops(const struct block *b, const struct block_req *req, int ret)
 
 /* ---- transfers ---- */
 
+static bool is_direct(const struct block *b)
+{
+    return b->cache == BLOCK_CACHE_NONE || b->cache == BLOCK_CACHE_DIRECTSYNC;
+}
+
+static bool is_zero(const struct block_req *req)
+{
+    for (int i = 0; i < req->niov; i++)
+        if (!bytes_are_zero(req->iov[i].iov_base, req->iov[i].iov_len))
+            return false;
+    return true;
+}
+
 static bool aligned(const struct block_req *req)
 {
     for (int i = 0; i < req->niov; i++)
@@ -87,14 +102,16 @@ static int perform(struct block *b, const struct block_req *req)
 {
     struct image *im = b->image;
     bool transfer = req->op == BLOCK_READ || req->op == BLOCK_WRITE;
-    if (transfer && b->cache == BLOCK_CACHE_NONE && !aligned(req))
+    if (req->op == BLOCK_WRITE && b->zeroes != BLOCK_ZEROES_WRITTEN && is_zero(req))
+        return image_zero(im, req->offset, req->len, b->zeroes == BLOCK_ZEROES_UNMAPPED && !b->keep_storage);
+    if (transfer && is_direct(b) && !aligned(req))
         return bounce(b, req);
     switch (req->op) {
     case BLOCK_READ: return image_read(im, req->offset, req->len, req->iov, req->niov);
     case BLOCK_WRITE: return image_write(im, req->offset, req->len, req->iov, req->niov);
     case BLOCK_FLUSH: return b->cache == BLOCK_CACHE_UNSAFE ? 0 : image_flush(im);
-    case BLOCK_DISCARD: return image_discard(im, req->offset, req->len);
-    case BLOCK_ZERO: return image_zero(im, req->offset, req->len, req->may_unmap);
+    case BLOCK_DISCARD: return b->keep_storage ? 0 : image_discard(im, req->offset, req->len);
+    case BLOCK_ZERO: return image_zero(im, req->offset, req->len, req->may_unmap && !b->keep_storage);
     case BLOCK_OPS: break;
     }
     return -ENOTSUP;
@@ -104,7 +121,8 @@ int policy_perform(struct block *b, const struct block_req *req)
 {
     int ret = perform(b, req);
     bool changed = req->op == BLOCK_WRITE || req->op == BLOCK_ZERO;
-    return ret == 0 && changed && b->cache == BLOCK_CACHE_WRITETHROUGH ? image_flush(b->image) : ret;
+    bool lasts = b->cache == BLOCK_CACHE_WRITETHROUGH || b->cache == BLOCK_CACHE_DIRECTSYNC;
+    return ret == 0 && changed && lasts ? image_flush(b->image) : ret;
 }
 
 /* ---- opening ---- */
@@ -117,11 +135,13 @@ static struct file *contents_of(struct image *im)
     return im->driver == &qcow2_driver && qcow2_of(im)->cluster_size >= PAGE_SIZE ? qcow2_of(im)->data : NULL;
 }
 
-int policy_set_direct(struct block *b, const char *path, struct error *err)
+int policy_open(struct block *b, const char *path, struct error *err)
 {
     struct file *f = contents_of(b->image);
+    if (!is_direct(b))
+        return 0;
     if (!f || f->protocol)
-        return error_set(err, 0, "disk '%s': cache=none is for files and devices in formats raw and luks, and qcow2 with clusters of 4 KiB or more; use cache=writeback", path);
+        return error_set(err, 0, "disk '%s': cache=none and directsync are for files and devices in formats raw and luks, and qcow2 with clusters of 4 KiB or more; use cache=writeback", path);
     int ret = file_set_direct(f);
     if (ret < 0)
         return error_set(err, -ret, "disk '%s': its file system has no direct transfers of %u bytes: %s; use cache=writeback", path, FILE_DIRECT_ALIGN,

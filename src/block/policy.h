@@ -18,8 +18,8 @@ int policy_delay(struct block *b, const struct block_req *req);
 int policy_perform(struct block *b, const struct block_req *req);
 /* Does the disk stop rather than tell the guest of this error? */
 bool policy_stops(const struct block *b, const struct block_req *req, int ret);
-/* Opens the image with direct transfers. 0, or -1 with err. */
-int policy_set_direct(struct block *b, const char *path, struct error *err);
+/* Does what the cache mode asks for with the image that has been opened. 0, or -1 with err. */
+int policy_open(struct block *b, const char *path, struct error *err);
 /* block_make_overlay() */
 int policy_make_overlay(struct io_loop *l, const struct block_config *cfg, struct error *err);
 

@@ -180,7 +180,28 @@ static int pick(const char *option, const char *what, const char *value, const c
 static int disk_cache(void *object, const char *value, struct error *err)
 {
     int i = pick("disk", "cache", value, disk_cache_names, err);
-    ((struct domain_disk *)object)->cache = (enum disk_cache)MAX(i, 0);
+    ((struct domain_disk *)object)->cache = disk_cache_of(MAX(i, 0));
+    return i < 0 ? -1 : 0;
+}
+
+static int disk_io(void *object, const char *value, struct error *err)
+{
+    int i = pick("disk", "io", value, disk_io_names, err);
+    ((struct domain_disk *)object)->io = (enum disk_io)MAX(i, 0);
+    return i < 0 ? -1 : 0;
+}
+
+static int disk_discard(void *object, const char *value, struct error *err)
+{
+    int i = pick("disk", "discard", value, disk_discard_names, err);
+    ((struct domain_disk *)object)->discard = (enum disk_discard)MAX(i, 0);
+    return i < 0 ? -1 : 0;
+}
+
+static int disk_zeroes(void *object, const char *value, struct error *err)
+{
+    int i = pick("disk", "detect-zeroes", value, disk_zeroes_names, err);
+    ((struct domain_disk *)object)->zeroes = (enum disk_zeroes)MAX(i, 0);
     return i < 0 ? -1 : 0;
 }
 
@@ -247,6 +268,9 @@ static int disk_pci(void *object, const char *value, struct error *err)
 
 static const struct field_row disk_fields[] = {
     {"cache", true, disk_cache},
+    {"io", true, disk_io},
+    {"discard", true, disk_discard},
+    {"detect-zeroes", true, disk_zeroes},
     {"werror", true, disk_write_errors},
     {"rerror", true, disk_read_errors},
     {"serial", true, disk_serial},

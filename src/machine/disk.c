@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-_Static_assert((int)DISK_UNSAFE == (int)BLOCK_CACHE_UNSAFE && (int)DISK_DIRECT == (int)BLOCK_CACHE_NONE, "the model's cache modes are the block layer's");
-_Static_assert((int)DISK_STOP_ENOSPC == (int)BLOCK_STOP_ENOSPC && DISK_RATES == BLOCK_RATES, "and so are its policies and rates");
+_Static_assert((int)DISK_DIRECTSYNC == (int)BLOCK_CACHE_DIRECTSYNC && (int)DISK_UNSAFE == (int)BLOCK_CACHE_UNSAFE && (int)DISK_DIRECT == (int)BLOCK_CACHE_NONE, "the model's cache modes are the block layer's");
+_Static_assert((int)DISK_STOP_ENOSPC == (int)BLOCK_STOP_ENOSPC && (int)DISK_ZEROES_UNMAP == (int)BLOCK_ZEROES_UNMAPPED && DISK_RATES == BLOCK_RATES, "and so are its policies and rates");
 
 int disk_make_overlays(struct domain *d, struct error *err)
 {
@@ -28,7 +28,10 @@ int disk_open(const struct domain_disk *disk, struct block **out, struct error *
     struct block_config cfg = {.path = disk->file,
                                .format = disk_format_names[disk->format],
                                .readonly = disk->readonly,
+                               .engine = disk->io == DISK_IO_THREADS ? BLOCK_ENGINE_THREADS : disk->io == DISK_IO_URING ? BLOCK_ENGINE_URING : BLOCK_ENGINE_AUTO,
                                .cache = (enum block_cache)disk->cache,
+                               .zeroes = (enum block_zeroes)disk->zeroes,
+                               .keep_storage = disk->discard == DISK_DISCARD_IGNORE,
                                .read_errors = (enum block_on_error)disk->read_errors,
                                .write_errors = (enum block_on_error)disk->write_errors};
     if (disk->overlay) {

@@ -10,7 +10,10 @@
 const char *const disk_format_names[DISK_FORMATS] = {"raw", "qcow2"};
 const char *const disk_bus_names[DISK_BUSES + 1] = {"virtio", "sata", "scsi", NULL};
 
-const char *const disk_cache_names[] = {"writeback", "none", "writethrough", "unsafe", NULL};
+const char *const disk_cache_names[] = {"writeback", "none", "writethrough", "unsafe", "directsync", "default", NULL};
+const char *const disk_io_names[] = {"default", "native", "threads", "io_uring", NULL};
+const char *const disk_discard_names[] = {"default", "unmap", "ignore", NULL};
+const char *const disk_zeroes_names[] = {"off", "on", "unmap", NULL};
 const char *const disk_on_error_names[] = {"report", "stop", "enospace", NULL};
 const char *const disk_rate_names[DISK_RATES] = {"total", "read", "write"};
 
@@ -22,6 +25,11 @@ struct domain_disk *domain_add_disk(struct domain *d, struct error *err)
     return disk;
 }
 
+enum disk_cache disk_cache_of(int name)
+{
+    return name > DISK_DIRECTSYNC ? DISK_WRITEBACK : (enum disk_cache)name;
+}
+
 static struct domain_disk *last(void *object)
 {
     struct domain *d = object;
@@ -31,15 +39,16 @@ static struct domain_disk *last(void *object)
 static int begin_disk(const struct xml_node *node, void *object, struct error *err)
 {
     int device = xml_attr_word(node, "device", (const char *const[]){"disk", "cdrom", NULL}, 0, err);
-    int type = device < 0 ? -1 : xml_attr_word(node, "type", (const char *const[]){"file", "vhostuser", NULL}, 0, err);
+    int type = device < 0 ? -1 : xml_attr_word(node, "type", (const char *const[]){"file", "block", "vhostuser", NULL}, 0, err);
     if (type < 0)
         return -1;
-    if (xml_attr(node, "snapshot") && type == 0)
+    if (xml_attr(node, "snapshot") && type < 2)
         return xml_error(node, err, "snapshot is for a disk of type 'vhostuser'; remove it");
     struct domain_disk *disk = xml_attr_only(node, "snapshot", "no", err) < 0 ? NULL : domain_add_disk(object, err);
     if (!disk)
         return -1;
-    disk->vhostuser = type == 1;
+    disk->device = type == 1;
+    disk->vhostuser = type == 2;
     disk->cdrom = device == 1;
     disk->bus = disk->cdrom ? DISK_SATA : DISK_VIRTIO;
     return 0;
@@ -67,16 +76,22 @@ static int begin_driver(const struct xml_node *node, void *object, struct error 
     struct domain_disk *disk = last(object);
     disk->format = (enum disk_format)f;
     int cache = xml_attr_word(node, "cache", disk_cache_names, DISK_WRITEBACK, err);
+    int io = xml_attr_word(node, "io", disk_io_names, DISK_IO_ANY, err);
+    int discard = xml_attr_word(node, "discard", disk_discard_names, DISK_DISCARD_ANY, err);
+    int zeroes = xml_attr_word(node, "detect_zeroes", disk_zeroes_names, DISK_ZEROES_OFF, err);
     int write_errors = xml_attr_word(node, "error_policy", disk_on_error_names, DISK_STOP_ENOSPC, err);
     int read_errors = xml_attr_word(node, "rerror_policy", disk_on_error_names, DISK_REPORT, err);
     uint64_t queues = 0;
-    if (cache < 0 || write_errors < 0 || read_errors < 0 || xml_attr_number(node, "queues", 8, &queues, err) < 0)
+    if (cache < 0 || io < 0 || discard < 0 || zeroes < 0 || write_errors < 0 || read_errors < 0 || xml_attr_number(node, "queues", 8, &queues, err) < 0)
         return -1;
-    disk->cache = (enum disk_cache)cache;
+    disk->cache = disk_cache_of(cache);
+    disk->io = (enum disk_io)io;
+    disk->discard = (enum disk_discard)discard;
+    disk->zeroes = (enum disk_zeroes)zeroes;
     disk->write_errors = (enum disk_on_error)write_errors;
     disk->read_errors = (enum disk_on_error)read_errors;
     disk->queues = (unsigned)queues;
-    return xml_attr_only(node, "discard", "unmap", err) < 0 ? -1 : xml_attr_only(node, "name", "qemu", err);
+    return xml_attr_only(node, "name", "qemu", err);
 }
 
 static int begin_serial(const struct xml_node *node, void *object, struct error *err)
@@ -103,18 +118,21 @@ static int begin_rate(const struct xml_node *node, void *object, struct error *e
     return -1;
 }
 
-/* <source file='…'/>, or <source type='unix' path='…'> of a vhost-user back end. */
+/* <source file='…'/>, <source dev='…'/>, or <source type='unix' path='…'> of a vhost-user back end. */
 static int begin_source(const struct xml_node *node, void *object, struct error *err)
 {
     struct domain_disk *disk = last(object);
-    const char *file = xml_attr(node, "file"), *path = xml_attr(node, "path");
-    if (disk->vhostuser ? !path || file : !file || path || xml_attr(node, "type"))
-        return xml_error(node, err, "does not fit the disk's type; type 'file' has a 'file', 'vhostuser' a 'type' and a 'path'");
+    const char *const names[] = {"file", "dev", "path"}, *name = names[disk->vhostuser ? 2 : disk->device];
+    unsigned n = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+        n += xml_attr(node, names[i]) != NULL;
+    if (!xml_attr(node, name) || n != 1 || (xml_attr(node, "type") && !disk->vhostuser))
+        return xml_error(node, err, "does not fit the disk's type; type 'file' has a 'file', 'block' a 'dev', 'vhostuser' a 'type' and a 'path'");
     if (disk->vhostuser)
-        return xml_attr_only(node, "type", "unix", err) < 0 ? -1 : xml_take_attr(node, "path", &disk->socket, err);
-    if (disk->cdrom && file && !file[0]) /* virsh's word for no disc */
+        return xml_attr_only(node, "type", "unix", err) < 0 ? -1 : xml_take_attr(node, name, &disk->socket, err);
+    if (disk->cdrom && !xml_attr(node, name)[0]) /* virsh's word for no disc */
         return 0;
-    return xml_take_attr(node, "file", &disk->file, err);
+    return xml_take_attr(node, name, &disk->file, err);
 }
 
 static int begin_reconnect(const struct xml_node *node, void *object, struct error *err)
@@ -230,9 +248,9 @@ static int check_vhostuser(const struct domain_disk *disk, unsigned number, stru
         return error_set(err, 0, "disk %u: no socket of a vhost-user back end; name its path", number);
     if (disk->file || disk->cdrom || disk->bus != DISK_VIRTIO || disk->format != DISK_RAW)
         return error_set(err, 0, "disk %u: a vhost-user back end is a raw disk on the bus 'virtio'; make it that, and no CD-ROM drive", number);
-    if (disk->readonly || disk->snapshot || disk->serial || disk->cache != DISK_WRITEBACK || has_rates(&disk->bytes) || has_rates(&disk->ops))
+    if (disk->readonly || disk->snapshot || disk->serial || disk->cache != DISK_WRITEBACK || disk->io || disk->discard || disk->zeroes || has_rates(&disk->bytes) || has_rates(&disk->ops))
         return error_set(err, 0,
-                         "disk %u: read-only, transient, serial, cache and limits of rate are the vhost-user back end's own; set them there, "
+                         "disk %u: read-only, transient, serial, cache, io, discard, detect_zeroes and limits of rate are the vhost-user back end's own; set them there, "
                          "and leave them out here",
                          number);
     if (disk->write_errors != DISK_STOP_ENOSPC || disk->read_errors != DISK_REPORT)
@@ -281,6 +299,12 @@ static void write_driver(FILE *out, const struct domain_disk *disk)
     fprintf(out, "      <driver name='qemu' type='%s'", disk_format_names[disk->format]);
     if (disk->cache != DISK_WRITEBACK)
         fprintf(out, " cache='%s'", disk_cache_names[disk->cache]);
+    if (disk->io)
+        fprintf(out, " io='%s'", disk_io_names[disk->io]);
+    if (disk->discard)
+        fprintf(out, " discard='%s'", disk_discard_names[disk->discard]);
+    if (disk->zeroes)
+        fprintf(out, " detect_zeroes='%s'", disk_zeroes_names[disk->zeroes]);
     if (disk->write_errors != DISK_STOP_ENOSPC)
         fprintf(out, " error_policy='%s'", disk_on_error_names[disk->write_errors]);
     if (disk->read_errors != DISK_REPORT)
@@ -292,13 +316,13 @@ static void write_driver(FILE *out, const struct domain_disk *disk)
 
 static void write_disk(FILE *out, const struct domain_disk *disk)
 {
-    fprintf(out, "    <disk type='%s' device='%s'%s>\n", disk->vhostuser ? "vhostuser" : "file", disk->cdrom ? "cdrom" : "disk",
+    fprintf(out, "    <disk type='%s' device='%s'%s>\n", disk->vhostuser ? "vhostuser" : disk->device ? "block" : "file", disk->cdrom ? "cdrom" : "disk",
             disk->vhostuser ? " snapshot='no'" : "");
     write_driver(out, disk);
     if (disk->socket)
         reconnect_put_source(out, " type='unix' path='", disk->socket, "'", disk->reconnect);
     if (disk->file)
-        xml_put_attr(out, "      <source file='", disk->file, "'/>\n");
+        xml_put_attr(out, disk->device ? "      <source dev='" : "      <source file='", disk->file, "'/>\n");
     fprintf(out, "      <target dev='%s' bus='%s'/>\n", disk->target, disk_bus_names[disk->bus]);
     if (has_rates(&disk->bytes) || has_rates(&disk->ops)) {
         fputs("      <iotune>\n", out);
@@ -344,8 +368,8 @@ static const struct xml_element source_children[] = {
     XML_END,
 };
 static const struct xml_element disk_children[] = {
-    {"driver", 0, "name type cache error_policy rerror_policy queues discard", begin_driver, NULL, NULL},
-    {"source", 0, "file type path", begin_source, source_children, NULL},
+    {"driver", 0, "name type cache io discard detect_zeroes error_policy rerror_policy queues", begin_driver, NULL, NULL},
+    {"source", 0, "file dev type path", begin_source, source_children, NULL},
     {"target", XML_REQUIRED, "dev! bus", begin_target, NULL, NULL},
     {"boot", 0, "order!", begin_boot, NULL, NULL},
     {"iotune", 0, NULL, NULL, iotune_children, NULL},

@@ -17,9 +17,17 @@ extern const char *const disk_bus_names[DISK_BUSES + 1]; /* libvirt's; ends with
 #define DISK_MAX_BOOT 900u
 
 /* Numbered as in block/block.h; the names are libvirt's. */
-enum disk_cache { DISK_WRITEBACK, DISK_DIRECT, DISK_WRITETHROUGH, DISK_UNSAFE };
+enum disk_cache { DISK_WRITEBACK, DISK_DIRECT, DISK_WRITETHROUGH, DISK_UNSAFE, DISK_DIRECTSYNC };
+enum disk_zeroes { DISK_ZEROES_OFF, DISK_ZEROES_ON, DISK_ZEROES_UNMAP };
 enum disk_on_error { DISK_REPORT, DISK_STOP, DISK_STOP_ENOSPC };
-extern const char *const disk_cache_names[], *const disk_on_error_names[]; /* end with NULL */
+extern const char *const disk_cache_names[], *const disk_on_error_names[], *const disk_zeroes_names[]; /* end with NULL */
+
+/* Who makes the host's system calls: what suits the file, worker threads alone, or io_uring for certain. Linux AIO ("native") is what suits the file. */
+enum disk_io { DISK_IO_ANY, DISK_IO_NATIVE, DISK_IO_THREADS, DISK_IO_URING };
+enum disk_discard { DISK_DISCARD_ANY /* as unmap */, DISK_DISCARD_UNMAP, DISK_DISCARD_IGNORE };
+extern const char *const disk_io_names[], *const disk_discard_names[];
+
+enum disk_cache disk_cache_of(int name); /* of an index of disk_cache_names: "default" is one of the modes */
 
 /* Limits, in a second: total, reads, writes; and what may go at once. 0: none. */
 #define DISK_RATES 3
@@ -33,6 +41,7 @@ struct domain_disk {
     enum disk_bus bus;
     bool cdrom;
     char *file;          /* NULL: a CD-ROM drive without a disc, or `socket` */
+    bool device;         /* `file` is called a block device; what it is shows when it is opened */
     bool vhostuser;      /* another process is the disk */
     char *socket;        /* where it listens */
     unsigned reconnect;  /* seconds until it is tried again after it went away; 0: when the guest starts the device anew */
@@ -42,6 +51,9 @@ struct domain_disk {
     char *overlay;           /* of a running guest: where they go until then (machine/disk.h). Not in the XML */
     char *serial;            /* at most 20 characters; NULL: none */
     enum disk_cache cache;
+    enum disk_io io;
+    enum disk_discard discard;
+    enum disk_zeroes zeroes;
     enum disk_on_error read_errors, write_errors;
     unsigned queues; /* 0: 1 */
     struct disk_rates bytes, ops;

@@ -182,7 +182,7 @@ static void rates(void)
 /* Every mode, and buffers that lie askew, for which direct transfers take a copy. */
 static void caches(void)
 {
-    static const enum block_cache modes[] = {BLOCK_CACHE_WRITEBACK, BLOCK_CACHE_NONE, BLOCK_CACHE_WRITETHROUGH, BLOCK_CACHE_UNSAFE};
+    static const enum block_cache modes[] = {BLOCK_CACHE_WRITEBACK, BLOCK_CACHE_NONE, BLOCK_CACHE_WRITETHROUGH, BLOCK_CACHE_UNSAFE, BLOCK_CACHE_DIRECTSYNC};
     static uint8_t out[CHUNK + 1], in[CHUNK + 3];
     for (unsigned m = 0; m < ARRAY_SIZE(modes); m++) {
         make_image();
@@ -244,6 +244,43 @@ static void direct_qcow2(unsigned cluster)
     block_close(b);
     unlink(overlay);
     unlink(base);
+}
+
+static long long blocks_of_file(void)
+{
+    struct stat st;
+    CHECK(stat(path, &st) == 0);
+    return (long long)st.st_blocks;
+}
+
+/* Zeroes that are written become holes, when they are to be found; discards do nothing where storage is to be kept. */
+static void storage(void)
+{
+    static const struct { enum block_zeroes zeroes; bool keep, gone; } cases[] = {
+        {BLOCK_ZEROES_WRITTEN, false, false}, {BLOCK_ZEROES_DETECTED, false, false}, {BLOCK_ZEROES_UNMAPPED, false, true}, {BLOCK_ZEROES_UNMAPPED, true, false}};
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        make_image();
+        struct block *b = open_disk((struct block_config){.zeroes = cases[i].zeroes, .keep_storage = cases[i].keep});
+        memset(data, 0x33, sizeof data);
+        submit(b, BLOCK_WRITE, 0, data, CHUNK);
+        submit(b, BLOCK_WRITE, CHUNK, data, CHUNK);
+        submit(b, BLOCK_FLUSH, 0, NULL, 0);
+        turns(b, 3, 120000);
+        long long full = blocks_of_file();
+        memset(data, 0, sizeof data);
+        submit(b, BLOCK_WRITE, 0, data, CHUNK);
+        turns(b, 4, 120000);
+        memset(data, 1, sizeof data);
+        submit(b, BLOCK_READ, 0, data, CHUNK);
+        turns(b, 5, 120000);
+        CHECK(failed == 0 && data[0] == 0 && memcmp(data, data + 1, CHUNK - 1) == 0);
+        CHECK(cases[i].gone == (blocks_of_file() < full));
+        long long before = blocks_of_file();
+        submit(b, BLOCK_DISCARD, CHUNK, NULL, CHUNK);
+        turns(b, 6, 120000);
+        CHECK(failed == 0 && cases[i].keep == (blocks_of_file() == before));
+        block_close(b);
+    }
 }
 
 /* Tables and contents in one page, or a format that mixes them: no direct transfers. */
@@ -349,6 +386,7 @@ int main(void)
     direct_qcow2(65536);
     direct_qcow2(4096);
     direct_refused();
+    storage();
     snapshot();
     locks_end_with_close();
     unlink(path);

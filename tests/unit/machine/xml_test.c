@@ -175,6 +175,43 @@ static void test_memory_refusals(void)
     refuse(HEAD "<vcpu>4</vcpu>" OS CELLS("0-1", "32", "<sibling id='32' value='30'/>") TAIL, "32", "sibling");
 }
 
+#define DISK(attrs, inner) "<disk" attrs ">" inner "</disk>"
+
+/* What administrators write about a disk's driver, and disks on block devices. */
+static void test_disks(void)
+{
+    static const char xml[] = HEAD OS "<devices>"
+        DISK(" type='block' device='disk'", "<driver name='qemu' type='raw' cache='none' io='native' discard='unmap' detect_zeroes='unmap'/><source dev='/dev/vg/a&amp;b'/><target dev='vda'/>")
+        DISK(" type='file'", "<driver name='qemu' type='qcow2' cache='directsync' io='threads' discard='ignore' detect_zeroes='on'/><source file='/d'/><target dev='vdb'/>")
+        DISK(" type='file'", "<driver name='qemu' type='qcow2' cache='default' io='io_uring'/><source file='/e'/><target dev='vdc'/>") "</devices>" TAIL;
+    struct domain d, back;
+    ERROR_SCOPED(err);
+    size_t len, len2;
+    CHECK(domain_parse(&d, xml, sizeof xml - 1, &err) == 0);
+    char *text = write_domain(&d, &len);
+    CHECK(domain_parse(&back, text, len, &err) == 0);
+    char *again = write_domain(&back, &len2);
+    CHECK(len == len2 && memcmp(text, again, len) == 0);
+    CHECK(back.ndisks == 3 && back.disks[0].device && strcmp(back.disks[0].file, "/dev/vg/a&b") == 0 && !back.disks[1].device);
+    CHECK_EQ(back.disks[0].cache, DISK_DIRECT);
+    CHECK_EQ(back.disks[0].io, DISK_IO_NATIVE);
+    CHECK_EQ(back.disks[0].discard, DISK_DISCARD_UNMAP);
+    CHECK_EQ(back.disks[0].zeroes, DISK_ZEROES_UNMAP);
+    CHECK_EQ(back.disks[1].cache, DISK_DIRECTSYNC);
+    CHECK_EQ(back.disks[1].io, DISK_IO_THREADS);
+    CHECK_EQ(back.disks[1].discard, DISK_DISCARD_IGNORE);
+    CHECK_EQ(back.disks[1].zeroes, DISK_ZEROES_ON);
+    CHECK_EQ(back.disks[2].cache, DISK_WRITEBACK);
+    CHECK_EQ(back.disks[2].io, DISK_IO_URING);
+    free(text);
+    free(again);
+    domain_free(&d);
+    domain_free(&back);
+    refuse(HEAD OS "<devices>" DISK(" type='block'", "<source file='/d'/><target dev='vda'/>") "</devices>" TAIL, "does not fit", "dev");
+    refuse(HEAD OS "<devices>" DISK(" type='file'", "<source file='/d' dev='/d'/><target dev='vda'/>") "</devices>" TAIL, "does not fit", "dev");
+    refuse(HEAD OS "<devices>" DISK(" type='file'", "<driver io='posix'/><source file='/d'/><target dev='vda'/>") "</devices>" TAIL, "io", "posix");
+}
+
 static void test_refusals(void)
 {
     refuse(HEAD OS "\n<gpu/>" TAIL, "line 2", "<gpu>");
@@ -327,6 +364,7 @@ int main(int argc, char **argv)
     test_genid();
     test_memory();
     test_memory_refusals();
+    test_disks();
     test_refusals();
     test_hostile();
     test_console_alias();
