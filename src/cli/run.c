@@ -70,7 +70,7 @@ int run_set_cdrom(void *o, const char *value, struct error *err)
         return -1;
     disk->cdrom = true;
     disk->bus = DISK_SATA;
-    return run_set_path(&disk->file, value, err);
+    return run_set_disk_name(disk, value, err);
 }
 
 int run_set_cloud_init(void *o, const char *value, struct error *err)

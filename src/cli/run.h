@@ -20,6 +20,8 @@ struct run {
 /* Replaces *to by a copy; a path becomes absolute, as libvirt's XML has them. */
 int run_set_text(char **to, const char *text, struct error *err);
 int run_set_path(char **to, const char *path, struct error *err);
+/* A disk's file, or the URL of what a server has. */
+int run_set_disk_name(struct domain_disk *disk, const char *name, struct error *err);
 
 /* The next field of a list, without its comma, in `field`, which has room for the list; a comma that is written twice is part of it.
  * False at the end. */

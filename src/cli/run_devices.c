@@ -82,9 +82,16 @@ int run_set_fields(const char *option, const char *list, const struct field_row 
 
 /* ---- disks ---- */
 
+int run_set_disk_name(struct domain_disk *disk, const char *name, struct error *err)
+{
+    bool url = netdisk_is_url(name);
+    disk->type = url ? DISK_NETWORK : DISK_FILE;
+    return url ? run_set_text(&disk->file, name, err) : run_set_path(&disk->file, name, err);
+}
+
 static int disk_file(void *object, const char *value, struct error *err)
 {
-    return run_set_path(&((struct domain_disk *)object)->file, value, err);
+    return run_set_disk_name(object, value, err);
 }
 
 static int disk_type(void *object, const char *value, struct error *err)
@@ -92,7 +99,8 @@ static int disk_type(void *object, const char *value, struct error *err)
     bool vhostuser = strcmp(value, "vhost-user") == 0;
     if (!vhostuser && strcmp(value, "file") != 0)
         return error_set(err, 0, "option '--disk': there is no type '%s'; give file or vhost-user", value);
-    ((struct domain_disk *)object)->vhostuser = vhostuser;
+    if (vhostuser)
+        ((struct domain_disk *)object)->type = DISK_VHOSTUSER;
     return 0;
 }
 
@@ -296,25 +304,26 @@ static const struct field_row disk_fields[] = {
 /* A first word that is no field is the path. */
 int run_set_disk(void *o, const char *value, struct error *err)
 {
-    static const char usage[] = "[file=]PATH[,format=raw|qcow2][,bus=virtio|scsi|sata][,bootindex=N][,readonly], or type=vhost-user,path=SOCKET";
+    static const char usage[] = "[file=]PATH|URL[,format=raw|qcow2][,bus=virtio|scsi|sata][,bootindex=N][,readonly], or type=vhost-user,path=SOCKET";
     struct domain_disk *disk = domain_add_disk(&((struct run *)o)->d, err);
     AUTO_FREE char *first = malloc(strlen(value) + 1);
     if (!disk || !first)
         return error_set(err, ENOMEM, "option '--disk': out of memory");
     disk->format = DISK_FORMATS;
     const char *rest = value;
-    if (run_next_field(&rest, first) && !strchr(first, '=') && strcmp(first, "readonly") != 0) {
-        if (run_set_path(&disk->file, first, err) < 0)
+    if (run_next_field(&rest, first) && (netdisk_is_url(first) || !strchr(first, '=')) && strcmp(first, "readonly") != 0) {
+        if (run_set_disk_name(disk, first, err) < 0)
             return -1;
         value = rest;
     }
     if (run_set_fields("disk", value, disk_fields, usage, disk, err) < 0)
         return -1;
-    if (disk->vhostuser && disk->format == DISK_FORMATS)
+    bool vhostuser = disk->type == DISK_VHOSTUSER;
+    if (vhostuser && disk->format == DISK_FORMATS)
         disk->format = DISK_RAW;
-    if (!disk->vhostuser && (disk->socket || disk->reconnect))
+    if (!vhostuser && (disk->socket || disk->reconnect))
         return error_set(err, 0, "option '--disk': path and reconnect are a vhost-user back end's; add type=vhost-user, or write file=PATH");
-    if (!disk->file && !disk->vhostuser)
+    if (!disk->file && !vhostuser)
         return error_set(err, 0, "option '--disk': names no file; write %s", usage);
     if (disk->format == DISK_FORMATS && !format_by_name(disk))
         return error_set(err, 0, "disk '%s': no format, and it is never guessed; add format=raw or format=qcow2", disk->file);

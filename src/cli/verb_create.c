@@ -111,7 +111,7 @@ static int check_name(const char *name, struct error *err)
 static int check_files(const struct domain *d, struct error *err)
 {
     for (unsigned i = 0; i < d->ndisks; i++)
-        if (d->disks[i].file && access(d->disks[i].file, F_OK) < 0 && errno == ENOENT)
+        if (d->disks[i].file && d->disks[i].type != DISK_NETWORK && access(d->disks[i].file, F_OK) < 0 && errno == ENOENT)
             return error_set(err, ENOENT,
                              "disk '%s': there is no such file; name one that exists, or make it with 'lodge image create'",
                              d->disks[i].file);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Calls that change a domain's devices, memory and number of CPUs, or look at its disks. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "base/util.h"
@@ -115,13 +117,44 @@ static int set_vcpus_flags(struct call *c, const void *args, void *ret)
 
 /* ---- disks ---- */
 
+/* Bytes that the host has for a disk, and up to where. Of a server's nothing is known but what its guest sees. */
+static int host_bytes(const char *path, enum disk_type type, uint64_t *allocated, uint64_t *length)
+{
+    struct stat st;
+    AUTO_CLOSE int fd = -1;
+    *allocated = *length = 0;
+    if (type == DISK_NETWORK)
+        return 0;
+    if (stat(path, &st) < 0)
+        return -1;
+    *allocated = (uint64_t)st.st_blocks * 512;
+    *length = (uint64_t)st.st_size;
+    if (S_ISBLK(st.st_mode)) {
+        off_t end = (fd = open(path, O_RDONLY | O_CLOEXEC)) < 0 ? -1 : lseek(fd, 0, SEEK_END);
+        if (end < 0)
+            return -1;
+        *allocated = *length = (uint64_t)end;
+    }
+    return 0;
+}
+
+/* Of the running guest; 0: not known. */
+static uint64_t guest_bytes(struct dom *dom, unsigned index)
+{
+    json_t *answer = dom->hv->driver == &lodge_driver ? process_ask(dom, "query-block", NULL, NULL) : NULL;
+    const json_t *list = json_object_get(answer, "return");
+    int64_t size = json_get_int(json_object_get(json_object_get(json_array_get(list, index), "inserted"), "image"), "virtual-size", 0);
+    json_decref(answer);
+    return size > 0 ? (uint64_t)size : 0;
+}
+
 static int get_block_info(struct call *c, const void *args, void *ret)
 {
     const struct remote_domain_get_block_info_args *a = args;
     struct remote_domain_get_block_info_ret *r = ret;
     struct dom *dom = call_dom(c, &a->dom);
     AUTO_FREE char *path = NULL;
-    struct stat st;
+    enum disk_type type = DISK_FILE;
     unsigned index = 0;
     if (!dom)
         return -1;
@@ -131,25 +164,23 @@ static int get_block_info(struct call *c, const void *args, void *ret)
         const struct domain_disk *disk = &d->disks[i];
         if (disk->file && (strcmp(disk->target, a->path) == 0 || strcmp(disk->file, a->path) == 0)) {
             path = strdup(disk->file);
+            type = disk->type;
             index = i;
         }
     }
     bool active = dom_active(dom);
     pthread_mutex_unlock(&c->daemon->lock);
+    uint64_t allocated = 0, length = 0;
     int result = 0;
     if (!path)
         result = call_fail(c, VIR_ERR_INVALID_ARG, "domain '%s' has no disk '%s'; see domblklist", dom->name, a->path);
-    else if (stat(path, &st) < 0)
+    else if (type == DISK_NETWORK && !active)
+        result = call_fail(c, VIR_ERR_OPERATION_INVALID, "disk '%s': is a server's, whose size is known while the guest runs; start it", path);
+    else if (host_bytes(path, type, &allocated, &length) < 0)
         result = call_fail(c, VIR_ERR_SYSTEM_ERROR, "disk '%s': cannot look at it: %s", path, strerror(errno));
     if (result == 0) {
-        *r = (struct remote_domain_get_block_info_ret){(uint64_t)st.st_blocks * 512, (uint64_t)st.st_size, (uint64_t)st.st_size};
-        json_t *answer = active && dom->hv->driver == &lodge_driver ? process_ask(dom, "query-block", NULL, NULL) : NULL;
-        const json_t *list = json_object_get(answer, "return");
-        int64_t size =
-            json_get_int(json_object_get(json_object_get(json_array_get(list, index), "inserted"), "image"), "virtual-size", 0);
-        if (size > 0)
-            r->capacity = (uint64_t)size;
-        json_decref(answer);
+        uint64_t seen = active ? guest_bytes(dom, index) : 0;
+        *r = (struct remote_domain_get_block_info_ret){allocated, seen ? seen : length, length};
     }
     dom_unref(dom);
     return result;

@@ -89,9 +89,9 @@ static int make_disk(struct virtio_devices *v, const struct domain *d, struct pc
         return make_scsi_disk(v, d, pci, order, i, err);
     if (disk->bus != DISK_VIRTIO)
         return 0;
-    if ((disk->vhostuser ? make_vhost_blk : make_vblk)(v, disk, pci, i, err) < 0)
+    if ((disk->type == DISK_VHOSTUSER ? make_vhost_blk : make_vblk)(v, disk, pci, i, err) < 0)
         return -1;
-    pci_dev_path(disk->vhostuser ? vhost_blk_pci(v->vhost_blks[i]) : vblk_pci(v->vblks[i]), "scsi", path);
+    pci_dev_path(disk->type == DISK_VHOSTUSER ? vhost_blk_pci(v->vhost_blks[i]) : vblk_pci(v->vblks[i]), "scsi", path);
     boot_order_add(order, domain_boot_place(d, disk->boot_order, DOMAIN_BOOT_HD, i), "%s/disk@0,0", path);
     return 0;
 }

@@ -7,6 +7,7 @@
 #include "model/part.h"
 #include "model/reconnect.h"
 
+static const char *const type_names[] = {"file", "block", "network", "vhostuser", NULL};
 const char *const disk_format_names[DISK_FORMATS] = {"raw", "qcow2"};
 const char *const disk_bus_names[DISK_BUSES + 1] = {"virtio", "sata", "scsi", NULL};
 
@@ -39,16 +40,15 @@ static struct domain_disk *last(void *object)
 static int begin_disk(const struct xml_node *node, void *object, struct error *err)
 {
     int device = xml_attr_word(node, "device", (const char *const[]){"disk", "cdrom", NULL}, 0, err);
-    int type = device < 0 ? -1 : xml_attr_word(node, "type", (const char *const[]){"file", "block", "vhostuser", NULL}, 0, err);
+    int type = device < 0 ? -1 : xml_attr_word(node, "type", type_names, DISK_FILE, err);
     if (type < 0)
         return -1;
-    if (xml_attr(node, "snapshot") && type < 2)
+    if (xml_attr(node, "snapshot") && type != DISK_VHOSTUSER)
         return xml_error(node, err, "snapshot is for a disk of type 'vhostuser'; remove it");
     struct domain_disk *disk = xml_attr_only(node, "snapshot", "no", err) < 0 ? NULL : domain_add_disk(object, err);
     if (!disk)
         return -1;
-    disk->device = type == 1;
-    disk->vhostuser = type == 2;
+    disk->type = (enum disk_type)type;
     disk->cdrom = device == 1;
     disk->bus = disk->cdrom ? DISK_SATA : DISK_VIRTIO;
     return 0;
@@ -118,27 +118,37 @@ static int begin_rate(const struct xml_node *node, void *object, struct error *e
     return -1;
 }
 
-/* <source file='…'/>, <source dev='…'/>, or <source type='unix' path='…'> of a vhost-user back end. */
+/* Each type of disk has attributes of its own. */
 static int begin_source(const struct xml_node *node, void *object, struct error *err)
 {
+    static const char *const names[] = {"file", "dev", "protocol", "path"};
     struct domain_disk *disk = last(object);
-    const char *const names[] = {"file", "dev", "path"}, *name = names[disk->vhostuser ? 2 : disk->device];
-    unsigned n = 0;
+    const char *name = names[disk->type];
+    unsigned others = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
-        n += xml_attr(node, names[i]) != NULL;
-    if (!xml_attr(node, name) || n != 1 || (xml_attr(node, "type") && !disk->vhostuser))
-        return xml_error(node, err, "does not fit the disk's type; type 'file' has a 'file', 'block' a 'dev', 'vhostuser' a 'type' and a 'path'");
-    if (disk->vhostuser)
+        others += i != disk->type && xml_attr(node, names[i]);
+    bool network = xml_attr(node, "name") || xml_attr(node, "query") || xml_attr(node, "tls");
+    if (!xml_attr(node, name) || others || (network && disk->type != DISK_NETWORK) || (xml_attr(node, "type") && disk->type != DISK_VHOSTUSER))
+        return xml_error(node, err, "does not fit the disk's type; type 'file' has a 'file', 'block' a 'dev', 'network' a 'protocol', 'vhostuser' a 'type' and a 'path'");
+    if (disk->type == DISK_NETWORK)
+        return netdisk_take_source(&disk->net, node, err);
+    if (disk->type == DISK_VHOSTUSER)
         return xml_attr_only(node, "type", "unix", err) < 0 ? -1 : xml_take_attr(node, name, &disk->socket, err);
     if (disk->cdrom && !xml_attr(node, name)[0]) /* virsh's word for no disc */
         return 0;
     return xml_take_attr(node, name, &disk->file, err);
 }
 
+static int begin_host(const struct xml_node *node, void *object, struct error *err)
+{
+    struct domain_disk *disk = last(object);
+    return disk->type == DISK_NETWORK ? netdisk_take_host(&disk->net, node, err) : xml_error(node, err, "is for a disk of type 'network'; remove it");
+}
+
 static int begin_reconnect(const struct xml_node *node, void *object, struct error *err)
 {
     struct domain_disk *disk = last(object);
-    return disk->vhostuser ? reconnect_take(node, &disk->reconnect, err) : xml_error(node, err, "is for a disk of type 'vhostuser'; remove it");
+    return disk->type == DISK_VHOSTUSER ? reconnect_take(node, &disk->reconnect, err) : xml_error(node, err, "is for a disk of type 'vhostuser'; remove it");
 }
 
 static const char *target_prefix(enum disk_bus bus)
@@ -178,6 +188,7 @@ static int begin_alias(const struct xml_node *node, void *object, struct error *
 static void free_disk(struct domain_disk *disk)
 {
     free(disk->file);
+    netdisk_free(&disk->net);
     free(disk->socket);
     free(disk->serial);
     free(disk->alias);
@@ -258,15 +269,31 @@ static int check_vhostuser(const struct domain_disk *disk, unsigned number, stru
     return 0;
 }
 
+/* The URL says what the XML does: the one makes the other, and back. */
+static int check_network(struct domain_disk *disk, unsigned number, struct error *err)
+{
+    if (disk->file && !disk->net.host && !disk->net.socket && netdisk_parse(&disk->net, disk->file, err) < 0)
+        return -1;
+    if (netdisk_check(&disk->net, number, err) < 0)
+        return -1;
+    if (disk->snapshot)
+        return error_set(err, 0, "disk %u: a transient disk's overlay names a file, no server; make it read-only, or copy the image", number);
+    if (!disk->file && !(disk->file = netdisk_url(&disk->net)))
+        return error_set(err, 0, "disk %u: out of memory", number);
+    return 0;
+}
+
 static int disk_check(struct domain *d, struct error *err)
 {
     for (unsigned i = 0; i < d->ndisks; i++) {
         struct domain_disk *disk = &d->disks[i];
-        if (disk->vhostuser && check_vhostuser(disk, i + 1, err) < 0)
+        if (disk->type == DISK_VHOSTUSER && check_vhostuser(disk, i + 1, err) < 0)
+            return -1;
+        if (disk->type == DISK_NETWORK && check_network(disk, i + 1, err) < 0)
             return -1;
         if (disk->cdrom)
             disk->readonly = true;
-        else if (!disk->vhostuser && (!disk->file || !disk->file[0]))
+        else if (disk->type != DISK_VHOSTUSER && (!disk->file || !disk->file[0]))
             return error_set(err, 0, "disk %u: no file; name the image's file", i + 1);
         if (disk->serial && strlen(disk->serial) > 20)
             return error_set(err, 0, "disk %u: the serial '%s' is longer than 20 characters; shorten it", i + 1, disk->serial);
@@ -316,13 +343,14 @@ static void write_driver(FILE *out, const struct domain_disk *disk)
 
 static void write_disk(FILE *out, const struct domain_disk *disk)
 {
-    fprintf(out, "    <disk type='%s' device='%s'%s>\n", disk->vhostuser ? "vhostuser" : disk->device ? "block" : "file", disk->cdrom ? "cdrom" : "disk",
-            disk->vhostuser ? " snapshot='no'" : "");
+    fprintf(out, "    <disk type='%s' device='%s'%s>\n", type_names[disk->type], disk->cdrom ? "cdrom" : "disk", disk->type == DISK_VHOSTUSER ? " snapshot='no'" : "");
     write_driver(out, disk);
     if (disk->socket)
         reconnect_put_source(out, " type='unix' path='", disk->socket, "'", disk->reconnect);
-    if (disk->file)
-        xml_put_attr(out, disk->device ? "      <source dev='" : "      <source file='", disk->file, "'/>\n");
+    if (disk->type == DISK_NETWORK)
+        netdisk_put(out, &disk->net);
+    else
+        xml_put_attr(out, disk->type == DISK_DEVICE ? "      <source dev='" : "      <source file='", disk->file, "'/>\n");
     fprintf(out, "      <target dev='%s' bus='%s'/>\n", disk->target, disk_bus_names[disk->bus]);
     if (has_rates(&disk->bytes) || has_rates(&disk->ops)) {
         fputs("      <iotune>\n", out);
@@ -365,11 +393,12 @@ static const struct xml_element iotune_children[] = {
 };
 static const struct xml_element source_children[] = {
     {"reconnect", 0, RECONNECT_ATTRS, begin_reconnect, NULL, NULL},
+    {"host", 0, "name port transport socket", begin_host, NULL, NULL},
     XML_END,
 };
 static const struct xml_element disk_children[] = {
     {"driver", 0, "name type cache io discard detect_zeroes error_policy rerror_policy queues", begin_driver, NULL, NULL},
-    {"source", 0, "file dev type path", begin_source, source_children, NULL},
+    {"source", 0, "file dev protocol name query tls type path", begin_source, source_children, NULL},
     {"target", XML_REQUIRED, "dev! bus", begin_target, NULL, NULL},
     {"boot", 0, "order!", begin_boot, NULL, NULL},
     {"iotune", 0, NULL, NULL, iotune_children, NULL},

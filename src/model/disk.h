@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* <disk>: a disk, or a CD-ROM drive, over an image file or over a vhost-user back end. */
+/* <disk>: a disk, or a CD-ROM drive, over an image in a file, on a device or at a server, or a disk that is a vhost-user back end. */
 #ifndef LODGE_MODEL_DISK_H
 #define LODGE_MODEL_DISK_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "model/netdisk.h"
 #include "model/pci.h"
 
 enum disk_format { DISK_RAW, DISK_QCOW2, DISK_FORMATS };
@@ -36,14 +37,16 @@ struct disk_rates {
     uint64_t rate[DISK_RATES], burst[DISK_RATES];
 };
 
+enum disk_type { DISK_FILE, DISK_DEVICE, DISK_NETWORK, DISK_VHOSTUSER };
+
 struct domain_disk {
+    enum disk_type type;
     enum disk_format format;
     enum disk_bus bus;
     bool cdrom;
-    char *file;          /* NULL: a CD-ROM drive without a disc, or `socket` */
-    bool device;         /* `file` is called a block device; what it is shows when it is opened */
-    bool vhostuser;      /* another process is the disk */
-    char *socket;        /* where it listens */
+    char *file;          /* also of a device; the URL of a network disk. NULL: a CD-ROM drive without a disc, or `socket` */
+    struct netdisk net;  /* what `file` says of a network disk */
+    char *socket;        /* where a vhost-user back end listens */
     unsigned reconnect;  /* seconds until it is tried again after it went away; 0: when the guest starts the device anew */
     char target[8];      /* "vda", "sda" */
     unsigned boot_order; /* place in the boot order, from 1; 0: behind those that have one, by os.boot */

@@ -34,7 +34,7 @@ static void test_round_trip(void)
     disk->file = strdup("/tmp/d'isk");
     disk->readonly = true;
     disk = domain_add_disk(&d, &err);
-    disk->vhostuser = true;
+    disk->type = DISK_VHOSTUSER;
     disk->socket = strdup("/run/d<sk");
     disk->reconnect = 10;
     disk->queues = 4;
@@ -192,7 +192,7 @@ static void test_disks(void)
     CHECK(domain_parse(&back, text, len, &err) == 0);
     char *again = write_domain(&back, &len2);
     CHECK(len == len2 && memcmp(text, again, len) == 0);
-    CHECK(back.ndisks == 3 && back.disks[0].device && strcmp(back.disks[0].file, "/dev/vg/a&b") == 0 && !back.disks[1].device);
+    CHECK(back.ndisks == 3 && back.disks[0].type == DISK_DEVICE && strcmp(back.disks[0].file, "/dev/vg/a&b") == 0 && back.disks[1].type == DISK_FILE);
     CHECK_EQ(back.disks[0].cache, DISK_DIRECT);
     CHECK_EQ(back.disks[0].io, DISK_IO_NATIVE);
     CHECK_EQ(back.disks[0].discard, DISK_DISCARD_UNMAP);
@@ -210,6 +210,59 @@ static void test_disks(void)
     refuse(HEAD OS "<devices>" DISK(" type='block'", "<source file='/d'/><target dev='vda'/>") "</devices>" TAIL, "does not fit", "dev");
     refuse(HEAD OS "<devices>" DISK(" type='file'", "<source file='/d' dev='/d'/><target dev='vda'/>") "</devices>" TAIL, "does not fit", "dev");
     refuse(HEAD OS "<devices>" DISK(" type='file'", "<driver io='posix'/><source file='/d'/><target dev='vda'/>") "</devices>" TAIL, "io", "posix");
+}
+
+/* A server's disk in XML, and as the URL that the block layer opens; and back. */
+static void test_network_disks(void)
+{
+#define NETWORK(source) HEAD OS "<devices>" DISK(" type='network'", source "<target dev='vda'/>") "</devices>" TAIL
+    static const struct { const char *source, *url; } cases[] = {
+        {"<source protocol='nbd' name='a b/c%'><host name='example.org' port='10810'/></source>", "nbd://example.org:10810/a%20b/c%25"},
+        {"<source protocol='nbd'><host name='fe80::1'/></source>", "nbd://[fe80::1]/"},
+        {"<source protocol='nbd' name='x' tls='yes'><host name='h'/></source>", "nbds://h/x"},
+        {"<source protocol='nbd' name='x'><host transport='unix' socket='/run/a&amp;b c'/></source>", "nbd+unix:///x?socket=/run/a%26b%20c"},
+        {"<source protocol='iscsi' name='iqn.2026-11.org.example:disk/2'><host name='10.0.0.1' port='3260'/></source>", "iscsi://10.0.0.1:3260/iqn.2026-11.org.example:disk/2"},
+        {"<source protocol='https' name='p/d.img' query='a=b&amp;c=%20'><host name='h' port='8443'/></source>", "https://h:8443/p/d.img?a=b&c=%20"},
+    };
+    ERROR_SCOPED(err);
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct domain d, back;
+        struct netdisk n = {0};
+        char *xml, *url;
+        size_t len, len2;
+        CHECK(asprintf(&xml, "%s%s%s", HEAD OS "<devices><disk type='network'>", cases[i].source, "<target dev='vda'/></disk></devices>" TAIL) > 0);
+        CHECK(domain_parse(&d, xml, strlen(xml), &err) == 0);
+        CHECK(strcmp(d.disks[0].file, cases[i].url) == 0);
+        CHECK(netdisk_parse(&n, cases[i].url, &err) == 0 && (url = netdisk_url(&n)));
+        CHECK(strcmp(url, cases[i].url) == 0);
+        char *text = write_domain(&d, &len);
+        CHECK(domain_parse(&back, text, len, &err) == 0);
+        char *again = write_domain(&back, &len2);
+        CHECK(len == len2 && memcmp(text, again, len) == 0 && strcmp(back.disks[0].file, cases[i].url) == 0);
+        free(xml);
+        free(url);
+        free(text);
+        free(again);
+        netdisk_free(&n);
+        domain_free(&d);
+        domain_free(&back);
+    }
+    refuse(NETWORK("<source name='x'><host name='h'/></source>"), "does not fit", "protocol");
+    refuse(NETWORK("<source protocol='gluster' name='x'><host name='h'/></source>"), "gluster", "nbd");
+    refuse(NETWORK("<source protocol='nbd' name='x'/>"), "no server", "host");
+    refuse(NETWORK("<source protocol='nbd'><host name='h/../x'/></source>"), "h/../x", "not a host");
+    refuse(NETWORK("<source protocol='http' name='x'><host transport='unix' socket='/s'/></source>"), "host", "socket");
+    refuse(NETWORK("<source protocol='iscsi'><host name='h'/></source>"), "iscsi", "name");
+    refuse(NETWORK("<source protocol='iscsi' name='x' tls='yes'><host name='h'/></source>"), "iscsi", "TLS");
+    refuse(NETWORK("<source protocol='nbd'><host name='h' socket='/s'/></source>"), "transport", "socket");
+    refuse(NETWORK("<source protocol='nbd'><host name='h'/></source><transient/>"), "transient", "read-only");
+    static const char *const urls[] = {"ftp://h/x", "nbd://u:p@h/x", "nbd+unix:///x", "nbd+unix:///x?socket=/s&tls-certificates=/c", "iscsi://h/x#y", "http://[h/x"};
+    for (unsigned i = 0; i < ARRAY_SIZE(urls); i++) {
+        struct netdisk n = {0};
+        ERROR_SCOPED(refused);
+        CHECK(netdisk_parse(&n, urls[i], &refused) < 0 && strstr(error_text(&refused), urls[i]));
+        netdisk_free(&n);
+    }
 }
 
 static void test_refusals(void)
@@ -365,6 +418,7 @@ int main(int argc, char **argv)
     test_memory();
     test_memory_refusals();
     test_disks();
+    test_network_disks();
     test_refusals();
     test_hostile();
     test_console_alias();
