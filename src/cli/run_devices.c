@@ -133,7 +133,7 @@ static int disk_format(void *object, const char *value, struct error *err)
     while (f < DISK_FORMATS && strcmp(value, disk_format_names[f]) != 0)
         f++;
     if (f == DISK_FORMATS)
-        return error_set(err, 0, "option '--disk': format '%s' is not supported; convert the image to raw or qcow2", value);
+        return error_set(err, 0, "option '--disk': format '%s' is not supported; lodge-run(1) has those that are, and 'lodge image convert' makes raw or qcow2 of others", value);
     ((struct domain_disk *)object)->format = (enum disk_format)f;
     return 0;
 }
@@ -165,7 +165,7 @@ static bool format_by_name(struct domain_disk *disk)
     static const struct {
         const char *suffix;
         enum disk_format format;
-    } names[] = {{".qcow2", DISK_QCOW2}, {".raw", DISK_RAW}, {".iso", DISK_RAW}};
+    } names[] = {{".qcow2", DISK_QCOW2}, {".raw", DISK_RAW}, {".iso", DISK_RAW}, {".vmdk", DISK_VMDK}, {".vdi", DISK_VDI}, {".vhdx", DISK_VHDX}};
     size_t len = strlen(disk->file);
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
         size_t n = strlen(names[i].suffix);
@@ -234,6 +234,11 @@ static int disk_serial(void *object, const char *value, struct error *err)
     return run_set_text(&((struct domain_disk *)object)->serial, value, err);
 }
 
+static int disk_secret(void *object, const char *value, struct error *err)
+{
+    return run_set_path(&((struct domain_disk *)object)->secret_file, value, err);
+}
+
 OPTION_SETS(disk_snapshot, struct domain_disk, snapshot, true)
 
 static int disk_queues(void *object, const char *value, struct error *err)
@@ -282,6 +287,7 @@ static const struct field_row disk_fields[] = {
     {"werror", true, disk_write_errors},
     {"rerror", true, disk_read_errors},
     {"serial", true, disk_serial},
+    {"secret-file", true, disk_secret},
     {"snapshot", false, disk_snapshot},
     {"queues", true, disk_queues},
     {"bps", true, disk_bps},

@@ -11,7 +11,7 @@ int disk_make_overlays(struct domain *d, struct error *err)
 {
     for (unsigned i = 0; i < d->ndisks; i++) {
         struct domain_disk *disk = &d->disks[i];
-        struct block_config cfg = {.path = disk->file, .format = disk_format_names[disk->format]};
+        struct block_config cfg = {.path = disk->file, .format = disk_format_names[disk->format], .secret_file = disk->secret_file};
         if (!disk->snapshot || disk->readonly || !disk->file)
             continue;
         int fd = block_make_overlay(&cfg, err);
@@ -28,6 +28,7 @@ int disk_open(const struct domain_disk *disk, struct block **out, struct error *
     struct block_config cfg = {.path = disk->file,
                                .format = disk_format_names[disk->format],
                                .readonly = disk->readonly,
+                               .secret_file = disk->secret_file,
                                .engine = disk->io == DISK_IO_THREADS ? BLOCK_ENGINE_THREADS : disk->io == DISK_IO_URING ? BLOCK_ENGINE_URING : BLOCK_ENGINE_AUTO,
                                .cache = (enum block_cache)disk->cache,
                                .zeroes = (enum block_zeroes)disk->zeroes,

@@ -8,7 +8,7 @@
 #include "model/reconnect.h"
 
 static const char *const type_names[] = {"file", "block", "network", "vhostuser", NULL};
-const char *const disk_format_names[DISK_FORMATS] = {"raw", "qcow2"};
+const char *const disk_format_names[DISK_FORMATS] = {"raw", "qcow2", "luks", "vmdk", "vdi", "vpc", "vhdx", "parallels", "dmg", "cloop"};
 const char *const disk_bus_names[DISK_BUSES + 1] = {"virtio", "sata", "scsi", NULL};
 
 const char *const disk_cache_names[] = {"writeback", "none", "writethrough", "unsafe", "directsync", "default", NULL};
@@ -29,6 +29,14 @@ struct domain_disk *domain_add_disk(struct domain *d, struct error *err)
 enum disk_cache disk_cache_of(int name)
 {
     return name > DISK_DIRECTSYNC ? DISK_WRITEBACK : (enum disk_cache)name;
+}
+
+bool disk_extended(const struct domain *d)
+{
+    for (unsigned i = 0; i < d->ndisks; i++)
+        if (d->disks[i].secret_file)
+            return true;
+    return false;
 }
 
 static struct domain_disk *last(void *object)
@@ -72,7 +80,7 @@ static int begin_driver(const struct xml_node *node, void *object, struct error 
     while (type && f < DISK_FORMATS && strcmp(type, disk_format_names[f]) != 0)
         f++;
     if (f == DISK_FORMATS)
-        return xml_error(node, err, "format '%.64s' is not supported; convert the image to 'raw' or 'qcow2'", type);
+        return xml_error(node, err, "format '%.64s' is not supported; convert the image to 'raw' or 'qcow2', or give one of docs/formats.md", type);
     struct domain_disk *disk = last(object);
     disk->format = (enum disk_format)f;
     int cache = xml_attr_word(node, "cache", disk_cache_names, DISK_WRITEBACK, err);
@@ -97,6 +105,11 @@ static int begin_driver(const struct xml_node *node, void *object, struct error 
 static int begin_serial(const struct xml_node *node, void *object, struct error *err)
 {
     return xml_take_text(node, &last(object)->serial, err);
+}
+
+static int begin_secret(const struct xml_node *node, void *object, struct error *err)
+{
+    return xml_take_attr(node, "file", &last(object)->secret_file, err);
 }
 
 /* Without a place for it, a transient disk's changes are forgotten. */
@@ -190,6 +203,7 @@ static void free_disk(struct domain_disk *disk)
     free(disk->file);
     netdisk_free(&disk->net);
     free(disk->socket);
+    free(disk->secret_file);
     free(disk->serial);
     free(disk->alias);
     free(disk->overlay);
@@ -358,6 +372,7 @@ static void write_disk(FILE *out, const struct domain_disk *disk)
         write_rates(&disk->ops, "iops", out);
         fputs("      </iotune>\n", out);
     }
+    xml_put_attr(out, "      <lodge:secret file='", disk->secret_file, "'/>\n");
     xml_put_element(out, 6, "serial", disk->serial);
     if (disk->snapshot)
         fputs("      <transient/>\n", out);
@@ -403,6 +418,7 @@ static const struct xml_element disk_children[] = {
     {"boot", 0, "order!", begin_boot, NULL, NULL},
     {"iotune", 0, NULL, NULL, iotune_children, NULL},
     {"serial", XML_TEXT, NULL, begin_serial, NULL, NULL},
+    {"secret", XML_FOREIGN, "file!", begin_secret, NULL, NULL},
     {"transient", 0, NULL, begin_transient, NULL, NULL},
     {"readonly", 0, NULL, begin_readonly, NULL, NULL},
     {"address", 0, PCI_ADDRESS_ATTRS, begin_address, NULL, NULL},

@@ -9,7 +9,8 @@
 #include "model/netdisk.h"
 #include "model/pci.h"
 
-enum disk_format { DISK_RAW, DISK_QCOW2, DISK_FORMATS };
+/* The last three are read-only. */
+enum disk_format { DISK_RAW, DISK_QCOW2, DISK_LUKS, DISK_VMDK, DISK_VDI, DISK_VPC, DISK_VHDX, DISK_PARALLELS, DISK_DMG, DISK_CLOOP, DISK_FORMATS };
 extern const char *const disk_format_names[DISK_FORMATS]; /* libvirt's, and the block layer's */
 
 enum disk_bus { DISK_VIRTIO, DISK_SATA, DISK_SCSI, DISK_BUSES };
@@ -52,6 +53,7 @@ struct domain_disk {
     unsigned boot_order; /* place in the boot order, from 1; 0: behind those that have one, by os.boot */
     bool readonly, snapshot; /* snapshot: writes are forgotten when the guest ends */
     char *overlay;           /* of a running guest: where they go until then (machine/disk.h). Not in the XML */
+    char *secret_file;       /* holds the passphrase of an encrypted image; NULL: none */
     char *serial;            /* at most 20 characters; NULL: none */
     enum disk_cache cache;
     enum disk_io io;

@@ -58,7 +58,7 @@ void *domain_append(void *array, unsigned *count, size_t size, unsigned limit, c
 
 int domain_write(const struct domain *d, FILE *out)
 {
-    bool extended = d->accel == DOMAIN_ACCEL_AUTO || d->debug_exit || iface_extended(d) || d->vsock.path || d->backing.thp;
+    bool extended = d->accel == DOMAIN_ACCEL_AUTO || d->debug_exit || iface_extended(d) || disk_extended(d) || d->vsock.path || d->backing.thp;
     fprintf(out, "<domain type='%s'", d->accel == DOMAIN_ACCEL_KVM ? "kvm" : "qemu");
     if (d->id > 0)
         fprintf(out, " id='%d'", d->id);

@@ -76,7 +76,8 @@ struct domain_controller *controller_add(struct domain *d, enum controller_type 
 bool controller_served(const struct domain_controller *c);
 void controller_name_unserved(const struct domain *d, FILE *out, const char *prefix);
 
-/* Does an interface use elements of Lodge's namespace? */
+/* Does an interface, or a disk, use elements of Lodge's namespace? */
 bool iface_extended(const struct domain *d);
+bool disk_extended(const struct domain *d);
 
 #endif

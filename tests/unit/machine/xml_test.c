@@ -183,7 +183,7 @@ static void test_disks(void)
     static const char xml[] = HEAD OS "<devices>"
         DISK(" type='block' device='disk'", "<driver name='qemu' type='raw' cache='none' io='native' discard='unmap' detect_zeroes='unmap'/><source dev='/dev/vg/a&amp;b'/><target dev='vda'/>")
         DISK(" type='file'", "<driver name='qemu' type='qcow2' cache='directsync' io='threads' discard='ignore' detect_zeroes='on'/><source file='/d'/><target dev='vdb'/>")
-        DISK(" type='file'", "<driver name='qemu' type='qcow2' cache='default' io='io_uring'/><source file='/e'/><target dev='vdc'/>") "</devices>" TAIL;
+        DISK(" type='file'", "<driver name='qemu' type='vhdx' cache='default' io='io_uring'/><source file='/e'/><target dev='vdc'/><secret xmlns='" DOMAIN_NS "' file='/k&lt;'/>") "</devices>" TAIL;
     struct domain d, back;
     ERROR_SCOPED(err);
     size_t len, len2;
@@ -203,6 +203,7 @@ static void test_disks(void)
     CHECK_EQ(back.disks[1].zeroes, DISK_ZEROES_ON);
     CHECK_EQ(back.disks[2].cache, DISK_WRITEBACK);
     CHECK_EQ(back.disks[2].io, DISK_IO_URING);
+    CHECK(back.disks[2].format == DISK_VHDX && strcmp(back.disks[2].secret_file, "/k<") == 0 && !back.disks[1].secret_file);
     free(text);
     free(again);
     domain_free(&d);
@@ -270,8 +271,8 @@ static void test_refusals(void)
     refuse(HEAD OS "\n<gpu/>" TAIL, "line 2", "<gpu>");
     refuse(HEAD OS "<devices>\n\n<disk type='file' device='disk' cache='none'/></devices>" TAIL, "line 3", "'cache'");
     refuse(HEAD OS "<devices><disk type='file' device='disk'><target dev='vda'/></disk></devices>" TAIL, "disk 1", "no file");
-    refuse(HEAD OS "<devices><disk type='file'><driver type='vmdk'/><source file='/d'/><target dev='vda'/></disk></devices>" TAIL,
-           "vmdk", "raw");
+    refuse(HEAD OS "<devices><disk type='file'><driver type='qed'/><source file='/d'/><target dev='vda'/></disk></devices>" TAIL,
+           "qed", "raw");
     refuse(HEAD OS "<devices><disk type='file'><source file='/d'/><target dev='hda'/></disk></devices>" TAIL, "hda", "vda");
     refuse(HEAD OS "<memtune><hard_limit>0</hard_limit></memtune>" TAIL, "not a limit", "unit");
     refuse(HEAD OS "<memtune><min_guarantee>9</min_guarantee></memtune>" TAIL, "min_guarantee", "line");
