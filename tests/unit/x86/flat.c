@@ -156,6 +156,30 @@ uint64_t *flat_pte(struct flat *f, uint64_t la)
     return (uint64_t *)(void *)(f->ram + TABLES + 0x3000 + 8 * (la >> 12));
 }
 
+void flat_unmap(struct flat *f, uint64_t la)
+{
+    *flat_pte(f, la) &= ~1ull;
+    mmu_flush_all(f->v);
+}
+
+void flat_map(struct flat *f, uint64_t la, uint64_t gpa)
+{
+    *flat_pte(f, la) = gpa | 7;
+    mmu_flush_all(f->v);
+}
+
+uint64_t flat_read(const struct flat *f, uint64_t gpa, unsigned size)
+{
+    uint64_t val = 0;
+    memcpy(&val, f->ram + gpa, size);
+    return val;
+}
+
+void flat_write(struct flat *f, uint64_t gpa, uint64_t val, unsigned size)
+{
+    memcpy(f->ram + gpa, &val, size);
+}
+
 int flat_exception(const struct vcpu *v)
 {
     uint64_t n = v->rip - FLAT_HANDLER;

@@ -33,10 +33,16 @@ void flat_free(struct flat *f);
 
 /* Copies code to FLAT_CODE and points rip there (real mode: CS:0). */
 void flat_code(struct flat *f, const void *code, size_t len);
-/* Page-table entry of a page in the first 2 MiB (64-bit mode); the caller flushes. */
+/* Page-table entry of a page in the first 2 MiB (64-bit mode); the caller flushes. The two below it do. */
 uint64_t *flat_pte(struct flat *f, uint64_t la);
+void flat_unmap(struct flat *f, uint64_t la);
+void flat_map(struct flat *f, uint64_t la, uint64_t gpa);
+uint64_t flat_read(const struct flat *f, uint64_t gpa, unsigned size);
+void flat_write(struct flat *f, uint64_t gpa, uint64_t val, unsigned size);
 /* Vector of the exception that has just been delivered (rip is at its handler), or -1. */
 int flat_exception(const struct vcpu *v);
+
+#define FLAT_CODE_BYTES(f, ...) flat_code((f), (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
 
 #define FLAT_PROGRAM(name, text)                                                                                           \
     __asm__(".pushsection .rodata\n.globl " #name ", " #name "_end\n" #name ":\n" text "\n" #name "_end:\n.popsection\n"); \
