@@ -82,7 +82,22 @@ int run_set_firmware(void *o, const char *value, struct error *err)
 {
     struct run *r = o;
     r->firmware = true;
-    return strcmp(value, "bios") == 0 ? 0 : run_set_path(&r->d.os.loader, value, err);
+    if (strcmp(value, "bios") == 0)
+        return 0;
+    if (strcmp(value, "uefi") != 0)
+        return run_set_path(&r->d.os.loader, value, err);
+    r->d.os.loader_flash = true;
+    return run_set_text(&r->d.os.loader, LODGE_UEFI, err);
+}
+
+int run_set_nvram(void *o, const char *value, struct error *err)
+{
+    return run_set_path(&((struct run *)o)->d.os.nvram, value, err);
+}
+
+void run_take_nvram(struct run *r)
+{
+    r->d.os.loader_flash |= r->d.os.nvram && r->d.os.loader;
 }
 
 static int set_firmware_log(void *o, const char *value, struct error *err)
@@ -180,7 +195,8 @@ static const struct option_row rows[] = {
     {"snapshot", NULL, "no disk is written to: writes go to temporary overlays", set_snapshot},
     {"cdrom", "FILE", "a disc in a CD-ROM drive; may be given several times", run_set_cdrom},
     {"cloud-init", "FILE", "user-data for cloud-init, which the guest finds on a disk of its own", run_set_cloud_init},
-    {"firmware", "bios|FILE", "boot by SeaBIOS, or another BIOS (bios, when there is a disk and no kernel)", run_set_firmware},
+    {"firmware", "bios|uefi|FILE", "boot by SeaBIOS, OVMF or another firmware (bios, when there is a disk and no kernel)", run_set_firmware},
+    {"nvram", "FILE", "where a UEFI firmware keeps its variables; made when it does not exist", run_set_nvram},
     {"boot-menu", NULL, "offer the firmware's boot menu", set_boot_menu},
     {"firmware-log", "FILE", "what the firmware tells its developers goes to this file", set_firmware_log},
     {"channel", "NAME,path=PATH", "a port /dev/virtio-ports/NAME in the guest, this unix socket on the host", run_set_channel},
@@ -319,6 +335,7 @@ static int complete(struct run *r, struct error *err)
     struct domain *d = &r->d;
     if (r->firmware && d->os.kernel)
         return error_set(err, 0, "lodge run: both --kernel and --firmware; leave out one of them");
+    run_take_nvram(r);
     if (r->firmware && !d->os.loader && run_set_text(&d->os.loader, LODGE_BIOS, err) < 0)
         return -1;
     if (!d->os.kernel && !r->firmware && !r->root && !d->ndisks && use_demo(r, err) < 0)

@@ -51,6 +51,9 @@ int run_set_cpus(void *o, const char *value, struct error *err);
 int run_set_accel(void *o, const char *value, struct error *err);
 int run_set_cdrom(void *o, const char *value, struct error *err);
 int run_set_cloud_init(void *o, const char *value, struct error *err);
+/* Once all options are known: a firmware named by its file keeps its variables when there is a file for them. */
+void run_take_nvram(struct run *r);
+int run_set_nvram(void *o, const char *value, struct error *err);
 int run_set_firmware(void *o, const char *value, struct error *err);
 int run_set_memory(void *o, const char *value, struct error *err);
 int run_set_numa(void *o, const char *value, struct error *err);

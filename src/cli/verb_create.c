@@ -74,7 +74,8 @@ static const struct option_row rows[] = {
     {"kernel", "FILE", "a kernel, in place of the firmware", run_set_kernel},
     {"initrd", "FILE", "its initial RAM disk", run_set_initrd},
     {"append", "TEXT", "its command line", run_set_append},
-    {"firmware", "bios|FILE", "another BIOS than SeaBIOS", run_set_firmware},
+    {"firmware", "bios|uefi|FILE", "OVMF, or another firmware than SeaBIOS", run_set_firmware},
+    {"nvram", "FILE", "where a UEFI firmware keeps its variables; made when it does not exist", run_set_nvram},
     {"accel", "auto|kvm|softkvm", "who runs the guest's CPUs (auto)", run_set_accel},
     {"title", "TEXT", "a title for lists", set_title},
     {"autostart", NULL, "start it with the daemon", set_autostart},
@@ -126,6 +127,7 @@ static int complete(struct create *n, struct error *err)
                          d->name);
     if (d->os.kernel && n->r.firmware)
         return error_set(err, 0, "domain '%s': both --kernel and --firmware; leave out one of them", d->name);
+    run_take_nvram(&n->r);
     if (d->accel == DOMAIN_ACCEL_AUTO)
         d->accel = DOMAIN_ACCEL_KVM; /* the daemon takes softkvm where KVM is not there */
     d->os.bios_serial = !d->os.kernel;

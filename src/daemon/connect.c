@@ -257,7 +257,7 @@ static const char domain_capabilities[] =
     "<domainCapabilities>\n  <path>%s</path>\n  <domain>%s</domain>\n  <machine>pc-q35-7.2</machine>\n  <arch>x86_64</arch>\n"
     "  <vcpu max='%u'/>\n  <iothreads supported='no'/>\n"
     "  <os supported='yes'>\n    <enum name='firmware'/>\n    <loader supported='yes'>\n      <enum name='type'>\n        "
-    "<value>rom</value>\n"
+    "<value>rom</value>\n        <value>pflash</value>\n"
     "      </enum>\n      <enum name='readonly'>\n        <value>yes</value>\n      </enum>\n      <enum name='secure'>\n        "
     "<value>no</value>\n"
     "      </enum>\n    </loader>\n  </os>\n"

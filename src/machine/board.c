@@ -355,6 +355,12 @@ void board_replace_pit(struct board *b, bool replaced)
     vm_call(b, KVM_SET_PIT2, &pit);
 }
 
+/*
+ * Some of OVMF's images map all that the CPU can address by pages of 2 MiB, which takes 256 MiB of page tables for 46 bits. As many
+ * bits as this are enough for most guests.
+ */
+#define FIRMWARE_BITS 40u
+
 static uint64_t memory_end(const struct board *b)
 {
     const struct guestmem_region *last = &b->mem.regions[b->mem.count - 1];
@@ -376,6 +382,8 @@ void board_open_pci64(struct board *b, uint64_t room)
 {
     b->pmem_base = ALIGN_UP(MAX(memory_end(b), MEM_HIGH), (uint64_t)GIB);
     b->pci64_base = b->pmem_base + room;
+    if (b->pci64_base + MEM_PCI64_SIZE <= 1ull << FIRMWARE_BITS)
+        b->physical_bits = MIN(b->physical_bits, FIRMWARE_BITS);
     b->pci64_end = MAX(b->pci64_base, 1ull << b->physical_bits);
 }
 

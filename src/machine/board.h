@@ -74,7 +74,10 @@ void board_pause(struct board *b, bool paused);
 /* Waits until `ncpus` CPUs wait, or the board is ended. */
 void board_wait_cpus(struct board *b, unsigned ncpus);
 
-/* For a firmware, which puts 64-bit BARs where it likes: all that is above RAM and `room` bytes behind it is their window. */
+/*
+ * For a firmware, which puts 64-bit BARs where it likes: all that is above RAM and `room` bytes behind it is their window. The CPUs
+ * get fewer address bits, where the rest are enough.
+ */
 void board_open_pci64(struct board *b, uint64_t room);
 
 /* Takes the timer's line from the PIT, for the HPET, or gives it back. */
@@ -87,7 +90,7 @@ bool board_ioapic_used(struct board *b);
  * Memory slots. Those of RAM are the board's from the start; SLOT_SHADOW is the RAM from 768 KiB to 1 MiB, which a firmware's
  * shadow RAM replaces by slots from SLOT_FIRMWARE on.
  */
-enum { SLOT_LOW, SLOT_SHADOW, SLOT_MAIN, SLOT_HIGH, SLOT_GENID = 15, SLOT_FIRMWARE = 16, SLOT_PMEM = 32 };
+enum { SLOT_LOW, SLOT_SHADOW, SLOT_MAIN, SLOT_HIGH, SLOT_NVRAM = 14, SLOT_GENID = 15, SLOT_FIRMWARE = 16, SLOT_PMEM = 32 };
 /* Makes, changes or (size 0) removes a slot. 0, or -errno. */
 int board_slot(struct board *b, unsigned slot, uint64_t gpa, uint64_t size, const void *host, bool readonly);
 

@@ -189,6 +189,13 @@ static int set_avx512(struct board *b, struct kvm_cpuid2 *model, bool wanted, st
     return 0;
 }
 
+static void set_address_bits(struct kvm_cpuid2 *model, unsigned physical)
+{
+    struct kvm_cpuid_entry2 *sizes = find(model, 0x80000008, 0);
+    if (sizes)
+        sizes->eax = (sizes->eax & ~0xffu) | physical;
+}
+
 struct kvm_cpuid2 *cpumodel_create(struct board *b, unsigned ncpus, bool avx512, struct error *err)
 {
     struct kvm_cpuid2 *model = calloc(1, sizeof *model + CPUMODEL_MAX * sizeof model->entries[0]);
@@ -208,6 +215,7 @@ struct kvm_cpuid2 *cpumodel_create(struct board *b, unsigned ncpus, bool avx512,
         return NULL;
     }
     set_features(b, model);
+    set_address_bits(model, b->physical_bits);
     set_topology(model, ncpus);
     return model;
 }

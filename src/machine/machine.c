@@ -32,6 +32,7 @@
 #include "machine/hotplug.h"
 #include "machine/memmap.h"
 #include "machine/numa.h"
+#include "machine/nvram.h"
 #include "machine/pci_places.h"
 #include "machine/pm.h"
 #include "machine/pmem.h"
@@ -74,6 +75,7 @@ struct machine {
     struct lpc *lpc;
     struct smbus *smbus;
     struct shadow *shadow; /* with a firmware */
+    struct nvram *nvram;   /* with a firmware that keeps its variables */
     struct fwcfg *fwcfg;   /* with a firmware */
     struct boot_order order;
     struct acpi_numa numa;
@@ -228,7 +230,15 @@ static void pm_moved(void *opaque, uint16_t port)
 static int make_firmware(struct machine *m, struct error *err)
 {
     const char *path = m->domain->os.loader ? m->domain->os.loader : LODGE_BIOS;
-    return shadow_create(&m->board, path, &m->shadow, err) < 0 ? -1 : fwcfg_create(&m->board.bus, &m->fwcfg, err);
+    if (shadow_create(&m->board, path, &m->shadow, err) < 0)
+        return -1;
+    const struct nvram_config nvram = {.path = m->domain->os.nvram,
+                                       .origin = m->domain->os.nvram_template,
+                                       .image = path,
+                                       .end = shadow_image_base(m->shadow)};
+    if (nvram.path && nvram_create(&m->board, &nvram, &m->nvram, err) < 0)
+        return -1;
+    return fwcfg_create(&m->board.bus, &m->fwcfg, err);
 }
 
 /* The HPET's timers stand in for the PIT and the RTC's periodic interrupt. */
@@ -330,6 +340,7 @@ static void destroy_devices(struct machine *m)
     pci_host_destroy(m->pci);
     i8042_destroy(m->i8042);
     fwcfg_destroy(m->fwcfg);
+    nvram_destroy(m->nvram);
     shadow_destroy(m->shadow);
     hpet_destroy(m->hpet);
     rtc_destroy(m->rtc);

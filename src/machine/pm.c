@@ -68,7 +68,8 @@ static uint64_t pm_read(void *dev, uint64_t off, unsigned size)
 static void write_control(struct pm *pm, uint16_t value)
 {
     pm->pm1_cnt = value & CNT_MASK;
-    if ((value & CNT_SLP_EN) && (value & CNT_SLP_TYP) >> CNT_SLP_TYP_SHIFT == PM_SLP_TYP_S5)
+    unsigned type = (value & CNT_SLP_TYP) >> CNT_SLP_TYP_SHIFT;
+    if ((value & CNT_SLP_EN) && (type == PM_SLP_TYP_S5 || type == PM_SLP_TYP_OVMF))
         pm->bus->ops->event(pm->bus->board, BOARD_POWEROFF, 0);
 }
 

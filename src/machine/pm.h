@@ -18,7 +18,8 @@
 #define PM_GPE0_LEN 16
 #define PM_SMI_EN   0x30 /* reads as set up already, so that no firmware tries to set up SMM, which there is not */
 
-#define PM_SLP_TYP_S5 7 /* what \_S5 says and PM1_CNT takes */
+#define PM_SLP_TYP_S5   7 /* what \_S5 says and PM1_CNT takes */
+#define PM_SLP_TYP_OVMF 0 /* how OVMF switches off, whatever \_S5 says: as QEMU's board has it */
 
 struct pm;
 extern const struct device_desc pm_desc;

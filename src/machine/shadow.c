@@ -101,12 +101,12 @@ static int read_image(struct shadow *s, const char *path, struct error *err)
     AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &st) < 0)
         return error_set(err, errno,
-                         "firmware '%s': cannot open: %s; install the package 'seabios', or name another with --firmware", path,
-                         strerror(errno));
+                         "firmware '%s': cannot open: %s; install its package (seabios, ovmf), or name another with --firmware",
+                         path, strerror(errno));
     if (!S_ISREG(st.st_mode) || st.st_size < (off_t)LAST_SIZE || st.st_size > (off_t)SHADOW_IMAGE_MAX ||
-        st.st_size % (off_t)LAST_SIZE)
-        return error_set(
-            err, 0, "firmware '%s': not a firmware's image, which has 64 KiB to 16 MiB in steps of 64 KiB; name another", path);
+        st.st_size % (off_t)PAGE_SIZE)
+        return error_set(err, 0,
+                         "firmware '%s': not a firmware's image, which has 64 KiB to 16 MiB in steps of 4 KiB; name another", path);
     s->size = (uint64_t)st.st_size;
     s->image = mmap(NULL, s->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (s->image == MAP_FAILED) {
@@ -156,6 +156,11 @@ int shadow_create(struct board *b, const char *path, struct shadow **out, struct
     }
     *out = s;
     return 0;
+}
+
+uint64_t shadow_image_base(const struct shadow *s)
+{
+    return MEM_HIGH - s->size;
 }
 
 /* The slots of the image go before its memory. */

@@ -22,6 +22,7 @@ struct shadow;
 /* Reads the image file and maps it, all pieces closed. No CPU exists yet. */
 int shadow_create(struct board *b, const char *path, struct shadow **out, struct error *err);
 void shadow_destroy(struct shadow *s);
+uint64_t shadow_image_base(const struct shadow *s); /* where the image begins */
 /* pci_host_config.pam: the lock is held. */
 void shadow_pam(void *shadow, const uint8_t regs[PCI_PAM_REGS]);
 

@@ -47,6 +47,7 @@
 #define DOMAIN_MAX_CMDLINE 65536u       /* bytes; a kernel's own limit is checked when it is loaded */
 #define DOMAIN_DEBUG_EXIT  0xf4
 #define DOMAIN_MAX_MENU_MS 65535u
+#define LODGE_UEFI         "/usr/share/OVMF/OVMF_CODE_4M.fd"   /* what --firmware uefi means */
 #define LODGE_BIOS         "/usr/share/seabios/bios-256k.bin" /* the firmware, where none is named */
 
 enum domain_accel { DOMAIN_ACCEL_AUTO, DOMAIN_ACCEL_KVM, DOMAIN_ACCEL_SOFTKVM };
@@ -59,7 +60,10 @@ enum domain_boot { DOMAIN_BOOT_HD, DOMAIN_BOOT_CDROM, DOMAIN_BOOT_NETWORK, DOMAI
 
 /* With a kernel, that is started directly; without one, a firmware starts what it finds on the disks. */
 struct domain_os {
-    char *loader;     /* the firmware's image; NULL: LODGE_BIOS */
+    char *loader;         /* the firmware's image; NULL: LODGE_BIOS */
+    bool loader_flash;    /* it is of the kind that may have a file for its variables */
+    char *nvram;          /* that file; NULL: the variables last until the next reset */
+    char *nvram_template; /* what it begins as when it does not exist; NULL: the image's own */
     bool bios_serial; /* the first serial port shows the firmware's screen */
     bool boot_menu;
     unsigned boot_menu_ms; /* how long it is offered; 0: as the firmware likes */

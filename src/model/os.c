@@ -7,6 +7,7 @@
 #include "model/part.h"
 
 static const char *const boot_names[] = {"hd", "cdrom", "network", NULL}; /* enum domain_boot */
+static const char *const loader_types[] = {"rom", "pflash", NULL};
 static const char *const no_yes[] = {"no", "yes", NULL};
 
 static int begin_type(const struct xml_node *node, void *object, struct error *err)
@@ -37,9 +38,20 @@ static int begin_cmdline(const struct xml_node *node, void *object, struct error
 
 static int begin_loader(const struct xml_node *node, void *object, struct error *err)
 {
-    if (xml_attr_only(node, "type", "rom", err) < 0 || xml_attr_only(node, "readonly", "yes", err) < 0)
+    struct domain_os *os = &((struct domain *)object)->os;
+    int type = xml_attr_word(node, "type", loader_types, 0, err);
+    if (type < 0 || xml_attr_only(node, "readonly", "yes", err) < 0)
         return -1;
-    return xml_take_text(node, &((struct domain *)object)->os.loader, err);
+    os->loader_flash = type == 1;
+    return xml_take_text(node, &os->loader, err);
+}
+
+static int begin_nvram(const struct xml_node *node, void *object, struct error *err)
+{
+    struct domain_os *os = &((struct domain *)object)->os;
+    if (xml_attr(node, "template") && xml_take_attr(node, "template", &os->nvram_template, err) < 0)
+        return -1;
+    return xml_take_text(node, &os->nvram, err);
 }
 
 static int begin_bios(const struct xml_node *node, void *object, struct error *err)
@@ -88,6 +100,8 @@ unsigned domain_boot_place(const struct domain *d, unsigned order, enum domain_b
 static void os_free(struct domain *d)
 {
     free(d->os.loader);
+    free(d->os.nvram);
+    free(d->os.nvram_template);
     free(d->os.kernel);
     free(d->os.initrd);
     free(d->os.cmdline);
@@ -98,6 +112,12 @@ static int os_check(struct domain *d, struct error *err)
     bool kernel = d->os.kernel && d->os.kernel[0];
     if (kernel && d->os.loader)
         return error_set(err, 0, "domain '%s': both a kernel and a firmware are named; leave one of them out", d->name);
+    if (d->os.nvram && (!d->os.loader || !d->os.loader_flash))
+        return error_set(
+            err, 0,
+            "domain '%s': a file for a firmware's variables, but no firmware that keeps them; name one with --firmware "
+            "uefi or <loader type='pflash'>",
+            d->name);
     if (!kernel && !d->os.loader && !d->ndisks)
         return error_set(
             err, 0, "domain '%s': no kernel and no disk; name one with --kernel or <os><kernel>, with --disk or <disk>", d->name);
@@ -114,7 +134,14 @@ static void os_write(const struct domain *d, FILE *out)
     const struct domain_os *os = &d->os;
     fputs("  <os>\n    <type arch='x86_64' machine='q35'>hvm</type>\n", out);
     if (os->loader)
-        xml_put_attr(out, "    <loader readonly='yes' type='rom'>", os->loader, "</loader>\n");
+        xml_put_attr(out, os->loader_flash ? "    <loader readonly='yes' type='pflash'>" : "    <loader readonly='yes' type='rom'>",
+                     os->loader, "</loader>\n");
+    if (os->nvram && os->nvram_template) {
+        xml_put_attr(out, "    <nvram template='", os->nvram_template, "'>");
+        xml_put_attr(out, "", os->nvram, "</nvram>\n");
+    } else {
+        xml_put_element(out, 4, "nvram", os->nvram);
+    }
     xml_put_element(out, 4, "kernel", os->kernel);
     xml_put_element(out, 4, "initrd", os->initrd);
     xml_put_element(out, 4, "cmdline", os->cmdline);
@@ -132,6 +159,7 @@ static void os_write(const struct domain *d, FILE *out)
 static const struct xml_element os_children[] = {
     {"type", XML_TEXT | XML_REQUIRED, "arch machine", begin_type, NULL, NULL},
     {"loader", XML_TEXT, "readonly type", begin_loader, NULL, NULL},
+    {"nvram", XML_TEXT, "template", begin_nvram, NULL, NULL},
     {"boot", XML_MANY, "dev!", begin_boot, NULL, NULL},
     {"bootmenu", 0, "enable! timeout", begin_bootmenu, NULL, NULL},
     {"bios", 0, "useserial", begin_bios, NULL, NULL},

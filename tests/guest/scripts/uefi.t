@@ -1,4 +1,4 @@
-# OVMF comes to its shell on the serial line. It starts GRUB from a virtio and from a SATA disk, and that a kernel, which finds UEFI and both CPUs.
+# OVMF comes to its shell on the serial line, with and without a file for its variables, which keep what is set. It starts GRUB from a virtio and from a SATA disk, and that a kernel, which finds UEFI and both CPUs.
 vm --accel softkvm --memory 256M --firmware /usr/share/ovmf/OVMF.fd --net none
 expect 300 "UEFI Interactive Shell"
 expect 300 "Shell> "
@@ -6,6 +6,27 @@ send "ver\r"
 expect 300 "UEFI Interactive Shell"
 send "\x01x"
 wait 300 0
+vm --accel softkvm --memory 256M --firmware uefi --nvram $TMP/vars --net none
+expect 300 "Shell> "
+send "setvar LodgeMark -guid 77fa9abd-0359-4d32-bd60-28f4e78f784b -nv -bs =0badcafe\r"
+expect 300 "Shell> "
+lodge 1 run --accel softkvm --memory 256M --firmware uefi --nvram $TMP/vars --net none
+output "another process has locked them"
+send "reset -s\r"
+wait 300 0
+vm --accel softkvm --memory 256M --firmware uefi --nvram $TMP/vars --net none
+expect 300 "Shell> "
+send "setvar LodgeMark -guid 77fa9abd-0359-4d32-bd60-28f4e78f784b\r"
+expect 300 "0B AD CA FE"
+send "reset\r"
+expect 300 "UEFI Interactive Shell"
+expect 300 "Shell> "
+send "\x01x"
+wait 300 0
+lodge 1 run --accel softkvm --memory 256M --firmware bios --nvram $TMP/none --net none
+output "no firmware that keeps them"
+lodge 1 run --accel softkvm --memory 256M --firmware /usr/share/ovmf/OVMF.fd --nvram $TMP/none --net none
+output "none to begin with"
 sh "LODGE_DEMO=$TMP/demo tools/demo.sh --prepare >/dev/null"
 sh "printf 'serial --unit=0\nterminal_input serial\nterminal_output serial\necho grub-mark\nsearch --file --set=root /vmlinuz\nlinux /vmlinuz console=ttyS0 quiet\ninitrd /initrd.gz\nboot\n' > $TMP/grub.cfg"
 sh "grub-mkstandalone -O x86_64-efi -o $TMP/boot.efi boot/grub/grub.cfg=$TMP/grub.cfg"

@@ -266,8 +266,36 @@ static void test_network_disks(void)
     }
 }
 
+/* ---- a firmware that keeps its variables ---- */
+
+#define FLASH "<os><type>hvm</type><loader readonly='yes' type='pflash'>/code</loader>"
+
+/* This document is understood, and is written with `part` in it. */
+static void accept(const char *xml, const char *part)
+{
+    struct domain d;
+    ERROR_SCOPED(err);
+    size_t len;
+    if (domain_parse(&d, xml, strlen(xml), &err) < 0) {
+        fprintf(stderr, "%s\n%s", error_text(&err), xml);
+        exit(1);
+    }
+    AUTO_FREE char *text = write_domain(&d, &len);
+    CHECK(strstr(text, part));
+    domain_free(&d);
+}
+
+static void test_variables(void)
+{
+    accept(HEAD FLASH "<nvram template='/v&lt;t'>/v&amp;s</nvram></os><features><acpi/><apic/></features>" TAIL, "<nvram template='/v&lt;t'>/v&amp;s</nvram>");
+    accept(HEAD FLASH "<nvram>/vars</nvram></os><features><acpi/><apic/></features>" TAIL, "type='pflash'>/code</loader>\n    <nvram>/vars</nvram>");
+    accept(HEAD FLASH "</os><features><acpi/><apic/></features>" TAIL, "type='pflash'>/code");
+}
+
 static void test_refusals(void)
 {
+    refuse(HEAD "<os><type>hvm</type><loader type='rom'>/code</loader><nvram>/vars</nvram></os><features><acpi/><apic/></features>" TAIL, "variables", "pflash");
+    refuse(HEAD "<os><type>hvm</type><loader type='flash'>/code</loader></os><features><acpi/><apic/></features>" TAIL, "flash", "type");
     refuse(HEAD OS "\n<gpu/>" TAIL, "line 2", "<gpu>");
     refuse(HEAD OS "<devices>\n\n<disk type='file' device='disk' cache='none'/></devices>" TAIL, "line 3", "'cache'");
     refuse(HEAD OS "<devices><disk type='file' device='disk'><target dev='vda'/></disk></devices>" TAIL, "disk 1", "no file");
@@ -420,6 +448,7 @@ int main(int argc, char **argv)
     test_memory_refusals();
     test_disks();
     test_network_disks();
+    test_variables();
     test_refusals();
     test_hostile();
     test_console_alias();
