@@ -64,17 +64,18 @@ static void vnet_stop(struct virtio_dev *v)
     vnet_drop_backlog(vnet_of(v));
 }
 
+/* Nothing else wakes the thread then, so a time that has passed since the queue was looked at is not the same as none. */
 static void wait_for(struct pollset *p, uint64_t ns)
 {
-    if (ns)
-        pollset_timeout(p, (int)MIN(ns / 1000000 + 1, 1000));
+    pollset_timeout(p, ns ? (int)MIN(ns / 1000000 + 1, 1000) : 0);
 }
 
 static void vnet_prepare(struct virtio_dev *v, struct pollset *p)
 {
     struct vnet *n = vnet_of(v);
     uint64_t wait = bucket_wait(&n->to_guest);
-    wait_for(p, wait);
+    if (wait)
+        wait_for(p, wait);
     if (n->held_back)
         wait_for(p, bucket_wait(&n->from_guest));
     n->polled = !n->backlog && !wait;
