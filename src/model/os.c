@@ -40,7 +40,8 @@ static int begin_loader(const struct xml_node *node, void *object, struct error 
 {
     struct domain_os *os = &((struct domain *)object)->os;
     int type = xml_attr_word(node, "type", loader_types, 0, err);
-    if (type < 0 || xml_attr_only(node, "readonly", "yes", err) < 0)
+    if (type < 0 || xml_attr_only(node, "readonly", "yes", err) < 0 || xml_attr_only(node, "secure", "no", err) < 0 ||
+        xml_attr_only(node, "format", "raw", err) < 0)
         return -1;
     os->loader_flash = type == 1;
     return xml_take_text(node, &os->loader, err);
@@ -49,6 +50,8 @@ static int begin_loader(const struct xml_node *node, void *object, struct error 
 static int begin_nvram(const struct xml_node *node, void *object, struct error *err)
 {
     struct domain_os *os = &((struct domain *)object)->os;
+    if (xml_attr_only(node, "format", "raw", err) < 0)
+        return -1;
     if (xml_attr(node, "template") && xml_take_attr(node, "template", &os->nvram_template, err) < 0)
         return -1;
     return xml_take_text(node, &os->nvram, err);
@@ -158,8 +161,8 @@ static void os_write(const struct domain *d, FILE *out)
 
 static const struct xml_element os_children[] = {
     {"type", XML_TEXT | XML_REQUIRED, "arch machine", begin_type, NULL, NULL},
-    {"loader", XML_TEXT, "readonly type", begin_loader, NULL, NULL},
-    {"nvram", XML_TEXT, "template", begin_nvram, NULL, NULL},
+    {"loader", XML_TEXT, "readonly type secure format", begin_loader, NULL, NULL},
+    {"nvram", XML_TEXT, "template format", begin_nvram, NULL, NULL},
     {"boot", XML_MANY, "dev!", begin_boot, NULL, NULL},
     {"bootmenu", 0, "enable! timeout", begin_bootmenu, NULL, NULL},
     {"bios", 0, "useserial", begin_bios, NULL, NULL},

@@ -1,4 +1,5 @@
-# OVMF comes to its shell on the serial line, with and without a file for its variables, which keep what is set. It starts GRUB from a virtio and from a SATA disk, and that a kernel, which finds UEFI and both CPUs.
+# OVMF comes to its shell on the serial line, with and without a file for its variables, which keep what is set. It starts GRUB from
+# virtio, SATA and SCSI disks, the one with the first place also behind root ports, and GRUB a kernel, which finds UEFI and both CPUs.
 vm --accel softkvm --memory 256M --firmware /usr/share/ovmf/OVMF.fd --net none
 expect 300 "UEFI Interactive Shell"
 expect 300 "Shell> "
@@ -27,6 +28,13 @@ lodge 1 run --accel softkvm --memory 256M --firmware bios --nvram $TMP/none --ne
 output "no firmware that keeps them"
 lodge 1 run --accel softkvm --memory 256M --firmware /usr/share/ovmf/OVMF.fd --nvram $TMP/none --net none
 output "none to begin with"
+sh "for n in one two; do printf 'serial --unit=0\nterminal_output serial\necho grub-%s\nhalt\n' $n > $TMP/$n.cfg && grub-mkstandalone -O x86_64-efi -o $TMP/$n.efi boot/grub/grub.cfg=$TMP/$n.cfg && truncate -s 64M $TMP/$n.raw && mformat -F -i $TMP/$n.raw :: && mmd -i $TMP/$n.raw ::/EFI ::/EFI/BOOT && mcopy -i $TMP/$n.raw $TMP/$n.efi ::/EFI/BOOT/BOOTX64.EFI || exit 1; done"
+vm --accel softkvm --memory 256M --firmware uefi --disk $TMP/one.raw,format=raw,pci=2:0 --disk $TMP/two.raw,format=raw,pci=3:0,bootindex=1 --net none
+expect 300 "grub-two"
+wait 300 0
+vm --accel softkvm --memory 256M --firmware uefi --disk $TMP/one.raw,format=raw,bus=scsi --net none
+expect 300 "grub-one"
+wait 300 0
 sh "LODGE_DEMO=$TMP/demo tools/demo.sh --prepare >/dev/null"
 sh "printf 'serial --unit=0\nterminal_input serial\nterminal_output serial\necho grub-mark\nsearch --file --set=root /vmlinuz\nlinux /vmlinuz console=ttyS0 quiet\ninitrd /initrd.gz\nboot\n' > $TMP/grub.cfg"
 sh "grub-mkstandalone -O x86_64-efi -o $TMP/boot.efi boot/grub/grub.cfg=$TMP/grub.cfg"
