@@ -6,7 +6,8 @@
  * the translator needs for a few thousand instructions; so a space that stops too often goes back to the translator, and has to compute for longer and
  * longer before it is tried again.
  *
- * While a space is active, the translator knows no targets of branches in its user code: so a return to it comes to bt_loop(), and from there to here.
+ * While a space is active, the translator runs none of its user code without having looked up its page (bt_enter_none()): so a return to it comes to
+ * bt_step(), which leaves it to bt_loop(), and from there to here.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -191,7 +192,7 @@ static bool activate(struct vcpu *v, struct direct_space *s)
     s->active = true;
     window_begin(s);
     s->missed = v->gpr[RSP] + 1;
-    bt_jumps_clear(v, BT_USER);
+    bt_enter_none(v, BT_USER);
     return true;
 }
 

@@ -212,5 +212,7 @@ void bt_cpu_init(struct vcpu *v)
     }
     c->self = (uint64_t)(uintptr_t)v;
     c->on = true;
+    for (unsigned ring = 0; ring < BT_RINGS; ring++)
+        bt_jumps_clear(v, ring);
     bt_tlb_flush(v);
 }

@@ -16,12 +16,16 @@
  *
  * Blocks
  * - A block is keyed by the guest-physical address of its first byte and by the mode (bt_key()), lies in one page, and does not know its
- *   linear address: v->bt.where[] has that of its page, set by whoever enters the page. A way in compares it with where the branch has led to, and
- *   hardly ever sets it: so the host's CPU need not wait for a branch's target to go on with addresses relative to RIP.
+ *   linear address: v->bt.where[] has that of its page. A way in compares it with where the branch has led to; so the host's CPU need not wait for a
+ *   branch's target to go on with addresses relative to RIP.
+ * - where[] is also what says that code may be run from there: it has a page's linear address only while that address is known to lead to the page, for
+ *   code of that ring and in the mode that v->bt.jump is for, and the page's blocks to have been compared with its bytes. A TLB flush takes it away
+ *   (bt_enter_none()), and a block that is left for one instruction is not gone back into behind a flush. What does not match comes to bt_step(), which
+ *   looks the page up (enter_page() in bt_run.c). It is a rule for each ring, since what the one may execute the other may not.
  * - Linear addresses are all that blocks know. Outside 64-bit code v->rip is an offset from CS's base: bt_run.c and bt_legacy.c convert.
  * - An instruction that goes on in the next page is a block of its own, which compares the bytes there at each turn.
- * - Jumps within a page are linked directly. All others look up v->bt.jump where they stand (bt_flow.c); it is dropped with the TLB. What is not
- *   there, the interpreter executes.
+ * - Jumps within a page are linked directly. All others look up v->bt.jump where they stand (bt_flow.c). It is a hint where a block for a linear
+ *   address may be, for the code of all address spaces of one mode: where[] decides. What is not there, the interpreter executes.
  * - A page that holds blocks has its bit in bt->code_pages: the MMU gives it no write tag, so each store to it comes to bt_code_write(), which
  *   drops the blocks that it hits. Stores of the VMM (DMA) do not come there: the first fetch from a page after a TLB flush
  *   compares the blocks' bytes with memory. A guest that lets a device write code must flush before it runs that, as remapping does.
@@ -47,6 +51,7 @@ struct bt_check;
 #define BT_JUMP_BITS 15
 #define BT_JUMP_SIZE (1 << BT_JUMP_BITS)
 #define BT_JUMP_LOG  1024
+#define BT_ENTER_LOG 4096
 #define BT_FILL_LOG  16384
 #define BT_MAX_PAGES (1u << 16)
 #define BT_SLOTS     4
@@ -61,7 +66,6 @@ struct bt_jumps {
     struct {
         uint64_t rip, host;
     } e[BT_JUMP_SIZE];
-    uint8_t halves; /* of the address space that entries are for: bits 0 and 1 */
     unsigned count; /* > BT_JUMP_LOG: too many to tell */
     uint16_t filled[BT_JUMP_LOG];
 };
@@ -85,6 +89,14 @@ static inline unsigned bt_jump_first(uint64_t rip) /* that is used */
     unsigned slot = bt_jump_slot(rip);
     return slot == 0 || slot == 2 ? slot + 1 : slot;
 }
+
+/* The pages that have an address in bt_cpu.where. */
+struct bt_entered {
+    uint8_t halves; /* of the address space that these are in: bits 0 and 1 */
+    unsigned count;
+    uint16_t slot[BT_ENTER_LOG];
+};
+#define BT_NOWHERE 1ull /* in bt_cpu.where: no page's address */
 
 struct bt_xpage { /* a page that code is fetched from */
     uint64_t tag; /* linear page address | bt_cpu.code_tag */
@@ -112,14 +124,12 @@ struct bt_mode { /* outside 64-bit code also the place of the code segment, with
     uint64_t cs_base;
 };
 
-/* An address space that is not current: the entries of its pages, its code's tag, and the targets of its branches. */
+/* An address space that is not current: the entries of its pages, and its code's tag. */
 struct bt_space {
     bool valid;
     uint16_t pcid;
-    struct bt_mode mode; /* of the blocks in `jumps` */
-    unsigned count, njumps;
+    unsigned count;
     uint64_t used, code_tag;
-    struct { uint64_t rip, host; } jumps[BT_JUMP_LOG];
     struct bt_saved {
         uint64_t page; /* number | permissions << BT_SAVED_SHIFT: bit ring * 2 + access */
         uint64_t delta;
@@ -157,7 +167,7 @@ struct bt_cpu {
     uint64_t *logged[2];          /* bit maps: linear pages that are in the log */
     uint64_t *large;              /* bit map: 2 MiB of linear addresses that a large page filled entries of */
     uint64_t *giant;              /* the same for 1 GiB */
-    uint64_t *known_code;         /* bit map: linear pages that `jump` may know */
+    uint64_t *known_code;         /* bit map: linear pages that `where` may have */
     struct bt_writer *writers;    /* by guest page below BT_GPA_MAX */
     bool local_high;              /* a page of the upper half is in the local log */
     bool kernel_local;            /* kernel code was run from a page that is not global */
@@ -168,7 +178,8 @@ struct bt_cpu {
     struct bt_space space[BT_SPACES];
     struct bt_xpage xpage[BT_RINGS][BT_XPAGES];
     struct bt_jumps jump[BT_RINGS];
-    uint64_t where[BT_MAX_PAGES]; /* by bt_block.slot: linear address of the page, while one of its blocks runs */
+    struct bt_entered entered[BT_RINGS];
+    uint64_t where[BT_RINGS][BT_MAX_PAGES]; /* by bt_block.slot: the page's linear address, or BT_NOWHERE; 0 as that until the slot is first used */
     bool cold;                    /* what comes next is not worth a translation yet */
     struct bt_check *check;       /* lock-step with the interpreter (bt_check.h), NULL without */
     struct { uint64_t lookups, links, interps, translated, invalidated, flushes, polls, evictions, translating /* TSC */; } stats;
@@ -234,7 +245,6 @@ void bt_tlb_flush_page(struct vcpu *v, uint64_t la, unsigned large_shift); /* an
 void bt_tlb_switch(struct vcpu *v, unsigned from, unsigned to, bool keep);
 void bt_tlb_forget(struct vcpu *v, unsigned pcid);
 void bt_tlb_forget_all(struct vcpu *v);
-void bt_tlb_forget_jumps(struct vcpu *v, uint64_t lo, uint64_t hi); /* to [lo, hi), of all address spaces that are not current */
 /* No linear page of this vCPU leads to the guest page for writing any more. It is held, or the caller's own. */
 void bt_tlb_unwrite(struct vcpu *v, uint64_t gpa, const uint8_t *host);
 bool bt_tlb_may_write(struct vcpu *v, uint64_t gpa); /* could one? Any thread, once bt_is_code(gpa) */

@@ -221,7 +221,6 @@ static void drop_jumps(struct softkvm_vm *vm)
         struct vcpu *u = atomic_load(&vm->vcpus[i]);
         bt_jumps_drop(u, BT_KERNEL, lo, hi);
         bt_jumps_drop(u, BT_USER, lo, hi);
-        bt_tlb_forget_jumps(u, lo, hi);
     }
 }
 

@@ -269,7 +269,7 @@ static void show_bt(struct vcpu *v)
     restore_fpu(v, &c->fpu_before);
     entry[0] = target;
     entry[1] = (uint64_t)(uintptr_t)bt->rx + bt->thunk.exit_check;
-    v->bt.page = v->bt.where[c->block->slot] = v->rip & PAGE_MASK;
+    v->bt.page = v->bt.where[bt_ring(c->block->key)][c->block->slot] = v->rip & PAGE_MASK;
     c->step = NOT_THERE;
     c->single = false;
     use_copies(v, CHECK_BT);

@@ -7,7 +7,8 @@
  * found nothing is committed; when it is not, the interpreter executes the whole branch, with all its faults.
  *
  * Such a jump arrives at the block's `entry` bytes before its code, with RAX displaced, the flags in bt.flags, where they are only
- * brought back from where they may be read, and the linear address of the target's page in R10.
+ * brought back from where they may be read, and the linear address of the target's page in R10. Where that is not where the page is known
+ * to be, bt_step() has a look at it.
  */
 #include "softkvm/x86/bt_xlat.h"
 #include "softkvm/x86/native.h"
@@ -40,7 +41,7 @@ static void e_indexed(struct emit *e, unsigned op, unsigned reg, size_t off)
 /* The ring that the block runs in. */
 static unsigned ring_of(const struct xlat *x)
 {
-    return x->key & BT_KEY_USER ? BT_USER : BT_KERNEL;
+    return bt_ring(x->key);
 }
 
 static size_t jump_off(unsigned ring, size_t field)
@@ -121,16 +122,15 @@ void xlat_entry(struct xlat *x)
     struct aside *elsewhere = xlat_aside(x, ASIDE_WHERE, 0);
     e_gs(&x->e, 0x3b, R10, x->where); /* cmp */
     xlat_from(elsewhere, e_jump(&x->e, CC_NZ));
-    elsewhere->back = x->e.p;
+    elsewhere->back = x->e.p; /* for b->entry_link */
     if (x->flags_live[0])
         xlat_flags_restore(x);
     e_load(&x->e, RAX, GPR_OFF(RAX));
 }
 
-void xlat_aside_where(struct xlat *x, const struct aside *a)
+void xlat_aside_where(struct xlat *x)
 {
-    e_store(&x->e, R10, x->where);
-    e_jump_to(&x->e, a->back);
+    xlat_leave_by(x, BT_WAY_IN); /* R11 is one of BT_SPARE */
 }
 
 void xlat_page_offset(struct xlat *x, unsigned reg, int32_t off)

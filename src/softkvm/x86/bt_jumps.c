@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The known targets of branches by lookup, as bt_flow.c probes them: three entries for each place, the latest one first. An entry
- * stays when its block is dropped: the block's way in then leads out (bt_cache.c). It goes when the guest may have changed what its
- * linear address leads to, at the cost of what was filled.
+ * stays when its block is dropped: the block's way in then leads out (bt_cache.c). It stays as well when the guest may have changed what its
+ * linear address leads to, and while another address space is current: where the block's page is is seen to at its way in, page by page, with what the
+ * second half of this file keeps (bt.h). It goes with the mode of the code, and with the piece of the cache that it leads to.
  *
  * An empty entry is zero, so a table is only resident where it is used. Where linear address 0 is looked for, it has an address
  * instead that is looked for elsewhere. So have the entries that a cleared probe leads to, and the first leads out to just that address.
@@ -20,7 +21,6 @@ void bt_jumps_clear(struct vcpu *v, unsigned ring)
             j->e[j->filled[n]].rip = j->e[j->filled[n]].host = 0;
     }
     j->count = 0;
-    j->halves = 0;
     unsigned zero = bt_jump_slot(0);
     for (unsigned n = zero; n < zero + 4; n++)
         j->e[n].rip = BT_ELSEWHERE;
@@ -38,13 +38,6 @@ void bt_jumps_drop(struct vcpu *v, unsigned ring, uint64_t lo, uint64_t hi)
         j->e[slot].host = 0;
         j->e[slot].rip = slot < 4 ? BT_ELSEWHERE : 0; /* where linear address 0 is looked for */
     }
-}
-
-void bt_jumps_forget(struct vcpu *v, uint64_t la)
-{
-    for (unsigned ring = 0; ring < BT_RINGS; ring++)
-        if (v->bt.jump[ring].halves & BIT(la >> 63))
-            bt_jumps_clear(v, ring);
 }
 
 static void put(struct bt_jumps *j, unsigned n, uint64_t rip, uint64_t host)
@@ -68,8 +61,6 @@ void bt_jumps_add(struct vcpu *v, unsigned ring, uint64_t rip, const uint8_t *ho
 {
     struct bt_jumps *j = &v->bt.jump[ring];
     unsigned n = bt_jump_first(rip), third = bt_jump_third(bt_jump_slot(rip));
-    bt_known_code(v, rip);
-    j->halves |= (uint8_t)BIT(rip >> 63);
     if (n % 2 == 0 && !is_free(j, n, rip)) {
         if (!is_free(j, n + 1, rip))
             put(j, third, j->e[n + 1].rip, j->e[n + 1].host);
@@ -87,4 +78,29 @@ const uint8_t *bt_jumps_find(const struct vcpu *v, unsigned ring, uint64_t rip)
     if (j->e[n].rip != rip && j->e[++n].rip != rip)
         n = bt_jump_third(n - 1);
     return j->e[n].rip == rip ? (const uint8_t *)(uintptr_t)j->e[n].host : NULL;
+}
+
+/* ---- the pages that code runs from ---- */
+
+void bt_enter_set(struct vcpu *v, unsigned ring, unsigned slot, uint64_t la)
+{
+    struct bt_cpu *c = &v->bt;
+    struct bt_entered *known = &c->entered[ring];
+    if (c->where[ring][slot] == la && la) /* 0 may be there since nothing has been yet */
+        return;
+    if (known->count == BT_ENTER_LOG)
+        bt_enter_none(v, ring);
+    known->slot[known->count++] = (uint16_t)slot;
+    known->halves |= (uint8_t)BIT(la >> 63);
+    bt_bit_set(c->known_code, bt_table_index(la));
+    c->where[ring][slot] = la;
+}
+
+void bt_enter_none(struct vcpu *v, unsigned ring)
+{
+    struct bt_entered *known = &v->bt.entered[ring];
+    for (unsigned n = 0; n < known->count; n++)
+        v->bt.where[ring][known->slot[n]] = BT_NOWHERE;
+    known->count = 0;
+    known->halves = 0;
 }

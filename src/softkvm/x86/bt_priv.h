@@ -16,6 +16,7 @@
 #define BT_MAX_ASIDES (5 * BT_MAX_INSNS)
 #define BT_EVICT_STEP 256
 #define BT_MAX_WAYS   255
+#define BT_WAY_IN     255 /* in a way's place: the way in, where bt.where does not have what R10 has */
 #define BT_MAX_CODE   16384 /* bytes of host code that one block can take at most */
 #define BT_REGIONS    64   /* at most */
 #define BT_MIN_BLOCK  64   /* bytes of host code that one takes at least, on the average */
@@ -244,10 +245,17 @@ uint8_t *bt_warmth(struct bt *bt, uint64_t gpa, uint32_t key); /* where that is 
 /* Called from translated code that leaves by the way bt.exit_insn: interprets the instruction. Returns where to go on, NULL for bt_loop(). */
 const uint8_t *bt_step(struct vcpu *v);
 
+/* The ring that a block of this key runs in. */
+static inline unsigned bt_ring(uint32_t key)
+{
+    return key & BT_KEY_USER ? BT_USER : BT_KERNEL;
+}
+
 /* The linear page of the block that `exit` says, as bt.exit_insn and bt.exit_link have it. */
 static inline uint64_t bt_where(const struct vcpu *v, uint32_t exit)
 {
-    return v->bt.where[v->vm->bt->blocks[exit >> 8]->slot];
+    const struct bt_block *b = v->vm->bt->blocks[exit >> 8];
+    return v->bt.where[bt_ring(b->key)][b->slot];
 }
 
 /* ---- bt_jumps.c ---- */
@@ -256,9 +264,12 @@ static inline uint64_t bt_where(const struct vcpu *v, uint32_t exit)
 #define BT_JUMP_PROBE ((uint64_t)BT_JUMP_STEP << 32 | BT_JUMP_MASK)
 void bt_jumps_clear(struct vcpu *v, unsigned ring);
 void bt_jumps_drop(struct vcpu *v, unsigned ring, uint64_t lo, uint64_t hi); /* those that lead to host addresses in [lo, hi) */
-void bt_jumps_forget(struct vcpu *v, uint64_t la); /* at least those of a region that does not leave its half of the address space */
 const uint8_t *bt_jumps_find(const struct vcpu *v, unsigned ring, uint64_t rip); /* NULL: not known */
 void bt_jumps_add(struct vcpu *v, unsigned ring, uint64_t rip, const uint8_t *host); /* host: the block's way in for lookups */
+
+/* Code of this ring runs from the page of this slot at the linear page la, which has been looked up and verified since the last flush. */
+void bt_enter_set(struct vcpu *v, unsigned ring, unsigned slot, uint64_t la);
+void bt_enter_none(struct vcpu *v, unsigned ring); /* it runs from nowhere before it has been looked up */
 
 /* ---- bt_tlb.c, bt_space.c ---- */
 /* The valid page of code at la, or NULL. */
@@ -282,11 +293,6 @@ static inline void bt_bit_set(uint64_t *map, uint64_t n)
 static inline bool bt_bit(const uint64_t *map, uint64_t n)
 {
     return map[n / 64] >> (n % 64) & 1;
-}
-/* `jump` may know targets in la's page from now on. */
-static inline void bt_known_code(struct vcpu *v, uint64_t la)
-{
-    bt_bit_set(v->bt.known_code, bt_table_index(la));
 }
 /* Code of this ring is known by a fresh tag from now on. */
 void bt_code_forget(struct vcpu *v, unsigned ring);

@@ -81,6 +81,7 @@ static void mode_enter(struct vcpu *v)
     uint32_t key = mode_key(v);
     if (unlikely(!mode_same(v, key))) {
         bt_jumps_clear(v, ring_of(v));
+        bt_enter_none(v, ring_of(v));
         v->bt.mode[ring_of(v)] = mode_of(v, key);
     }
     v->bt.key = key;
@@ -214,7 +215,8 @@ static const uint8_t *find_jump(struct vcpu *v, struct bt_block **block)
     if (!b)
         return NULL;
     const uint8_t *host = v->vm->bt->rx + b->code;
-    v->bt.page = v->bt.where[b->slot] = la & PAGE_MASK;
+    v->bt.page = la & PAGE_MASK;
+    bt_enter_set(v, ring_of(v), b->slot, v->bt.page);
     if (likely(!v->bt.check))
         bt_jumps_add(v, ring_of(v), la, host - b->entry);
     return host;
@@ -367,9 +369,56 @@ static void note_exit(struct vcpu *v)
         }
 }
 
+/* May user code of the current address space be to run natively? */
+static bool direct_active(const struct vcpu *v)
+{
+    if (!v->direct || v->cpl != 3)
+        return false;
+    const struct direct_space *s = direct_current(v);
+    return v->direct->always || (s && s->active);
+}
+
+/*
+ * A branch has led to a block whose page is not known to be at the address that it has led to. Finds out whether it is; the way in again, or NULL, and then
+ * rip is to be looked at afresh. May raise the fault of the fetch: the branch is complete.
+ */
+static const uint8_t *enter_page(struct vcpu *v)
+{
+    static const struct bt_way arrived = {.at_home = BT_SPARE | BIT(RAX), .how = BT_WAY_SAVED};
+    struct bt_cpu *c = &v->bt;
+    struct bt *bt = v->vm->bt;
+    const struct bt_block *b = bt->blocks[c->exit_insn >> 8];
+    uint64_t generation = bt->generation;
+    come_home(v, &arrived);
+    flags_put(v, c->flags);
+    c->page = c->live[R10];
+    c->exit_kind = BT_EXIT_GOTO;
+    c->exit_off = b->gpa & (PAGE_SIZE - 1);
+    set_linear_rip(v, c->page + (uint32_t)c->exit_off);
+    v->insn_rip = v->rip;
+    if (cpu_interrupted(v) || !bt_usable(v) || direct_active(v) || b->key != mode_key(v) || !mode_same(v, b->key))
+        return NULL;
+    if (v->code_mode != CODE64 && !bt_legacy_page(v, c->page + (uint32_t)c->exit_off))
+        return NULL;
+    const struct bt_xpage *x = code_page(v, c->page);
+    if (!x || generation != bt->generation || b->dead || x->gpa != (b->gpa & PAGE_MASK))
+        return NULL;
+    v->rflags &= ~FL_RF;
+    c->key = b->key;
+    bt_enter_set(v, ring_of(v), b->slot, c->page);
+    c->share = c->page;
+    return bt->rx + b->code - b->entry;
+}
+
 const uint8_t *bt_step(struct vcpu *v)
 {
     hear(v);
+    if ((v->bt.exit_insn & 0xff) == BT_WAY_IN) {
+        const uint8_t *in = enter_page(v);
+        if (in)
+            prepare(v);
+        return in;
+    }
     note_exit(v);
     if (unlikely(bt_check_showing(v)) || v->bt.exit_kind == BT_EXIT_LINK)
         return NULL;
@@ -446,15 +495,6 @@ static void run_cold(struct vcpu *v)
     }
 }
 
-/* May user code of the current address space be to run natively? */
-static bool direct_active(const struct vcpu *v)
-{
-    if (!v->direct || v->cpl != 3)
-        return false;
-    const struct direct_space *s = direct_current(v);
-    return v->direct->always || (s && s->active);
-}
-
 /* False: it is to be translated. */
 static bool run_direct(struct vcpu *v)
 {
@@ -472,6 +512,7 @@ static bool run_direct(struct vcpu *v)
 int bt_loop(struct vcpu *v)
 {
     struct bt_block *b;
+    bool stale = false; /* what `jump` knows for rip has just led out again */
     for (;;) {
         hear(v);
         if (unlikely(cpu_interrupted(v) || v->io_done || ((v->rflags & FL_RF) && !bt_usable(v)))) {
@@ -492,7 +533,10 @@ int bt_loop(struct vcpu *v)
         if (likely(bt_usable(v))) {
             check_target(v);
             mode_enter(v);
-            host = find_jump(v, &b);
+            host = stale ? NULL : known_jump(v); /* nothing is known while checks are made */
+            if (!host)
+                host = find_jump(v, &b);
+            stale = false;
             v->rflags &= ~FL_RF; /* it has no effect while REQ_STEP is clear but to be seen, and the next instruction clears it */
         }
         if (!host) {
@@ -507,6 +551,7 @@ int bt_loop(struct vcpu *v)
         while (host && likely(!cpu_interrupted(v))) {
             bt_run_code(v, host);
             host = left(v);
+            stale = v->bt.exit_kind == BT_EXIT_GOTO;
         }
     }
 }

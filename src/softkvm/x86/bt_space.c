@@ -46,28 +46,6 @@ static bool record(const struct bt_cpu *c, uint64_t page, struct bt_saved *r)
     return r->delta != 0;
 }
 
-static void save_jumps(const struct bt_cpu *c, struct bt_space *s)
-{
-    const struct bt_jumps *j = &c->jump[BT_USER];
-    s->mode = c->mode[BT_USER];
-    s->njumps = 0;
-    for (unsigned n = 0; j->count <= BT_JUMP_LOG && n < j->count; n++) {
-        unsigned slot = j->filled[n];
-        if (!j->e[slot].host) /* led to a piece of the cache that has been emptied */
-            continue;
-        s->jumps[s->njumps].rip = j->e[slot].rip;
-        s->jumps[s->njumps++].host = j->e[slot].host;
-    }
-}
-
-static void restore_jumps(struct vcpu *v, const struct bt_space *s)
-{
-    bt_jumps_clear(v, BT_USER); /* of the mode that the other space was in */
-    v->bt.mode[BT_USER] = s->mode;
-    for (unsigned n = 0; n < s->njumps; n++)
-        bt_jumps_add(v, BT_USER, s->jumps[n].rip, (const uint8_t *)(uintptr_t)s->jumps[n].host);
-}
-
 /* Empties the local log into a list, as far as that has room. */
 static void save(struct vcpu *v, unsigned pcid)
 {
@@ -81,7 +59,6 @@ static void save(struct vcpu *v, unsigned pcid)
     s->used = ++c->uses;
     s->code_tag = c->code_tag[BT_USER];
     c->user_code = true; /* the tag is this space's now, also if none of its code has run: the next one needs another */
-    save_jumps(c, s);
     s->count = 0;
     for (unsigned n = 0; n < log->count && s->count < BT_SPACE_MAX; n++)
         if (record(c, log->page[n], &s->saved[s->count]))
@@ -132,7 +109,6 @@ static void restore(struct vcpu *v, struct bt_space *s)
     check_writes(v, s, t);
     c->code_tag[BT_USER] = s->code_tag;
     c->user_code = true;
-    restore_jumps(v, s);
     s->valid = false;
 }
 
@@ -162,16 +138,4 @@ void bt_tlb_forget_all(struct vcpu *v)
 {
     for (unsigned n = 0; n < BT_SPACES; n++)
         v->bt.space[n].valid = false;
-}
-
-void bt_tlb_forget_jumps(struct vcpu *v, uint64_t lo, uint64_t hi)
-{
-    for (unsigned k = 0; k < BT_SPACES; k++) {
-        struct bt_space *s = &v->bt.space[k];
-        unsigned kept = 0;
-        for (unsigned n = 0; s->valid && n < s->njumps; n++)
-            if (s->jumps[n].host - lo >= hi - lo)
-                s->jumps[kept++] = s->jumps[n];
-        s->njumps = kept;
-    }
 }

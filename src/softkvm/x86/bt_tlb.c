@@ -168,12 +168,12 @@ void bt_code_forget(struct vcpu *v, unsigned ring)
             c->space[n].valid = false;
         c->code_tag[BT_KERNEL] = 1;
         c->code_tag[BT_USER] = c->last_tag = 2;
-        bt_jumps_clear(v, BT_KERNEL);
-        bt_jumps_clear(v, BT_USER);
+        bt_enter_none(v, BT_KERNEL);
+        bt_enter_none(v, BT_USER);
         return;
     }
     c->code_tag[ring] = c->last_tag;
-    bt_jumps_clear(v, ring);
+    bt_enter_none(v, ring);
 }
 
 static void log_reset(struct bt_cpu *c, unsigned which)
@@ -235,6 +235,14 @@ void bt_tlb_flush_address_space(struct vcpu *v)
     c->stats.flushes++;
 }
 
+/* Code in the region of la, which does not leave its half of the address space, is looked up anew. */
+static void leave_code(struct vcpu *v, uint64_t la)
+{
+    for (unsigned ring = 0; ring < BT_RINGS; ring++)
+        if (v->bt.entered[ring].halves & BIT(la >> 63))
+            bt_enter_none(v, ring);
+}
+
 static void drop_code_page(struct vcpu *v, uint64_t la)
 {
     for (unsigned ring = 0; ring < BT_RINGS; ring++) {
@@ -255,7 +263,7 @@ static void flush_region(struct vcpu *v, uint64_t first, uint64_t pages)
     for (uint64_t word = first / 64; word < (first + pages) / 64; word++)
         any |= c->known_code[word];
     if (any)
-        bt_jumps_forget(v, bt_page_la(first));
+        leave_code(v, bt_page_la(first));
 }
 
 void bt_tlb_flush_page(struct vcpu *v, uint64_t la, unsigned large_shift)
@@ -277,5 +285,5 @@ void bt_tlb_flush_page(struct vcpu *v, uint64_t la, unsigned large_shift)
     bt_tlb_clear_page(c, page);
     drop_code_page(v, la);
     if (bt_bit(c->known_code, page))
-        bt_jumps_forget(v, la);
+        leave_code(v, la);
 }

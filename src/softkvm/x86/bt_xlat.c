@@ -404,16 +404,21 @@ static void free_r11(struct xlat *x)
         e_store(&x->e, R11, GPR_OFF(R11));
 }
 
-void xlat_way_out(struct xlat *x, unsigned insn, unsigned how)
+void xlat_leave_by(struct xlat *x, unsigned way)
 {
     struct emit *e = &x->e;
-    unsigned way = way_here(x, insn, how);
-    xlat_x87_note(x);
-    free_r11(x);
     e8(e, 0x41); /* mov r11b, way */
     e8(e, 0xb3);
     e8(e, way);
     e_jump_back(e, x->way_tail);
+}
+
+void xlat_way_out(struct xlat *x, unsigned insn, unsigned how)
+{
+    unsigned way = way_here(x, insn, how);
+    xlat_x87_note(x);
+    free_r11(x);
+    xlat_leave_by(x, way);
 }
 
 static void emit_tail(struct xlat *x)
@@ -468,7 +473,7 @@ static void emit_asides(struct xlat *x)
             emit_tail(x);
         for (unsigned n = 0; n < x->nasides; n++) {
             struct aside *a = &x->asides[n];
-            if ((a->kind == ASIDE_SLOW || a->kind == ASIDE_LEAVE || a->kind == ASIDE_LINK) != (pass == 1))
+            if ((a->kind == ASIDE_SLOW || a->kind == ASIDE_LEAVE || a->kind == ASIDE_LINK || a->kind == ASIDE_WHERE) != (pass == 1))
                 continue;
             for (unsigned f = 0; f < a->nfrom; f++)
                 e_patch(a->from[f], x->e.p);
@@ -489,7 +494,7 @@ static void emit_asides(struct xlat *x)
             } else if (a->kind == ASIDE_SECOND) {
                 xlat_aside_second(x, a);
             } else if (a->kind == ASIDE_WHERE) {
-                xlat_aside_where(x, a);
+                xlat_aside_where(x);
             } else {
                 xlat_goto(x, a->target, a->insn);
             }
@@ -648,7 +653,7 @@ static struct bt_block *translate(struct xlat *x, uint64_t gpa, const uint8_t *b
         return NULL;
     x->e = (struct emit){bt->rw + ALIGN_UP(bt->used, 16u), bt->rw, bt->rw + bt->size};
     *b = (struct bt_block){.gpa = gpa, .key = x->key, .number = bt->nblocks, .nbytes = (uint16_t)nbytes, .slot = (uint16_t)(page - bt->pool)};
-    x->where = (uint32_t)BT_OFF(where[b->slot]);
+    x->where = (uint32_t)(BT_OFF(where[bt_ring(x->key)]) + b->slot * sizeof(uint64_t));
     x->displaced = x->home = BT_SPARE;
     flags_liveness(x);
     register_uses(x);

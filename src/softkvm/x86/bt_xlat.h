@@ -46,7 +46,7 @@ struct aside {
     uint8_t s, size;    /* ASIDE_CROSS; ASIDE_SECOND: the target's register, the ring */
     struct ea ea;
     bool leads;         /* ASIDE_SLOW: the instruction has a bt_lead */
-    uint8_t *back;      /* ASIDE_CROSS, ASIDE_SECOND, ASIDE_WHERE: where it goes on */
+    uint8_t *back;      /* ASIDE_CROSS, ASIDE_SECOND: where it goes on; ASIDE_WHERE: behind the comparison */
     unsigned slow;      /* the same: index of the aside that leaves */
     uint16_t displaced, home;
     uint32_t x87;       /* the block's `x87` there */
@@ -119,6 +119,7 @@ unsigned xlat_scratch(struct xlat *x, unsigned k, unsigned avoid);
 struct aside *xlat_aside(struct xlat *x, unsigned kind, unsigned k);
 void xlat_interp(struct xlat *x, unsigned k); /* leaves instruction k to bt_step() */
 void xlat_way_out(struct xlat *x, unsigned insn, unsigned how); /* as the registers are now */
+void xlat_leave_by(struct xlat *x, unsigned way); /* the number of a way out, or BT_WAY_IN; R11 is free */
 static inline void xlat_from(struct aside *a, uint8_t *jump)
 {
     if (a->nfrom < sizeof a->from / sizeof a->from[0]) /* there are fewer but where the block is thrown away */
@@ -208,7 +209,7 @@ void xlat_entry(struct xlat *x); /* what lies before the block's code, for those
 /* Leaves the block's one instruction to the interpreter unless its last bytes, in the next page, are these. */
 void xlat_check_tail(struct xlat *x, const uint8_t *bytes);
 void xlat_aside_second(struct xlat *x, const struct aside *a);
-void xlat_aside_where(struct xlat *x, const struct aside *a);
+void xlat_aside_where(struct xlat *x);
 void xlat_goto(struct xlat *x, int32_t off, unsigned k);
 /* The pushes or pops from k on that share one check; return how many. */
 unsigned xlat_pushes(struct xlat *x, unsigned k);
