@@ -96,17 +96,40 @@ bool direct_peek(struct vcpu *v, uint64_t la, void *to, unsigned n)
     return mmu_translate_debug(v, la, &gpa, &writable, &user) && vm_phys_read(v->vm, gpa, to, n);
 }
 
+#define HASH_LANES 4 /* chains of multiplications side by side */
+
+static uint64_t mixed(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * 0x9e3779b97f4a7c15ull;
+    return hash ^ hash >> 29;
+}
+
+static uint64_t word_at(const uint8_t *p)
+{
+    uint64_t word;
+    memcpy(&word, p, sizeof(word));
+    return word;
+}
+
+static uint64_t hash_of(const struct direct_code *c, bool avx512)
+{
+    uint64_t lanes[HASH_LANES] = {c->nbefore + (avx512 ? PAGE_SIZE : 0), word_at(c->after), word_at(c->after + 8), 0}, hash = 0;
+    _Static_assert((DIRECT_BEFORE + PAGE_SIZE) % (8 * HASH_LANES) == 0 && sizeof c->after == 16, "all bytes are looked at");
+    for (const uint8_t *p = c->before; p < c->after; p += sizeof lanes) {
+#pragma GCC unroll 4
+        for (unsigned n = 0; n < HASH_LANES; n++)
+            lanes[n] = mixed(lanes[n], word_at(p + 8 * n));
+    }
+    for (unsigned n = 0; n < HASH_LANES; n++)
+        hash = mixed(hash, lanes[n]);
+    return hash;
+}
+
 /* The same libraries are in many address spaces: a page is known by what it holds, and by what is asked of it. */
 static bool plain_code(struct vcpu *v, const struct direct_code *c)
 {
     bool avx512 = v->xcr0 & XCR0_AVX512;
-    uint64_t hash = c->nbefore + (avx512 ? PAGE_SIZE : 0);
-    for (const uint8_t *p = c->before; p < c->before + DIRECT_CODE; p += 8) {
-        uint64_t word;
-        memcpy(&word, p, sizeof(word));
-        hash = (hash ^ word) * 0x9e3779b97f4a7c15ull;
-        hash ^= hash >> 29;
-    }
+    uint64_t hash = hash_of(c, avx512);
     uint64_t *known = &v->direct->known[hash >> 40 & (DIRECT_KNOWN - 1)];
     if ((*known ^ hash) & ~1ull)
         *known = (hash & ~1ull) | direct_scan(c, avx512);
