@@ -54,7 +54,9 @@ static int begin_nvram(const struct xml_node *node, void *object, struct error *
         return -1;
     if (xml_attr(node, "template") && xml_take_attr(node, "template", &os->nvram_template, err) < 0)
         return -1;
-    return xml_take_text(node, &os->nvram, err);
+    if (xml_take_text(node, &os->nvram, err) < 0)
+        return -1;
+    return os->nvram[0] ? 0 : xml_error(node, err, "the path of the variables' file is missing; write it between the tags");
 }
 
 static int begin_bios(const struct xml_node *node, void *object, struct error *err)

@@ -291,6 +291,7 @@ static void test_variables(void)
     accept(HEAD FLASH "<nvram>/vars</nvram></os><features><acpi/><apic/></features>" TAIL, "type='pflash'>/code</loader>\n    <nvram>/vars</nvram>");
     accept(HEAD "<os><type>hvm</type><loader readonly='yes' secure='no' type='pflash' format='raw'>/c</loader><nvram format='raw'>/v</nvram></os>"
                 "<features><acpi/><apic/></features>" TAIL, "type='pflash'>/c</loader>\n    <nvram>/v</nvram>");
+    refuse(HEAD FLASH "<nvram template='/t'/></os><features><acpi/><apic/></features>" TAIL, "nvram", "path");
     refuse(HEAD "<os><type>hvm</type><loader secure='yes' type='pflash'>/c</loader></os><features><acpi/><apic/></features>" TAIL, "secure", "yes");
     accept(HEAD FLASH "</os><features><acpi/><apic/></features>" TAIL, "type='pflash'>/code");
 }
