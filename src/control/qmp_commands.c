@@ -250,6 +250,10 @@ static int query_blockstats(struct qmp *q, const json_t *args, FILE *answer, str
     for (unsigned i = 0; i < d->ndisks; i++) {
         const struct block_stats *s = machine_disk_stats(qmp_machine(q), i);
         fprintf(answer, "%s{\"device\": \"%s\", \"stats\": {", i ? ", " : "", d->disks[i].target);
+        if (d->disks[i].type == DISK_VHOSTUSER) { /* only its back end knows */
+            fputs("}}", answer);
+            continue;
+        }
         for (unsigned r = 0; s && r < ARRAY_SIZE(rows); r++) {
             enum block_op op = rows[r].op;
             fprintf(answer, "\"%s\": %llu, \"%s\": %llu, ", rows[r].count, (unsigned long long)s->requests[op], rows[r].ns,

@@ -230,6 +230,11 @@ static json_t *ask_disk(struct call *c, struct dom *dom, const char *path, const
     pthread_mutex_unlock(&c->daemon->lock);
     if (answer && !*stats)
         call_fail(c, VIR_ERR_INVALID_ARG, "domain '%s' has no disk '%s'; see domblklist", dom->name, path);
+    if (*stats && !json_object_size(*stats)) {
+        *stats = NULL;
+        call_fail(c, VIR_ERR_OPERATION_UNSUPPORTED,
+                  "domain '%s': what disk '%s' has done is not known here; ask the vhost-user back end that serves it", dom->name, path);
+    }
     return answer;
 }
 
@@ -282,7 +287,7 @@ static void add_disks(struct params *p, struct dom *dom, const struct facts *f)
         const json_t *s = json_object_get(json_array_get(list, i), "stats");
         params_string(p, d->disks[i].target, "block.%u.name", i);
         params_string(p, d->disks[i].file, "block.%u.path", i);
-        if (s) {
+        if (s && json_object_size(s)) {
             params_u64(p, (uint64_t)json_get_int(s, "rd_operations", 0), "block.%u.rd.reqs", i);
             params_u64(p, (uint64_t)json_get_int(s, "rd_bytes", 0), "block.%u.rd.bytes", i);
             params_u64(p, (uint64_t)json_get_int(s, "wr_operations", 0), "block.%u.wr.reqs", i);

@@ -39,6 +39,8 @@ struct net_stats;
 
 struct vhost_back_ops {
     const char *lost; /* what it means when `fd` is readable, and what to do then */
+    /* `asks` is readable: obeys one message. *config: the device's configuration is another now. NULL: it asks nothing. */
+    int (*obey)(struct vhost_back *b, bool *config, struct error *err);
     /* Fills in what the back end is; the guest's memory is `mem`. */
     int (*connect)(struct vhost_back *b, const struct guestmem *mem, struct error *err);
     void (*disconnect)(struct vhost_back *b); /* also one that is not connected */
@@ -69,6 +71,7 @@ struct vhost_back {
     uint64_t queues;   /* that it serves at most; of a network card, pairs of queues */
     bool tracks;       /* it notes its requests in flight */
     int fd;            /* readable: it has gone, or cannot go on. -1: there is nothing to watch */
+    int asks;          /* readable: it wants something of this side. -1: it never does */
 };
 
 static inline int vhost_back_connect(struct vhost_back *b, const struct guestmem *mem, struct error *err)

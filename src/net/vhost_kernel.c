@@ -285,7 +285,7 @@ int vhost_kernel_create(const struct net_tap_config *cfg, unsigned pairs, const 
     if (!k)
         return error_set(err, ENOMEM, "vhost-net: out of memory; close other programs");
     *k = (struct vhost_kernel){
-        .back = {.ops = &kernel_ops, .fd = -1}, .sys = sys, .pairs = MIN(MAX(pairs, 1u), VHOST_KERNEL_PAIRS_MAX)};
+        .back = {.ops = &kernel_ops, .fd = -1, .asks = -1}, .sys = sys, .pairs = MIN(MAX(pairs, 1u), VHOST_KERNEL_PAIRS_MAX)};
     memset(k->vhost, -1, sizeof k->vhost);
     int ret = set_name(&k->back, "");
     /* In this order, so that a host without vhost-net sees no tap device come and go. */

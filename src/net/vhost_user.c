@@ -27,22 +27,28 @@ enum request {
     SET_PROTOCOL_FEATURES = 16,
     GET_QUEUE_NUM = 17,
     SET_VRING_ENABLE = 18,
+    SET_BACKEND_REQ_FD = 21,
     GET_CONFIG = 24,
     GET_INFLIGHT_FD = 31,
     SET_INFLIGHT_FD = 32,
 };
 
+/* What the back end asks, on a connection of its own. */
+#define BACKEND_CONFIG_CHANGE_MSG 2
+
 #define FLAG_VERSION    1u
 #define FLAG_REPLY      4u
 #define FLAG_NEED_REPLY 8u
 
-#define F_PROTOCOL         BIT64(30) /* among the device's features: there are features of the protocol */
-#define PROTOCOL_MQ        BIT64(0)
-#define PROTOCOL_REPLY_ACK BIT64(3)
-#define PROTOCOL_CONFIG    BIT64(9)
-#define PROTOCOL_INFLIGHT  BIT64(12)
+#define F_PROTOCOL           BIT64(30) /* among the device's features: there are features of the protocol */
+#define PROTOCOL_MQ          BIT64(0)
+#define PROTOCOL_REPLY_ACK   BIT64(3)
+#define PROTOCOL_BACKEND_REQ BIT64(5)
+#define PROTOCOL_CONFIG      BIT64(9)
+#define PROTOCOL_INFLIGHT    BIT64(12)
 
 #define CONFIG_MAX 256 /* bytes in one message */
+#define ASKED_MAX  256 /* bytes of what the back end asks, of which none is looked at */
 
 struct header {
     uint32_t request, flags, size;
@@ -119,9 +125,9 @@ static int send_message(struct vhost_user *u, enum request request, const void *
 }
 
 /* Waits until there is something to read; -1 with err when the time is over. */
-static int await(struct vhost_user *u, uint64_t deadline, struct error *err)
+static int await(struct vhost_user *u, int from, uint64_t deadline, struct error *err)
 {
-    struct pollfd p = {.fd = u->back.fd, .events = POLLIN};
+    struct pollfd p = {.fd = from, .events = POLLIN};
     for (;;) {
         uint64_t now = now_ns();
         int n = now < deadline ? poll(&p, 1, (int)((deadline - now) / 1000000) + 1) : 0;
@@ -133,7 +139,7 @@ static int await(struct vhost_user *u, uint64_t deadline, struct error *err)
 }
 
 /* One recvmsg(2). `fd`, where one is wanted: the descriptor that came, -1 when it was not exactly one. */
-static ssize_t receive_some(struct vhost_user *u, void *to, size_t size, int *fd)
+static ssize_t receive_some(int from, void *to, size_t size, int *fd)
 {
     union {
         struct cmsghdr head;
@@ -147,7 +153,7 @@ static ssize_t receive_some(struct vhost_user *u, void *to, size_t size, int *fd
         msg.msg_control = &control;
         msg.msg_controllen = sizeof control;
     }
-    ssize_t n = recvmsg(u->back.fd, &msg, MSG_CMSG_CLOEXEC); /* without room for them, descriptors are dropped */
+    ssize_t n = recvmsg(from, &msg, MSG_CMSG_CLOEXEC); /* without room for them, descriptors are dropped */
     const struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
     if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
         count = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
@@ -162,12 +168,12 @@ static ssize_t receive_some(struct vhost_user *u, void *to, size_t size, int *fd
 }
 
 /* Descriptors come with the first byte. */
-static int receive(struct vhost_user *u, void *to, size_t size, uint64_t deadline, int *fd, struct error *err)
+static int receive_from(struct vhost_user *u, int from, void *to, size_t size, uint64_t deadline, int *fd, struct error *err)
 {
     for (uint8_t *p = to; size;) {
-        if (await(u, deadline, err) < 0)
+        if (await(u, from, deadline, err) < 0)
             return -1;
-        ssize_t n = receive_some(u, p, size, fd);
+        ssize_t n = receive_some(from, p, size, fd);
         if (n < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
         if (n <= 0)
@@ -177,6 +183,11 @@ static int receive(struct vhost_user *u, void *to, size_t size, uint64_t deadlin
         size -= (size_t)n;
     }
     return 0;
+}
+
+static int receive(struct vhost_user *u, void *to, size_t size, uint64_t deadline, int *fd, struct error *err)
+{
+    return receive_from(u, u->back.fd, to, size, deadline, fd, err);
 }
 
 /* The answer to `request`, which has exactly `size` bytes. The caller closes *fd, which is -1 when not one descriptor came. */
@@ -214,6 +225,43 @@ static int set_state(struct vhost_user *u, enum request request, unsigned ring, 
     return set(u, request, &(struct vring_state){ring, num}, sizeof(struct vring_state), NULL, 0, err);
 }
 
+/* ---- what it asks ---- */
+
+static int open_asks(struct vhost_user *u, struct error *err)
+{
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+        return failed(u, "cannot let it ask", strerror(errno), err);
+    AUTO_CLOSE int theirs = ends[1];
+    u->back.asks = ends[0];
+    return set(u, SET_BACKEND_REQ_FD, NULL, 0, &theirs, 1, err);
+}
+
+/* The rest of a message that began is due at once, as an answer is. */
+static int user_obey(struct vhost_back *b, bool *config, struct error *err)
+{
+    struct vhost_user *u = user_of(b);
+    const uint64_t deadline = now_ns() + VHOST_USER_WAIT_S * NS_PER_S;
+    struct {
+        struct header h;
+        uint64_t refused;
+    } __attribute__((packed)) answer = {.h = {.flags = FLAG_VERSION | FLAG_REPLY, .size = sizeof answer.refused}};
+    uint8_t dropped[ASKED_MAX];
+    struct header h;
+    if (receive_from(u, b->asks, &h, sizeof h, deadline, NULL, err) < 0)
+        return -1;
+    if ((h.flags & 3) != FLAG_VERSION || (h.flags & FLAG_REPLY) || h.size > sizeof dropped)
+        return failed(u, "wrong message", "not one that a back end sends", err);
+    if (receive_from(u, b->asks, dropped, h.size, deadline, NULL, err) < 0)
+        return -1;
+    *config = h.request == BACKEND_CONFIG_CHANGE_MSG;
+    answer.h.request = h.request;
+    answer.refused = !*config;
+    if ((h.flags & FLAG_NEED_REPLY) && send(b->asks, &answer, sizeof answer, MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof answer)
+        return failed(u, "cannot answer", "it does not read", err);
+    return 0;
+}
+
 /* ---- the connection ---- */
 
 static int greet(struct vhost_user *u, struct error *err)
@@ -225,10 +273,14 @@ static int greet(struct vhost_user *u, struct error *err)
         return 0;
     if (get_u64(u, GET_PROTOCOL_FEATURES, &protocol, err) < 0)
         return -1;
-    protocol &= PROTOCOL_MQ | PROTOCOL_REPLY_ACK | PROTOCOL_CONFIG | PROTOCOL_INFLIGHT;
+    protocol &= PROTOCOL_MQ | PROTOCOL_REPLY_ACK | PROTOCOL_BACKEND_REQ | PROTOCOL_CONFIG | PROTOCOL_INFLIGHT;
+    if (!(protocol & PROTOCOL_CONFIG)) /* what it can ask is about that */
+        protocol &= ~PROTOCOL_BACKEND_REQ;
     if (set(u, SET_PROTOCOL_FEATURES, &protocol, sizeof protocol, NULL, 0, err) < 0)
         return -1;
     u->protocol = protocol;
+    if (protocol & PROTOCOL_BACKEND_REQ && open_asks(u, err) < 0)
+        return -1;
     return protocol & PROTOCOL_MQ ? get_u64(u, GET_QUEUE_NUM, &u->back.queues, err) : 0;
 }
 
@@ -242,9 +294,12 @@ static int open_socket(struct vhost_user *u, struct error *err)
 
 static void user_disconnect(struct vhost_back *b)
 {
-    if (b->fd >= 0)
-        close(b->fd);
-    b->fd = -1;
+    int *const open[] = {&b->fd, &b->asks};
+    for (unsigned i = 0; i < ARRAY_SIZE(open); i++) {
+        if (*open[i] >= 0)
+            close(*open[i]);
+        *open[i] = -1;
+    }
     user_of(b)->protocol = 0;
 }
 
@@ -385,6 +440,7 @@ static void user_destroy(struct vhost_back *b)
 
 static const struct vhost_back_ops user_ops = {
     .lost = "has gone; start it again, and the guest's driver",
+    .obey = user_obey,
     .connect = user_connect,
     .disconnect = user_disconnect,
     .get_config = user_get_config,
@@ -399,7 +455,7 @@ struct vhost_back *vhost_user_create(const char *path)
     struct vhost_user *u = calloc(1, sizeof *u);
     if (!u)
         return NULL;
-    *u = (struct vhost_user){.back = {.ops = &user_ops, .fd = -1}, .path = strdup(path)};
+    *u = (struct vhost_user){.back = {.ops = &user_ops, .fd = -1, .asks = -1}, .path = strdup(path)};
     if (u->path && asprintf(&u->back.name, "vhost-user back end '%s'", path) >= 0)
         return &u->back;
     free(u->path);

@@ -62,7 +62,7 @@ static int ensure_connected(struct vhost *h, struct error *err)
         return 0;
     if (vhost_back_connect(h->back, h->virtio.bus->mem, err) < 0)
         return -1;
-    return h->connected ? h->connected(h, err) : 0;
+    return h->reconfigure ? h->reconfigure(h, err) : 0;
 }
 
 static int hand_over(struct vhost *h, bool resume, struct error *err)
@@ -166,12 +166,29 @@ void vhost_prepare(struct virtio_dev *v, struct pollset *p)
 {
     struct vhost *h = vhost_of(v);
     h->back_at = h->back->connected && h->back->fd >= 0 ? pollset_add(p, h->back->fd, POLLIN) : -1;
+    h->asks_at = h->back->connected && h->back->asks >= 0 ? pollset_add(p, h->back->asks, POLLIN) : -1;
     for (unsigned q = 0; q < v->nqueues; q++)
         h->call_at[q] = pollset_add(p, h->call_fds[q], POLLIN);
     if (h->retry_ns) {
         uint64_t now = now_ns();
         pollset_timeout(p, h->retry_ns > now ? (int)MIN((h->retry_ns - now) / 1000000 + 1, 1000) : 0);
     }
+}
+
+/* One message in a turn of the loop. */
+static void obey(struct vhost *h)
+{
+    ERROR_SCOPED(err);
+    bool config = false;
+    if (h->back->ops->obey(h->back, &config, &err) < 0 || (config && h->reconfigure && h->reconfigure(h, &err) < 0))
+        lose(h, error_text(&err));
+}
+
+/* Stopping, or losing it, has made this turn's poll old. */
+static bool readable(int fd)
+{
+    struct pollfd now = {.fd = fd, .events = POLLIN};
+    return fd >= 0 && poll(&now, 1, 0) > 0;
 }
 
 void vhost_dispatch(struct virtio_dev *v, struct pollset *p)
@@ -185,13 +202,13 @@ void vhost_dispatch(struct virtio_dev *v, struct pollset *p)
         virtio_interrupt(v, VIRTIO_ISR_QUEUE, v->qcfg[q].vector);
         pthread_mutex_unlock(&v->bus->lock);
     }
-    /* Stopping has read what came after the poll. */
-    struct pollfd now = {.fd = h->back->connected ? h->back->fd : -1, .events = POLLIN};
-    if (pollset_revents(p, h->back_at) && poll(&now, 1, 0) > 0) {
+    if (pollset_revents(p, h->back_at) && readable(h->back->fd)) {
         char why[256];
         snprintf(why, sizeof why, "%s: %s %s", v->cls->name, h->back->name, h->reconnect_s ? "has gone" : h->back->ops->lost);
         lose(h, why);
     }
+    if (pollset_revents(p, h->asks_at) && readable(h->back->asks))
+        obey(h);
     if (h->retry_ns && now_ns() >= h->retry_ns)
         connect_again(h);
 }

@@ -29,8 +29,9 @@ struct vhost {
     unsigned reconnect_s;
     uint64_t own;  /* features that this process serves */
     bool in_order; /* the back end answers in the order of the requests, so that the next one knows where to go on */
-    /* [io] After each connection but the first; may be NULL. -1 with err: the back end is not used. */
-    int (*connected)(struct vhost *h, struct error *err);
+    /* [io] The configuration is the back end's, and may be another: it is connected anew, or says so. May be NULL. -1 with err: the
+     * back end is not used. */
+    int (*reconfigure)(struct vhost *h, struct error *err);
 
     /* [io] */
     unsigned rings;    /* the first so many queues are the back end's */
@@ -40,7 +41,7 @@ struct vhost {
     bool resumable;                  /* and nothing has been done to them since the last one went, from where the next can go on */
     uint64_t retry_ns;               /* when to connect again; 0: not by itself */
     int call_fds[VIRTIO_QUEUES_MAX]; /* eventfds */
-    int call_at[VIRTIO_QUEUES_MAX], back_at; /* in this turn's poll */
+    int call_at[VIRTIO_QUEUES_MAX], back_at, asks_at; /* in this turn's poll */
 };
 
 /* Connects; `queues` of the device are to be served. *h is zeroed before. 0, or -1 with err; then vhost_close() all the same. */

@@ -26,8 +26,8 @@ static int read_space(struct vhost *v, unsigned queues, struct vblk_space *space
     return 0;
 }
 
-/* The next back end may have a larger disk, as after a resize. */
-static int connected(struct vhost *h, struct error *err)
+/* The disk has been resized, or the next back end has a larger one. */
+static int reconfigure(struct vhost *h, struct error *err)
 {
     struct virtio_dev *v = &h->virtio;
     struct vblk_space space;
@@ -71,7 +71,7 @@ static int make(struct pci_host *h, const struct vhost_blk_config *cfg, struct v
         return error_set(err, 0, "%s: has one queue only; leave out queues", v->back->name);
     if (queues == 1)
         features &= ~VBLK_F_MQ;
-    v->connected = connected;
+    v->reconfigure = reconfigure;
     return virtio_create(&v->virtio, &vhost_blk_class, queues, h, cfg->slot, features, &space, err);
 }
 

@@ -3,6 +3,7 @@
 """config_test.py LODGED KERNEL [TEST…]: what lodged keeps of a guest, and its changes: addresses, devices, metadata, limits of memory, the journal."""
 import os
 import re
+import socket
 import struct
 import subprocess
 import sys
@@ -140,6 +141,31 @@ def test_hotplug(d):
     v("destroy", "h")
     assert "vda" in v("domblklist", "h") and "52:54:00:00:00:02" not in v("domiflist", "h")
     v("undefine", "h")
+
+
+def test_foreign(d):
+    """A disk that another process serves comes to a running guest. What is not counted here is said to be unknown, and is no zero."""
+    v = d.virsh
+    path = d.file("image", "\0" * 65536)
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(d.root + "/back")
+        s.listen()
+        back = subprocess.Popen([os.environ["VHOSTDISK"], "--fd", str(s.fileno()), "--file", path], pass_fds=(s.fileno(),))
+    try:
+        disk = "<disk type='vhostuser'><driver name='qemu' type='raw'/><source type='unix' path='%s/back'/><target dev='vda' bus='virtio'/></disk>" % d.root
+        v("define", d.file("v.xml", domain("v", kernel, devices="<controller type='pci' model='pcie-root-port'/>" * 2)))
+        v("start", "v")
+        v("attach-device", "v", d.file("d.xml", disk), "--live")
+        assert "vda" in v("domblklist", "v")
+        assert "is not known here" in v("domblkstat", "v", "vda", status=1)
+        assert "no disk 'vdb'" in v("domblkstat", "v", "vdb", status=1)
+        stats = v("domstats", "v", "--block")
+        assert "block.0.name=vda" in stats and "rd.reqs" not in stats, stats
+        v("destroy", "v")
+        v("undefine", "v")
+    finally:
+        back.kill()
+        back.wait()
 
 
 def test_config(d):

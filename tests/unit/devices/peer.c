@@ -41,6 +41,7 @@ enum {
     SET_PROTOCOL_FEATURES = 16,
     GET_QUEUE_NUM = 17,
     SET_VRING_ENABLE = 18,
+    SET_BACKEND_REQ_FD = 21,
     GET_CONFIG = 24,
     GET_INFLIGHT_FD = 31,
     SET_INFLIGHT_FD = 32,
@@ -252,6 +253,23 @@ static void reply_memory(struct peer *p, struct message *m)
     close(fd);
 }
 
+/* ---- what it asks ---- */
+
+void peer_ask(struct peer *p, uint32_t request, uint32_t flags, uint32_t size)
+{
+    const struct message m = {.request = request, .flags = flags, .size = size};
+    if (send(p->asks, &m, HEADER, MSG_NOSIGNAL) != (ssize_t)HEADER)
+        peer_die("ask");
+}
+
+uint64_t peer_asked(struct peer *p, uint32_t request)
+{
+    struct message m;
+    if (recv(p->asks, &m, HEADER + 8, MSG_WAITALL) != (ssize_t)HEADER + 8 || m.request != request || m.flags != (PEER_VERSION | 4) || m.size != 8)
+        peer_die("no answer");
+    return m.u64;
+}
+
 /* ---- requests ---- */
 
 /* False for what it does not know. */
@@ -285,6 +303,9 @@ static bool obey(struct peer *p, struct message *m, const int *fds, unsigned nfd
     case SET_VRING_ENABLE:
         r->enabled = m->state.num;
         return true;
+    case SET_BACKEND_REQ_FD:
+        take_fd(&p->asks, fds, nfds);
+        return nfds == 1;
     case SET_INFLIGHT_FD:
         return take_kept(p, fds, nfds);
     default:
@@ -381,12 +402,13 @@ static void serve(struct peer *p)
     }
 }
 
+/* Who sees the socket there can connect to it. */
 static int listen_at(const char *path)
 {
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    snprintf(sa.sun_path, sizeof sa.sun_path, "%s", path);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 || listen(fd, 4) < 0)
+    snprintf(sa.sun_path, sizeof sa.sun_path, "%s.new", path);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 || listen(fd, 4) < 0 || rename(sa.sun_path, path) < 0)
         peer_die(path);
     return fd;
 }
@@ -406,6 +428,7 @@ static void end_connection(struct peer *p)
         take_fd(&p->rings[q].call, NULL, 0);
     }
     take_kept(p, NULL, 0);
+    take_fd(&p->asks, NULL, 0);
     drop_memory(p);
     close(p->fd);
 }
@@ -417,7 +440,7 @@ void peer_main(int argc, char **argv, const struct peer_device *dev)
         tell = peer_argument(argc, argv, "--tell");
     int listener = by_fd ? atoi(argv[by_fd + 1]) : listen_at(argv[1]);
     for (;;) {
-        p = (struct peer){.fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC), .dev = dev, .tell = tell ? atoi(argv[tell + 1]) : -1};
+        p = (struct peer){.fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC), .dev = dev, .asks = -1, .tell = tell ? atoi(argv[tell + 1]) : -1};
         if (p.fd < 0)
             peer_die("accept");
         if (spoil) {

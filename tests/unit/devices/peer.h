@@ -15,6 +15,7 @@
 /* Of the protocol. */
 #define PEER_MQ        BIT64(0)
 #define PEER_REPLY_ACK BIT64(3)
+#define PEER_ASKS      BIT64(5)
 #define PEER_CONFIG    BIT64(9)
 #define PEER_INFLIGHT  BIT64(12)
 
@@ -44,6 +45,7 @@ struct peer_memory {
 
 struct peer {
     int fd;
+    int asks; /* where it may ask the front end, -1: nowhere */
     const struct peer_device *dev;
     uint64_t features;
     struct guestmem mem;
@@ -60,6 +62,13 @@ struct peer {
 void peer_main(int argc, char **argv, const struct peer_device *dev);
 /* Answers a request and interrupts the driver, if it wants that. */
 void peer_push(struct peer *p, unsigned ring, struct vq_elem *e, uint32_t written);
+/* Asks the front end. */
+#define PEER_CONFIG_CHANGED 2u
+#define PEER_VERSION        1u /* flags */
+#define PEER_NEED_REPLY     8u
+void peer_ask(struct peer *p, uint32_t request, uint32_t flags, uint32_t size);
+/* The front end's answer to that: 0, or what it is refused with. */
+uint64_t peer_asked(struct peer *p, uint32_t request);
 /* The index of an argument, 0 when it is not there. */
 int peer_argument(int argc, char **argv, const char *name);
 _Noreturn void peer_die(const char *what);

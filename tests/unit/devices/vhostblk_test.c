@@ -261,7 +261,56 @@ static void test_other_back(void)
     set_size(SECTORS);
 }
 
+static void ask(struct guest *g, uint8_t what)
+{
+    memset(rig_at(&g->r, g->data), what, 512);
+    do_ok(g, 0, T_OUT, capacity(g) - 1, 512);
+}
+
+/* It tells that its disk has another size, with or without waiting for this side's word. */
+static void test_resize(void)
+{
+    struct guest g;
+    pid_t back = back_start("--file", backs_file);
+    make(&g, 1, 0);
+    start(&g, VBLK_F_FLUSH, 1, true);
+    for (unsigned i = 2; i < 5; i++) {
+        unsigned seen = rig_msis(&g.r, 0);
+        set_size(i * SECTORS);
+        ask(&g, i % 2 ? VHOSTDISK_WAITS : VHOSTDISK_RESIZED);
+        CHECK(rig_wait_msi(&g.r, 0, seen));
+        CHECK_EQ(capacity(&g), i * SECTORS);
+        write_read(&g, 0, i * SECTORS - 8, (uint8_t)i);
+    }
+    ask(&g, VHOSTDISK_UNKNOWN);
+    write_read(&g, 0, 0, 1);
+    CHECK(!broken(&g));
+    end(&g);
+    back_kill(back);
+    set_size(SECTORS);
+}
+
 /* ---- what does not ---- */
+
+/* Nonsense unasked. */
+static void test_rude_asks(void)
+{
+    static const uint8_t whats[] = {VHOSTDISK_RUDE, VHOSTDISK_LONG};
+    for (unsigned i = 0; i < ARRAY_SIZE(whats); i++) {
+        struct guest g;
+        unsigned fds = backs_open_fds();
+        pid_t back = back_start("--file", backs_file);
+        make(&g, 1, 0);
+        start(&g, VBLK_F_FLUSH, 1, true);
+        memset(rig_at(&g.r, g.data), whats[i], 512);
+        add(&g, 0, T_OUT, SECTORS - 1, 512);
+        wait_broken(&g);
+        CHECK(drv_reset(&g.d));
+        end(&g);
+        CHECK_EQ(backs_open_fds(), fds);
+        back_kill(back);
+    }
+}
 
 static void refused(unsigned queues, const char *word, const char *a, const char *b)
 {
@@ -283,7 +332,7 @@ static const char *const hows[] = {"request", "flags", "size", "long", "short", 
 /* Nonsense at each answer before there is a device. */
 static void test_rude_greeting(void)
 {
-    static const unsigned requests[] = {1, 15, 17, 24};
+    static const unsigned requests[] = {1, 15, 17, 21, 24};
     for (unsigned i = 0; i < ARRAY_SIZE(requests); i++)
         for (unsigned k = 0; k < ARRAY_SIZE(hows); k++) {
             char spoil[32];
@@ -345,6 +394,8 @@ int main(int argc, char **argv)
     test_other_back();
     test_rude_greeting();
     test_rude_start();
+    test_resize();
+    test_rude_asks();
     backs_close();
     return 0;
 }
