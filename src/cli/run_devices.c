@@ -192,42 +192,22 @@ static int disk_cache(void *object, const char *value, struct error *err)
     return i < 0 ? -1 : 0;
 }
 
-static int disk_io(void *object, const char *value, struct error *err)
-{
-    int i = pick("disk", "io", value, disk_io_names, err);
-    ((struct domain_disk *)object)->io = (enum disk_io)MAX(i, 0);
-    return i < 0 ? -1 : 0;
-}
-
-static int disk_discard(void *object, const char *value, struct error *err)
-{
-    int i = pick("disk", "discard", value, disk_discard_names, err);
-    ((struct domain_disk *)object)->discard = (enum disk_discard)MAX(i, 0);
-    return i < 0 ? -1 : 0;
-}
-
-static int disk_zeroes(void *object, const char *value, struct error *err)
-{
-    int i = pick("disk", "detect-zeroes", value, disk_zeroes_names, err);
-    ((struct domain_disk *)object)->zeroes = (enum disk_zeroes)MAX(i, 0);
-    return i < 0 ? -1 : 0;
-}
-
 static const char *const error_words[] = {"report", "stop", "enospc", NULL}; /* enum disk_on_error, in QEMU's words */
 
-static int disk_write_errors(void *object, const char *value, struct error *err)
-{
-    int i = pick("disk", "werror", value, error_words, err);
-    ((struct domain_disk *)object)->write_errors = (enum disk_on_error)MAX(i, 0);
-    return i < 0 ? -1 : 0;
-}
-
-static int disk_read_errors(void *object, const char *value, struct error *err)
-{
-    int i = pick("disk", "rerror", value, error_words, err);
-    ((struct domain_disk *)object)->read_errors = (enum disk_on_error)MAX(i, 0);
-    return i < 0 ? -1 : 0;
-}
+/* A setter for a field of a disk that is one of some words. */
+#define DISK_PICKS(fn, field, what, words)                                                    \
+    static int fn(void *object, const char *value, struct error *err)                         \
+    {                                                                                         \
+        struct domain_disk *disk = object;                                                    \
+        int i = pick("disk", what, value, words, err);                                        \
+        disk->field = (typeof(disk->field))MAX(i, 0);                                         \
+        return i < 0 ? -1 : 0;                                                                \
+    }
+DISK_PICKS(disk_io, io, "io", disk_io_names)
+DISK_PICKS(disk_discard, discard, "discard", disk_discard_names)
+DISK_PICKS(disk_zeroes, zeroes, "detect-zeroes", disk_zeroes_names)
+DISK_PICKS(disk_write_errors, write_errors, "werror", error_words)
+DISK_PICKS(disk_read_errors, read_errors, "rerror", error_words)
 
 static int disk_serial(void *object, const char *value, struct error *err)
 {
