@@ -26,10 +26,16 @@ struct msi_route {
 
 /* ---- the end ---- */
 
+/* The first end is the machine's, but one from outside outweighs the guest's: who ends a guest that is about to start again does not ask a second time. */
+static bool outweighs(enum board_end new, enum board_end old)
+{
+    return old == END_NONE || ((new == END_USER || new == END_SIGNAL) && (old < END_FAILED || old == END_RESTART));
+}
+
 void board_end(struct board *b, enum board_end end, int code)
 {
     pthread_mutex_lock(&b->end_lock);
-    if (b->end == END_NONE) {
+    if (outweighs(end, b->end)) {
         b->end_code = code;
         atomic_store_explicit(&b->end, end, memory_order_release);
         eventfd_write(b->end_fd, 1);

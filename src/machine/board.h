@@ -26,6 +26,7 @@ enum board_end {
     END_DEBUG_EXIT, /* code: the value that the guest wrote */
     END_PANIC,      /* the guest's kernel said so */
     END_TRIPLE_FAULT,
+    /* Those before are the guest's doing. */
     END_FAILED, /* the accelerator cannot go on; `failure` says why */
     END_USER,   /* Ctrl-A x */
     END_RESTART, /* a person or program outside resets the machine */

@@ -194,7 +194,7 @@ def test_ends(d):
     off = lambda name, end: until(lambda: d.virsh("domstate", name, "--reason") == "shut off (%s)" % end, lambda: d.virsh("domstate", name, "--reason"))
     for name, cmdline, action, end in (("off", "off", "", "shutdown"), ("crash", "triple", "<on_crash>destroy</on_crash>", "crashed"),
                                        ("again", "off", "<on_poweroff>restart</on_poweroff>", None), ("back", "triple", "<on_crash>restart</on_crash>", None),
-                                       ("last", "warm", "<on_reboot>destroy</on_reboot>", "shutdown"), ("round", "warm", "", None)):
+                                       ("last", "lapic reset", "<on_reboot>destroy</on_reboot>", "shutdown"), ("round", "lapic reset", "", None)):
         d.virsh("define", d.file("e.xml", domain(name, kernel, cmdline, more=action)))
         d.virsh("start", name, "--paused")
         w = open_console(d, name)

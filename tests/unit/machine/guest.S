@@ -93,8 +93,8 @@ act:    mov     %esi, %edi              /* keeps the command line */
         je      off
         cmp     $'r', %al
         je      reset
-        cmp     $'w', %al
-        je      warm_reset
+        cmp     $'l', %al
+        je      lapic_reset
         cmp     $'k', %al
         je      keyboard_reset
         cmp     $'t', %al
@@ -115,7 +115,7 @@ off:    mov     $0x604, %dx             /* PM1_CNT: SLP_EN, SLP_TYP 7 */
         mov     $0x3c00, %ax
         out     %ax, %dx
         jmp     hang
-warm_reset:                             /* as a kernel does it, whose local APIC is in use */
+lapic_reset:                            /* as a kernel does it, whose local APIC is in use */
         mov     $0x1b, %ecx             /* IA32_APIC_BASE: x2APIC */
         rdmsr
         or      $0xc00, %eax

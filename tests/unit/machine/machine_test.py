@@ -35,7 +35,7 @@ def run(*args, **kwargs):
 ENDS = [
     ("off", [], 0, None),
     ("reset", ["--no-reboot"], 3, "before it set up"),
-    ("warm reset", ["--no-reboot"], 3, None),
+    ("lapic reset", ["--no-reboot"], 3, None),
     ("keyboard reset", ["--no-reboot"], 3, "before it set up"),
     ("triple", [], 5, "triple fault"),
     ("debug", ["--debug-exit"], 11, None),
@@ -118,6 +118,12 @@ def test_terminal(accel):
         g.expect(b"up: wait")
         g.p.send_signal(sig)
         g.end(f"signal {sig}", 128 + sig)
+    for i in range(10):  # at any moment of a guest that starts again and again
+        g = Guest(accel, "lapic reset")
+        g.expect(b"up: lapic reset")
+        time.sleep(i * 0.005)
+        g.p.send_signal(signal.SIGTERM)
+        g.end("signal 15 while it resets", 128 + signal.SIGTERM)
     for sig in (signal.SIGKILL, signal.SIGBUS, signal.SIGABRT):
         g = Guest(accel, "wait")
         g.expect(b"up: wait")
@@ -157,7 +163,7 @@ REFUSALS = [
     (["run", "--kernel", "@linux.bin", "--append", "x" * 3000], ["command line", "2047"]),
     (["run", "--kernel", "@linux.bin", "--initrd", "/nonexistent"], ["initrd", "/nonexistent"]),
     (["run", "--kernel", "@linux.bin", "--disk", "file=/nonexistent,format=raw"], ["/nonexistent"]),
-    (["run", "--kernel", "@linux.bin", "--disk", "file=/x,format=vmdk"], ["vmdk", "raw", "qcow2"]),
+    (["run", "--kernel", "@linux.bin", "--disk", "file=/x,format=qed"], ["qed", "raw", "qcow2"]),
     (["run", "--kernel", "@linux.bin", "--disk", "file=/x"], ["format=raw"]),
     (["run", "--kernel", "@linux.bin", "--disk", "format=raw"], ["names no file"]),
     (["run", "--kernel", "@linux.bin", "--accel", "xen"], ["xen", "softkvm"]),
