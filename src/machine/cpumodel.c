@@ -196,7 +196,8 @@ static void set_address_bits(struct kvm_cpuid2 *model, unsigned physical)
         sizes->eax = (sizes->eax & ~0xffu) | physical;
 }
 
-struct kvm_cpuid2 *cpumodel_create(struct board *b, unsigned ncpus, bool avx512, struct error *err)
+/* What the accelerator offers; to be freed. NULL with err. */
+static struct kvm_cpuid2 *offered(struct board *b, struct error *err)
 {
     struct kvm_cpuid2 *model = calloc(1, sizeof *model + CPUMODEL_MAX * sizeof model->entries[0]);
     if (!model) {
@@ -210,6 +211,14 @@ struct kvm_cpuid2 *cpumodel_create(struct board *b, unsigned ncpus, bool avx512,
         free(model);
         return NULL;
     }
+    return model;
+}
+
+struct kvm_cpuid2 *cpumodel_create(struct board *b, unsigned ncpus, bool avx512, struct error *err)
+{
+    struct kvm_cpuid2 *model = offered(b, err);
+    if (!model)
+        return NULL;
     if (set_avx512(b, model, avx512, err) < 0) {
         free(model);
         return NULL;
@@ -222,12 +231,8 @@ struct kvm_cpuid2 *cpumodel_create(struct board *b, unsigned ncpus, bool avx512,
 
 unsigned cpumodel_physical_bits(struct board *b)
 {
-    AUTO_FREE struct kvm_cpuid2 *model = calloc(1, sizeof *model + CPUMODEL_MAX * sizeof model->entries[0]);
-    if (!model)
-        return PHYSICAL_BITS_MIN;
-    model->nent = CPUMODEL_MAX;
-    bool known = board_ioctl(b, b->vm.sys_fd, KVM_GET_SUPPORTED_CPUID, model) >= 0;
-    const struct kvm_cpuid_entry2 *sizes = known ? find(model, 0x80000008, 0) : NULL;
+    AUTO_FREE struct kvm_cpuid2 *model = offered(b, NULL);
+    const struct kvm_cpuid_entry2 *sizes = model ? find(model, 0x80000008, 0) : NULL;
     return sizes ? MAX(sizes->eax & 0xff, PHYSICAL_BITS_MIN) : PHYSICAL_BITS_MIN;
 }
 
