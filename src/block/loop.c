@@ -34,9 +34,7 @@ ssize_t io_run(struct io_loop *l, struct io_step *s)
     if (!l->in_fiber)
         return io_perform(s);
     s->waiter = fiber_self();
-    s->next = NULL;
-    *l->tail = s;
-    l->tail = &s->next;
+    io_steps_push(&l->waiting, s);
     fiber_yield();
     return s->ret;
 }
@@ -100,11 +98,8 @@ static void give_to_workers(struct io_loop *l, struct io_step *s)
 
 static void start_waiting(struct io_loop *l)
 {
-    while (l->waiting && l->in_engine < LOOP_DEPTH) {
-        struct io_step *s = l->waiting;
-        l->waiting = s->next;
-        if (!l->waiting)
-            l->tail = &l->waiting;
+    while (l->waiting.first && l->in_engine < LOOP_DEPTH) {
+        struct io_step *s = io_steps_pop(&l->waiting);
         l->in_engine++;
         if (s->kind == IO_HAND)
             s->hand(s->arg);
@@ -251,7 +246,7 @@ static void pump(struct io_loop *l)
     do {
         run_ready(l);
         start_waiting(l);
-    } while (reap(l) || l->ready.first || (l->waiting && l->in_engine < LOOP_DEPTH));
+    } while (reap(l) || l->ready.first || (l->waiting.first && l->in_engine < LOOP_DEPTH));
 }
 
 /* What completes at once has signalled the eventfd too; clearing it behind that, and looking once more, saves the owner a useless turn. */
@@ -303,7 +298,7 @@ int io_loop_create(enum block_engine want, struct io_loop **out, struct error *e
     struct io_loop *l = calloc(1, sizeof *l);
     if (!l)
         return error_set(err, 0, "block layer: out of memory; close other programs");
-    l->tail = &l->waiting;
+    l->waiting.tail = &l->waiting.first;
     l->poll_fd = -1;
     pthread_mutex_init(&l->posted_lock, NULL);
     l->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

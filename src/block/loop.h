@@ -45,6 +45,27 @@ struct io_step {
     struct io_step *next;
 };
 
+/* First in, first out. `tail` is where the next one goes: &first of an empty queue. */
+struct io_steps {
+    struct io_step *first, **tail;
+};
+
+static inline void io_steps_push(struct io_steps *q, struct io_step *s)
+{
+    s->next = NULL;
+    *q->tail = s;
+    q->tail = &s->next;
+}
+
+static inline struct io_step *io_steps_pop(struct io_steps *q) /* it is not empty */
+{
+    struct io_step *s = q->first;
+    q->first = s->next;
+    if (!q->first)
+        q->tail = &q->first;
+    return s;
+}
+
 struct io_loop;
 struct io_engine {
     const char *name;
@@ -75,7 +96,7 @@ struct io_loop {
     pthread_mutex_t posted_lock;
     struct io_step *posted, *last_posted; /* ended in other threads */
     unsigned in_engine;
-    struct io_step *waiting, **tail; /* steps that the engine has no room for */
+    struct io_steps waiting; /* that the engine has no room for */
     struct fiber_queue ready;
     struct fiber_pool fibers;
     unsigned alive; /* fibers that have not ended */

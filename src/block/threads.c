@@ -13,35 +13,15 @@
 #define WORKERS_MIN 6
 #define WORKERS_MAX 16
 
-struct steps {
-    struct io_step *first, **tail;
-};
-
 struct io_workers {
     struct io_loop *loop;
     pthread_mutex_t lock;
     pthread_cond_t work;
-    struct steps todo, writes;
+    struct io_steps todo, writes;
     bool writing, quit; /* writing: a thread performs one of `writes` */
     pthread_t threads[WORKERS_MAX];
     unsigned nthreads, max, idle;
 };
-
-static void push(struct steps *q, struct io_step *s)
-{
-    s->next = NULL;
-    *q->tail = s;
-    q->tail = &s->next;
-}
-
-static struct io_step *pop(struct steps *q)
-{
-    struct io_step *s = q->first;
-    q->first = s->next;
-    if (!q->first)
-        q->tail = &q->first;
-    return s;
-}
 
 static bool is_write(const struct io_step *s)
 {
@@ -65,7 +45,7 @@ static void *worker(void *arg)
         if (!has_work(p))
             break;
         bool write = p->writes.first && !p->writing;
-        struct io_step *s = pop(write ? &p->writes : &p->todo);
+        struct io_step *s = io_steps_pop(write ? &p->writes : &p->todo);
         p->writing |= write;
         pthread_mutex_unlock(&p->lock);
         io_step_post(p->loop, s, io_perform(s));
@@ -123,7 +103,7 @@ void io_workers_give(struct io_workers *p, struct io_step *s)
         return;
     }
     pthread_mutex_lock(&p->lock);
-    push(is_write(s) ? &p->writes : &p->todo, s);
+    io_steps_push(is_write(s) ? &p->writes : &p->todo, s);
     if (!is_write(s) || !p->writing)
         pthread_cond_signal(&p->work);
     pthread_mutex_unlock(&p->lock);
