@@ -189,12 +189,7 @@ int file_set_direct(struct file *f)
 
 static bool is_aligned(const struct io_step *s)
 {
-    if (s->kind != IO_READ && s->kind != IO_WRITE)
-        return false;
-    uint64_t bits = s->offset;
-    for (int i = 0; i < s->niov; i++)
-        bits |= (uintptr_t)s->iov[i].iov_base | s->iov[i].iov_len;
-    return bits % FILE_DIRECT_ALIGN == 0;
+    return (s->kind == IO_READ || s->kind == IO_WRITE) && s->offset % FILE_DIRECT_ALIGN == 0 && iov_is_aligned(s->iov, s->niov);
 }
 
 static ssize_t step(struct file *f, struct io_step *s)
@@ -423,6 +418,14 @@ int file_is_hole(struct file *f, uint64_t offset, uint64_t *len, bool *hole)
 }
 
 /* ---- buffers ---- */
+
+bool iov_is_aligned(const struct iovec *iov, int niov)
+{
+    uint64_t bits = 0;
+    for (int i = 0; i < niov; i++)
+        bits |= (uintptr_t)iov[i].iov_base | iov[i].iov_len;
+    return bits % FILE_DIRECT_ALIGN == 0;
+}
 
 int iov_slice(struct iovec *dst, const struct iovec *src, int niov, uint64_t offset, uint64_t len)
 {

@@ -71,5 +71,6 @@ void iov_zero(const struct iovec *iov, int niov, uint64_t offset, uint64_t len);
 void iov_from(const struct iovec *iov, int niov, uint64_t offset, const void *buf, uint64_t len);
 void iov_to(const struct iovec *iov, int niov, uint64_t offset, void *buf, uint64_t len);
 bool bytes_are_zero(const void *p, uint64_t len);
+bool iov_is_aligned(const struct iovec *iov, int niov); /* to FILE_DIRECT_ALIGN, each begin and length */
 
 #endif

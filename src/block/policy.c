@@ -71,14 +71,6 @@ static bool is_zero(const struct block_req *req)
     return true;
 }
 
-static bool aligned(const struct block_req *req)
-{
-    for (int i = 0; i < req->niov; i++)
-        if ((uintptr_t)req->iov[i].iov_base % FILE_DIRECT_ALIGN || req->iov[i].iov_len % FILE_DIRECT_ALIGN)
-            return false;
-    return true;
-}
-
 /* Direct transfers need aligned buffers; a guest's may lie anywhere. */
 static int bounce(struct block *b, const struct block_req *req)
 {
@@ -104,7 +96,7 @@ static int perform(struct block *b, const struct block_req *req)
     bool transfer = req->op == BLOCK_READ || req->op == BLOCK_WRITE;
     if (req->op == BLOCK_WRITE && b->zeroes != BLOCK_ZEROES_WRITTEN && is_zero(req))
         return image_zero(im, req->offset, req->len, b->zeroes == BLOCK_ZEROES_UNMAPPED && !b->keep_storage);
-    if (transfer && is_direct(b) && !aligned(req))
+    if (transfer && is_direct(b) && !iov_is_aligned(req->iov, req->niov))
         return bounce(b, req);
     switch (req->op) {
     case BLOCK_READ: return image_read(im, req->offset, req->len, req->iov, req->niov);
