@@ -3,7 +3,6 @@
 #define GUEST_MODE 64
 #include "env.h"
 
-#define CHECK_IP(label) mov exc_ip, %rax; sub $label, %rax; CHECK(0)
 #define CHECK_DR6(bits) mov %dr6, %rax; and $0xe00f, %eax; CHECK(bits)
 
 .macro CLEAR_DR6

@@ -24,6 +24,7 @@
 /* The last exception: vector and error code. NONE: there was none. */
 #define NONE 0xff
 #define CHECK_EXC(vector, error) CHECK_AT(exc_vector, vector); CHECK_AT(exc_error, error)
+#define CHECK_IP(label) mov exc_ip, A; sub $label, A; CHECK(0)
 
 #define SEL_CODE32 0x08
 #define SEL_DATA   0x10
@@ -92,6 +93,43 @@
 .macro END_TRY
 99:
 .endm
+
+/* Puts a descriptor, by its two halves, into the GDT. */
+.macro DESC at, low, high
+        movl    $\low, gdt + \at
+        movl    $\high, gdt + \at + 4
+.endm
+
+#define IOPL3 0x3002 /* flags */
+#if GUEST_MODE == 64
+/* Goes on in ring 3, at the next instruction as it stands `alias` bytes further up. */
+.macro RING3 flags=2, alias=0, code=SEL_UCODE64
+        pushq   $SEL_UDATA
+        pushq   $STACK3 + \alias
+        pushq   $\flags
+        pushq   $\code
+        pushq   $98f + \alias
+        iretq
+98:
+.endm
+#elif GUEST_MODE == 32
+/* Goes on in ring 3 at the next instruction. DS and ES are null there: IRET does not leave ring 0's to it. */
+.macro RING3
+        pushl   $SEL_UDATA
+        pushl   $STACK3
+        pushl   $2
+        pushl   $SEL_UCODE32
+        pushl   $98f
+        iretl
+98:
+.endm
+.macro RING3_WITH_DATA
+        RING3
+        mov     $SEL_UDATA, %eax
+        mov     %eax, %ds
+        mov     %eax, %es
+.endm
+#endif
 
         .text
         .code16

@@ -18,25 +18,11 @@
 #define TAB1 0x102000
 #define PAGE 0x400000                   /* not present */
 
-.macro DESC at, low, high
-        movl    $\low, gdt + \at
-        movl    $\high, gdt + \at + 4
-.endm
 .macro GATE vector, sel, attr           /* keeps the offset */
         movw    $\sel, idt + \vector * 8 + 2
         movw    $\attr, idt + \vector * 8 + 4
 .endm
-.macro RING3
-        pushl   $SEL_UDATA
-        pushl   $STACK3
-        pushl   $2
-        pushl   $SEL_UCODE32
-        pushl   $98f
-        iretl
-98:
-.endm
 
-#define CHECK_IP(label) mov exc_ip, %eax; sub $label, %eax; CHECK(0)
 /* The double fault's task saw: no error but 0, the interrupted EIP, and comes back behind it. */
 #define CHECK_DF(ip) CHECK_AT(df_count, 1); CHECK_AT(df_error, 0); mov df_ip, %eax; sub $ip, %eax; CHECK(0); movl $0, df_count
 

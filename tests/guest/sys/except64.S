@@ -3,19 +3,6 @@
 #define GUEST_MODE 64
 #include "env.h"
 
-/* Enters ring 3 at the following instruction. */
-.macro RING3
-        pushq   $SEL_UDATA
-        pushq   $STACK3
-        pushq   $0x3002                 /* IOPL 3 */
-        pushq   $SEL_UCODE64
-        pushq   $98f
-        iretq
-98:
-.endm
-
-#define CHECK_IP(label) mov exc_ip, %rax; sub $label, %rax; CHECK(0)
-
 main:
         /* #DE */
         TRY
@@ -254,7 +241,7 @@ gp_ip:  mov     (%rbx), %eax
 
         /* from ring 3 */
         TRY
-        RING3
+        RING3   IOPL3
         mov     $0xb123, %esi
         int     $0x30
 r3_ip:  nop
@@ -268,35 +255,35 @@ r3_ip:  nop
         mov     %ss, %eax
         CHECK(0)                        /* a change of ring in long mode leaves SS null */
         TRY
-        RING3
+        RING3   IOPL3
         hlt
         END_TRY
         CHECK_EXC(13, 0)
         TRY
-        RING3
+        RING3   IOPL3
         mov     %cr0, %rax
         END_TRY
         CHECK_EXC(13, 0)
         movb    $0x8e, idt + 0x23 * 16 + 5
         TRY
-        RING3
+        RING3   IOPL3
         int     $0x23                   /* DPL 0 */
         END_TRY
         CHECK_EXC(13, 0x23 * 8 + 2)
         movq    $TESTPAGES + 0x5003, PT + 8 * 5 /* supervisor page */
         invlpg  TESTPAGES + 0x5000
         TRY
-        RING3
+        RING3   IOPL3
         mov     TESTPAGES + 0x5123, %eax
         END_TRY
         CHECK_EXC(14, 5)
         TRY
-        RING3
+        RING3   IOPL3
         incl    TESTPAGES + 0x5123
         END_TRY
         CHECK_EXC(14, 7)
         TRY
-        RING3
+        RING3   IOPL3
         mov     $TESTPAGES + 0x5123, %ecx
         jmp     *%rcx
         END_TRY
@@ -307,7 +294,7 @@ r3_ip:  nop
         or      $0x40000, %rax
         mov     %rax, %cr0
         TRY
-        RING3
+        RING3   IOPL3
         pushfq
         orl     $0x40000, (%rsp)
         popfq
@@ -315,7 +302,7 @@ r3_ip:  nop
         END_TRY
         CHECK_EXC(17, 0)
         TRY
-        RING3
+        RING3   IOPL3
         pushfq
         orl     $0x40000, (%rsp)
         popfq

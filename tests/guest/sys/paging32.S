@@ -10,18 +10,6 @@
 #define PTE(n)  (TAB1 + (n) * 4)
 #define PHYS(n) (0x200000 + (n) * 0x1000)
 
-.macro RING3
-        pushl   $SEL_UDATA
-        pushl   $STACK3
-        pushl   $0x2
-        pushl   $SEL_UCODE32
-        pushl   $98f
-        iretl
-98:     mov     $SEL_UDATA, %eax
-        mov     %eax, %ds
-        mov     %eax, %es
-.endm
-
 main:
         KVM_GAP_BEGIN                   /* paging outside long mode */
         mov     $TAB0, %edi
@@ -105,7 +93,7 @@ main:
         CHECK_EXC(14, 3)
         CHECK_AT(PAGE(3), 5)
         TRY
-        RING3
+        RING3_WITH_DATA
         movl    $6, PAGE(3)
         END_TRY
         CHECK_EXC(14, 7)
@@ -121,7 +109,7 @@ main:
         mov     %cr3, %eax
         mov     %eax, %cr3
         TRY
-        RING3
+        RING3_WITH_DATA
         mov     PAGE(4), %eax
         END_TRY
         CHECK_EXC(14, 5)

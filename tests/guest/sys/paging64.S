@@ -13,16 +13,6 @@
 #define PDPTE(n) (PDPT + (n) * 8)
 #define PKEY(k)  ((k) << 59)
 
-.macro RING3
-        pushq   $SEL_UDATA
-        pushq   $STACK3 + ALIAS
-        pushq   $2
-        pushq   $SEL_UCODE64
-        pushq   $98f + ALIAS
-        iretq
-98:
-.endm
-
 .macro FLUSH
         mov     %cr3, %rax
         mov     %rax, %cr3
@@ -301,7 +291,7 @@ no_smap:
         END_TRY
         CHECK_EXC(NONE, 0)
         TRY
-        RING3
+        RING3   alias=ALIAS
         movl    $1, PAGE(13)
         END_TRY
         CHECK_EXC(14, 0x27)
@@ -312,7 +302,7 @@ no_smap:
         END_TRY
         CHECK_EXC(NONE, 0)
         TRY
-        RING3
+        RING3   alias=ALIAS
         movl    $1, PAGE(13)
         END_TRY
         CHECK_EXC(14, 0x27)

@@ -16,25 +16,6 @@
 #define SEL_FRESH  (SEL_FREE + 0x50)    /* data, accessed bit clear */
 #define SEL_TINY   (SEL_FREE + 0x58)    /* code, base of `tiny`, limit f */
 
-.macro DESC at, low, high
-        movl    $\low, gdt + \at
-        movl    $\high, gdt + \at + 4
-.endm
-
-.macro RING3
-        pushl   $SEL_UDATA
-        pushl   $STACK3
-        pushl   $0x2
-        pushl   $SEL_UCODE32
-        pushl   $98f
-        iretl
-98:     mov     $SEL_UDATA, %eax
-        mov     %eax, %ds
-        mov     %eax, %es
-.endm
-
-#define CHECK_IP(label) mov exc_ip, %eax; sub $label, %eax; CHECK(0)
-
 main:
         DESC    SEL_SMALL, 0x000000ff, 0x00409300
         DESC    SEL_DOWN, 0x000000ff, 0x00409700
@@ -229,7 +210,7 @@ main:
         movw    $SEL_CODE32, gdt + SEL_GATE0 + 2
         movl    $0xec02, gdt + SEL_GATE0 + 4
         TRY
-        RING3
+        RING3_WITH_DATA
         pushl   $0x1111
         pushl   $0x2222
         lcall   $SEL_GATE0 + 3, $0
@@ -251,7 +232,7 @@ after_gate:
         CHECK(SEL_UDATA)                /* data segments of the outer ring survive */
         /* ring 0's data segments do not */
         TRY
-        RING3
+        RING3_WITH_DATA
         mov     $7, %eax
         pushl   $0
         pushl   $0
@@ -272,13 +253,13 @@ after_gate:
         /* gates that refuse */
         andb    $0x7f, gdt + SEL_GATE0 + 5
         TRY
-        RING3
+        RING3_WITH_DATA
         lcall   $SEL_GATE0 + 3, $0
         END_TRY
         CHECK_EXC(11, SEL_GATE0)
         movb    $0x8c, gdt + SEL_GATE0 + 5
         TRY
-        RING3
+        RING3_WITH_DATA
         lcall   $SEL_GATE0 + 3, $0
         END_TRY
         CHECK_EXC(13, SEL_GATE0)
@@ -292,7 +273,7 @@ after_gate:
         END_TRY
         CHECK_EXC(13, SEL_CODE1)
         TRY
-        RING3
+        RING3_WITH_DATA
         pushl   $SEL_CODE32
         pushl   $main
         lret                            /* inwards */
@@ -309,7 +290,7 @@ after_gate:
 
         /* IOPL and IF in ring 3 */
         TRY
-        RING3
+        RING3_WITH_DATA
         pushl   $0x3202
         popfl                           /* neither IOPL nor IF can be set from ring 3 with IOPL 0 */
         pushfl
@@ -320,17 +301,17 @@ after_gate:
         and     $0x3200, %eax
         CHECK(0)
         TRY
-        RING3
+        RING3_WITH_DATA
         cli
         END_TRY
         CHECK_EXC(13, 0)
         TRY
-        RING3
+        RING3_WITH_DATA
         in      $0x80, %al
         END_TRY
         CHECK_EXC(13, 0)
         TRY
-        RING3
+        RING3_WITH_DATA
         clts
         END_TRY
         CHECK_EXC(13, 0)

@@ -47,13 +47,8 @@
 .endm
 .macro RUN3
         TRY
-        pushq   $SEL_UDATA
-        pushq   $STACK3 + ALIAS
-        pushq   $2
-        pushq   $SEL_UCODE64
-        pushq   $98f + ALIAS
-        iretq
-98:     mov     $MOVING, %ebx
+        RING3   alias=ALIAS
+        mov     $MOVING, %ebx
         xor     %eax, %eax
         call    *%rbx
         int3

@@ -19,25 +19,9 @@
         wrmsr
 .endm
 
-.macro RING3 flags=2
-        pushq   $SEL_UDATA
-        pushq   $STACK3
-        pushq   $\flags
-        pushq   $SEL_UCODE64
-        pushq   $98f
-        iretq
-98:
-.endm
-
 .macro COMPAT3
-        pushq   $SEL_UDATA
-        pushq   $STACK3
-        pushq   $2
-        pushq   $SEL_UCODE32
-        pushq   $98f
-        iretq
+        RING3   code=SEL_UCODE32
         .code32
-98:
 .endm
 
 main:
@@ -421,15 +405,10 @@ sx_32:  mov     %cs, %ebx
 syscall_entry:
         mov     %rsp, %r15
         mov     $STACK0 - 0x1000, %esp
-        pushfq
-        pop     %r12
-        mov     %cs, %r13d
-        mov     %ss, %r14d
-        mov     resume_sp, %rsp
-        jmp     *resume
-
+        jmp     note_entry
 sysenter_entry:
         mov     %rsp, %r15
+note_entry:
         pushfq
         pop     %r12
         mov     %cs, %r13d

@@ -27,8 +27,6 @@
         END_TRY
 .endm
 
-#define CHECK_IP(label) mov exc_ip, %eax; sub $label, %eax; CHECK(0)
-
 main:
         KVM_GAP_BEGIN                   /* virtual-8086 mode */
         /* what v86 code sees, and what an interrupt saves */
