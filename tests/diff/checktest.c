@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "guest.h"
@@ -165,17 +164,9 @@ int main(int argc, char **argv)
         count = strtoull(argv[2], NULL, 0);
     setvbuf(stdout, NULL, _IOLBF, 0);
     setenv("SOFTKVM_CHECK", "1", 1);
-    mem_template = mmap(NULL, SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    mem_host = mmap(NULL, SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mem_template == MAP_FAILED || mem_host == MAP_FAILED || guest_init()) {
-        perror("checktest: cannot set up");
-        return 1;
-    }
-    if (progrun_init()) {
-        printf("checktest: this host has no FSGSBASE or BMI2, so there is no translator\n");
-        return 77;
-    }
-    progen_init();
+    int status = progrun_start("checktest");
+    if (status)
+        return status;
     printf("checktest: seed %#" PRIx64 "\n", rng_state);
     state_random_memory();
     for (unsigned n = 0; n < ARRAY_SIZE(plants); n++)

@@ -86,7 +86,7 @@ int progwatch_start(void (*every_second)(void)); /* called from a signal handler
 void progwatch_crashes(void (*where)(void)); /* says what the host's registers are, and calls `where`; before the engine's handlers, which pass on to it */
 
 /* ---- progrun.c ---- */
-int progrun_init(void); /* 0 or an error: no translator here */
+int progrun_start(const char *test); /* sets everything up; 0, or the status to exit with, when standard output or error says why */
 /* Runs the program; leaves memory as it is then. False: it does not end. */
 bool progrun(const struct program *p, bool translate, struct outcome *o);
 /* From now on the translator takes no flags for dead, or does so again; what it has translated is thrown away. */

@@ -6,8 +6,11 @@
  * recorded as the frame and the registers have it, then the harness itself returns from the exception, to the next instruction of
  * the program. Flags that a fault's frame shows may be dead ones (bt.h), so the run goes on with those that the program began with.
  */
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "guest.h"
 #include "program.h"
@@ -63,7 +66,8 @@ static void on_tick(void)
     bt_poke(guest_vcpu);
 }
 
-int progrun_init(void)
+/* Not 0: there is no translator here. */
+static int init_translator(void)
 {
     struct vcpu *v = guest_vcpu;
     int err = bt_create(&guest_vm);
@@ -86,6 +90,22 @@ int progrun_init(void)
     memcpy(pristine_kernel, guest_ram, PROG_KERNEL_SIZE);
     memcpy(pristine_state, v, STATE_SIZE);
     return progwatch_start(on_tick);
+}
+
+int progrun_start(const char *test)
+{
+    mem_template = mmap(NULL, SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    mem_host = mmap(NULL, SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mem_template == MAP_FAILED || mem_host == MAP_FAILED || guest_init()) {
+        fprintf(stderr, "%s: cannot set up: %s\n", test, strerror(errno));
+        return 1;
+    }
+    if (init_translator()) {
+        printf("%s: this host has no FSGSBASE or BMI2, so there is no translator\n", test);
+        return 77;
+    }
+    progen_init();
+    return 0;
 }
 
 static bool flush_at_stops;

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <Zydis/Zydis.h>
 
 #include "guest.h"
@@ -307,17 +306,9 @@ int main(int argc, char **argv)
     total.seed = rng_state;
     progwatch_crashes(say_where);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    mem_template = mmap(NULL, SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    mem_host = mmap(NULL, SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mem_template == MAP_FAILED || mem_host == MAP_FAILED || guest_init()) {
-        perror("xlattest: cannot set up");
-        return 1;
-    }
-    if (progrun_init()) {
-        printf("xlattest: this host has no FSGSBASE or BMI2, so there is no translator\n");
-        return 77;
-    }
-    progen_init();
+    int status = progrun_start("xlattest");
+    if (status)
+        return status;
     if (evex)
         progen_evex();
     printf("xlattest: seed %#" PRIx64 "\n", rng_state);
