@@ -183,14 +183,6 @@ static bool in_irr(struct guest *g, unsigned cpu, unsigned vector)
     return word >> (vector % 32) & 1;
 }
 
-static void enable_lapic(struct guest *g, unsigned cpu)
-{
-    struct kvm_lapic_state s;
-    OK(g->vcpu[cpu], KVM_GET_LAPIC, &s);
-    memcpy(s.regs + 0xf0, &(uint32_t){0x1ff}, 4);
-    OK(g->vcpu[cpu], KVM_SET_LAPIC, &s);
-}
-
 static void route_msi(struct guest *g, uint32_t gsi, uint8_t vector)
 {
     struct {
@@ -236,7 +228,7 @@ static void irqfd_msi(void)
 {
     struct guest *g = guest_new(1, GUEST_SPLIT | GUEST_CPUID);
     int fd = eventfd_new(), copy = fcntl(fd, F_DUPFD_CLOEXEC, 100);
-    enable_lapic(g, 0);
+    guest_enable_lapic(g, 0);
     route_msi(g, 30, 0x41);
     CHECK_EQ(irqfd(g, copy, 30, 0, 0), 0);
     close(copy);
@@ -260,8 +252,8 @@ static void irqfd_msi(void)
 static void signal_msi(void)
 {
     struct guest *g = guest_new(2, GUEST_SPLIT | GUEST_CPUID);
-    enable_lapic(g, 0);
-    enable_lapic(g, 1);
+    guest_enable_lapic(g, 0);
+    guest_enable_lapic(g, 1);
     struct kvm_msi m = {.address_lo = 0xfee01000, .data = 0x77};
     CHECK_EQ(OK(g->vm, KVM_SIGNAL_MSI, &m), 1);
     CHECK(in_irr(g, 1, 0x77));
@@ -274,7 +266,7 @@ static void irqfd_resample(void)
     struct guest *g = guest_new(1, GUEST_IRQCHIP | GUEST_CPUID);
     int fd = eventfd_new(), resample = eventfd_new();
     CHECK_EQ(irqfd(g, fd, 20, KVM_IRQFD_FLAG_RESAMPLE, resample), 0);
-    enable_lapic(g, 0);
+    guest_enable_lapic(g, 0);
     struct kvm_irqchip c = {.chip_id = KVM_IRQCHIP_IOAPIC};
     OK(g->vm, KVM_GET_IRQCHIP, &c);
     c.chip.ioapic.redirtbl[20].bits = 0x31 | 1 << 15; /* level, to APIC 0 */

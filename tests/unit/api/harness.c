@@ -263,6 +263,28 @@ struct kvm_run *run_check(const char *file, int line, struct guest *g, unsigned 
     return run;
 }
 
+void guest_big_data(struct guest *g, unsigned cpu)
+{
+    struct kvm_sregs s;
+    OK(g->vcpu[cpu], KVM_GET_SREGS, &s);
+    s.ds.limit = 0xffffffff;
+    s.ds.g = 1;
+    OK(g->vcpu[cpu], KVM_SET_SREGS, &s);
+}
+
+void guest_set_lapic(struct guest *g, unsigned cpu, unsigned reg, uint32_t val)
+{
+    struct kvm_lapic_state s;
+    OK(g->vcpu[cpu], KVM_GET_LAPIC, &s);
+    memcpy(s.regs + reg, &val, 4);
+    OK(g->vcpu[cpu], KVM_SET_LAPIC, &s);
+}
+
+void guest_enable_lapic(struct guest *g, unsigned cpu)
+{
+    guest_set_lapic(g, cpu, 0xf0, 0x1ff);
+}
+
 struct kvm_regs guest_regs(struct guest *g, unsigned cpu)
 {
     struct kvm_regs r;

@@ -78,6 +78,9 @@ void guest_real(struct guest *g, unsigned cpu, uint16_t at, const void *code, si
 /* The same in 64-bit mode, ring 0: first GiB mapped 1:1 by a 2 MiB page at 0 (tables at 0x100000), rsp 0x80000, GDT at 0x101000,
  * IDT empty. */
 void guest_long(struct guest *g, unsigned cpu, uint64_t at, const void *code, size_t n);
+void guest_big_data(struct guest *g, unsigned cpu); /* DS reaches 4 GiB, and so the LAPIC, in real mode too */
+void guest_set_lapic(struct guest *g, unsigned cpu, unsigned reg, uint32_t val); /* reg: the offset in its page */
+void guest_enable_lapic(struct guest *g, unsigned cpu);
 /* KVM_RUN; checks that it returns 0 with this exit. */
 #define RUN(g, cpu, reason) run_check(__FILE__, __LINE__, g, cpu, reason)
 struct kvm_run *run_check(const char *file, int line, struct guest *g, unsigned cpu, unsigned reason);

@@ -15,19 +15,14 @@ static void poke(struct guest *g, uint16_t at, const void *code, size_t n)
 static void start_real(struct guest *g, unsigned cpu, uint16_t at, const void *code, size_t n)
 {
     guest_real(g, cpu, at, code, n);
-    struct kvm_sregs s;
-    OK(g->vcpu[cpu], KVM_GET_SREGS, &s);
-    s.ds.limit = 0xffffffff;
-    s.ds.g = 1;
-    OK(g->vcpu[cpu], KVM_SET_SREGS, &s);
+    guest_big_data(g, cpu);
 }
 
-static void enable_lapic(struct guest *g, unsigned cpu)
+/* The PIC's interrupts come through LINT0, as ExtINT. */
+static void virtual_wire(struct guest *g)
 {
-    struct kvm_lapic_state s;
-    OK(g->vcpu[cpu], KVM_GET_LAPIC, &s);
-    memcpy(s.regs + 0xf0, &(uint32_t){0x1ff}, 4);
-    OK(g->vcpu[cpu], KVM_SET_LAPIC, &s);
+    guest_enable_lapic(g, 0);
+    guest_set_lapic(g, 0, 0x350, 0x700);
 }
 
 static void msi(struct guest *g, unsigned cpu, uint8_t vector)
@@ -43,7 +38,7 @@ static void halt_and_wake(void)
     memcpy(g->ram + 4 * 0x31, &(uint32_t){0x2000}, 4);
     poke(g, 0x2000, CODE(0x43, EOI, 0xcf));                        /* inc bx; EOI; iret */
     start_real(g, 0, 0x1000, CODE(0xfb, 0xf4, 0xe6, 0x10, 0xf4)); /* sti; hlt; out 0x10,al; hlt */
-    enable_lapic(g, 0);
+    guest_enable_lapic(g, 0);
     struct runner r;
     runner_start(&r, g, 0);
     CHECK(runner_sleeps(&r));
@@ -60,7 +55,7 @@ static void nmi_wakes(void)
     memcpy(g->ram + 4 * 2, &(uint32_t){0x2000}, 4);
     poke(g, 0x2000, CODE(0x43, 0xe6, 0x10)); /* inc bx; out 0x10,al */
     start_real(g, 0, 0x1000, CODE(0xfa, 0xf4));
-    enable_lapic(g, 0);
+    guest_enable_lapic(g, 0);
     struct runner r;
     runner_start(&r, g, 0);
     msi(g, 0, 0x31);
@@ -82,7 +77,7 @@ static void priorities(void)
     poke(g, 0x2100,
          CODE(0xb0, 0x52, 0xfb, 0xe6, 0x10, EOI, 0xe6, 0x11, 0xcf)); /* interruptible, and still the lower one waits for its EOI */
     start_real(g, 0, 0x1000, CODE(0x90, 0xfb, 0x90, 0x90, 0xe6, 0x12, 0xf4));
-    enable_lapic(g, 0);
+    guest_enable_lapic(g, 0);
     msi(g, 0, 0x31);
     msi(g, 0, 0x52);
     static const uint16_t order[][2] = {{0x10, 0x52}, {0x10, 0x31}, {0x11, 0x31}, {0x12, 0x31}};
@@ -100,7 +95,7 @@ static void interrupt_at_exit(void)
     memcpy(g->ram + 4 * 0x31, &(uint32_t){0x2000}, 4);
     poke(g, 0x2000, CODE(0xe6, 0x11));
     start_real(g, 0, 0x1000, CODE(0xfb, 0x90, 0xe4, 0x70, 0x41, 0xeb, 0xfd)); /* sti; nop; in al,0x70; again: inc cx; jmp again */
-    enable_lapic(g, 0);
+    guest_enable_lapic(g, 0);
     struct kvm_run *run = RUN(g, 0, KVM_EXIT_IO);
     CHECK_EQ(run->io.port, 0x70);
     *((uint8_t *)run + run->io.data_offset) = 0x5a;
@@ -120,7 +115,7 @@ static void init_sipi(void)
     start_real(g, 0, 0x1000,
                CODE(0x67, 0x66, 0xc7, 0x05, 0x10, 0x03, 0xe0, 0xfe, 0, 0, 0, 1, 0x67, 0x66, 0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe,
                     0x00, 0x45, 0, 0, 0xe6, 0x50, 0x67, 0x66, 0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x04, 0x46, 0, 0, 0xe6, 0x51));
-    enable_lapic(g, 0);
+    guest_enable_lapic(g, 0);
     poke(g, 0x4000, CODE(0x8c, 0xc8, 0xe7, 0x30)); /* mov ax,cs; out 0x30,ax */
     struct runner ap;
     runner_start(&ap, g, 1);
@@ -161,7 +156,7 @@ static void lapic_timer(void)
     start_real(g, 0, 0x1000,
                CODE(0x67, 0x66, 0xc7, 0x05, 0x20, 0x03, 0xe0, 0xfe, 0x40, 0, 0, 0, 0x67, 0x66, 0xc7, 0x05, 0xe0, 0x03, 0xe0, 0xfe,
                     0x0b, 0, 0, 0, 0x67, 0x66, 0xc7, 0x05, 0x80, 0x03, 0xe0, 0xfe, 0x00, 0x2d, 0x31, 0x01, 0xfb, 0xf4, 0xe6, 0x10));
-    enable_lapic(g, 0);
+    guest_enable_lapic(g, 0);
     uint64_t start = now_ns();
     RUN(g, 0, KVM_EXIT_IO);
     uint64_t took = now_ns() - start;
@@ -180,11 +175,7 @@ static void pit_through_pic(void)
                CODE(0xb0, 0x11, 0xe6, 0x20, 0xb0, 0x20, 0xe6, 0x21, 0xb0, 0x04, 0xe6, 0x21, 0xb0, 0x01, 0xe6, 0x21, 0xb0, 0xfe,
                     0xe6, 0x21, 0xb0, 0x34, 0xe6, 0x43, 0xb0, 0x00, 0xe6, 0x40, 0xb0, 0x40, 0xe6, 0x40, 0xfb, 0xf4, 0xf4, 0xf4,
                     0xe6, 0x10));
-    struct kvm_lapic_state s; /* virtual wire */
-    OK(g->vcpu[0], KVM_GET_LAPIC, &s);
-    memcpy(s.regs + 0xf0, &(uint32_t){0x1ff}, 4);
-    memcpy(s.regs + 0x350, &(uint32_t){0x700}, 4);
-    OK(g->vcpu[0], KVM_SET_LAPIC, &s);
+    virtual_wire(g);
     uint64_t start = now_ns();
     RUN(g, 0, KVM_EXIT_IO);
     uint64_t took = now_ns() - start;
@@ -199,7 +190,7 @@ static void irq_line(void)
     memcpy(g->ram + 4 * 0x35, &(uint32_t){0x2000}, 4);
     poke(g, 0x2000, CODE(0x43, EOI, 0xcf));
     start_real(g, 0, 0x1000, CODE(0xfb, 0xf4, 0xe6, 0x10, 0xeb, 0xfc)); /* sti; hlt; again: out 0x10,al; jmp again */
-    enable_lapic(g, 0);
+    guest_enable_lapic(g, 0);
     struct kvm_irqchip c = {.chip_id = KVM_IRQCHIP_IOAPIC};
     OK(g->vm, KVM_GET_IRQCHIP, &c);
     c.chip.ioapic.redirtbl[10].bits = 0x35;
@@ -221,11 +212,7 @@ static void split_external(void)
     memcpy(g->ram + 4 * 0x28, &(uint32_t){0x2000}, 4);
     poke(g, 0x2000, CODE(0x43, 0xcf));
     start_real(g, 0, 0x1000, CODE(0xe6, 0x10, 0xfb, 0x90, 0x90, 0xe6, 0x11, 0xf4));
-    struct kvm_lapic_state s;
-    OK(g->vcpu[0], KVM_GET_LAPIC, &s);
-    memcpy(s.regs + 0xf0, &(uint32_t){0x1ff}, 4);
-    memcpy(s.regs + 0x350, &(uint32_t){0x700}, 4);
-    OK(g->vcpu[0], KVM_SET_LAPIC, &s);
+    virtual_wire(g);
     RUN(g, 0, KVM_EXIT_IO);
     CHECK_EQ(g->run[0]->ready_for_interrupt_injection, 0);
     struct kvm_interrupt irq = {0x28};
@@ -248,7 +235,7 @@ static void split_eoi_exit(void)
     memcpy(g->ram + 4 * 0x33, &(uint32_t){0x2000}, 4);
     poke(g, 0x2000, CODE(0x43, EOI, 0xcf));
     start_real(g, 0, 0x1000, CODE(0xfb, 0xf4, 0xe6, 0x10));
-    enable_lapic(g, 0);
+    guest_enable_lapic(g, 0);
     struct kvm_msi m = {.address_lo = 0xfee00000, .data = 0xc033};
     OK(g->vm, KVM_SIGNAL_MSI, &m);
     struct kvm_run *run = RUN(g, 0, KVM_EXIT_IOAPIC_EOI);
@@ -263,7 +250,7 @@ static void blockirq(void)
     memcpy(g->ram + 4 * 0x31, &(uint32_t){0x2000}, 4);
     poke(g, 0x2000, CODE(0x43, EOI, 0xcf));
     start_real(g, 0, 0x1000, CODE(0xfb, 0x90, 0x90, 0x90, 0xe6, 0x10));
-    enable_lapic(g, 0);
+    guest_enable_lapic(g, 0);
     msi(g, 0, 0x31);
     struct kvm_guest_debug d = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_BLOCKIRQ};
     OK(g->vcpu[0], KVM_SET_GUEST_DEBUG, &d);

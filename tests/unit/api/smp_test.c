@@ -129,15 +129,8 @@ static void dirty_log_under_way(void)
 /* Real mode with a data segment of 4 GiB, which reaches the LAPIC; that is enabled. */
 static void big_real(struct guest *g, unsigned cpu)
 {
-    struct kvm_sregs s;
-    struct kvm_lapic_state l;
-    OK(g->vcpu[cpu], KVM_GET_SREGS, &s);
-    s.ds.limit = 0xffffffff;
-    s.ds.g = 1;
-    OK(g->vcpu[cpu], KVM_SET_SREGS, &s);
-    OK(g->vcpu[cpu], KVM_GET_LAPIC, &l);
-    memcpy(l.regs + 0xf0, &(uint32_t){0x1ff}, 4);
-    OK(g->vcpu[cpu], KVM_SET_LAPIC, &l);
+    guest_big_data(g, cpu);
+    guest_enable_lapic(g, cpu);
 }
 
 /* Two vCPUs wake each other by IPIs and wait for them in HLT, 2,000 times: no wake-up is lost. */
@@ -311,10 +304,7 @@ static void reaches_running_vcpu(void)
     sregs.apic_base |= 3 << 10;
     sregs.idt = (struct kvm_dtable){.base = 0x5000, .limit = 0xfff};
     OK(g->vcpu[0], KVM_SET_SREGS, &sregs);
-    struct kvm_lapic_state l;
-    OK(g->vcpu[0], KVM_GET_LAPIC, &l);
-    memcpy(l.regs + 0xf0, &(uint32_t){0x1ff}, 4);
-    OK(g->vcpu[0], KVM_SET_LAPIC, &l);
+    guest_enable_lapic(g, 0);
     struct runner r;
     uint64_t best = UINT64_MAX;
     runner_start(&r, g, 0);
