@@ -144,6 +144,16 @@ static unsigned handler_code(struct vcpu *v, const struct gate *g, struct descri
     return desc_is_conforming(cs) ? v->cpl : dpl;
 }
 
+/* What every gate's frame ends with. */
+static void add_return(const struct vcpu *v, struct frame *f, const struct event *e)
+{
+    frame_add(f, event_saved_flags(v));
+    frame_add(f, v->seg[SEG_CS].sel);
+    frame_add(f, e->next_rip);
+    if (e->has_error)
+        frame_add(f, e->error);
+}
+
 static void enter_handler(struct vcpu *v, const struct gate *g, const struct descriptor *cs, unsigned cpl)
 {
     uint64_t clear = FL_TF | FL_NT | FL_VM | FL_RF;
@@ -174,11 +184,7 @@ static void deliver_legacy(struct vcpu *v, const struct event *e)
         frame_add(&f, v->seg[SEG_SS].sel);
         frame_add(&f, v->gpr[RSP]);
     }
-    frame_add(&f, event_saved_flags(v));
-    frame_add(&f, v->seg[SEG_CS].sel);
-    frame_add(&f, e->next_rip);
-    if (e->has_error)
-        frame_add(&f, e->error);
+    add_return(v, &f, e);
     check_target(v, &cs, g.off);
     desc_set_accessed(v, &cs);
     stack_push_frame(v, &st, &f, false);
@@ -212,11 +218,7 @@ static void deliver_long(struct vcpu *v, const struct event *e)
     frame_init(&f, 8);
     frame_add(&f, v->seg[SEG_SS].sel);
     frame_add(&f, v->gpr[RSP]);
-    frame_add(&f, event_saved_flags(v));
-    frame_add(&f, v->seg[SEG_CS].sel);
-    frame_add(&f, e->next_rip);
-    if (e->has_error)
-        frame_add(&f, e->error);
+    add_return(v, &f, e);
     check_target(v, &cs, g.off);
     desc_set_accessed(v, &cs);
     stack_push_frame(v, &st, &f, true);
