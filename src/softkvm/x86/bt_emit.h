@@ -35,15 +35,20 @@ static inline void e64(struct emit *e, uint64_t x)
     e->p += 8;
 }
 
+/* ModRM, SIB and displacement of gs:[off]; the prefix 0x65 stands at the instruction's beginning. */
+static inline void e_gs_operand(struct emit *e, unsigned reg, size_t off)
+{
+    e8(e, (reg & 7) << 3 | 4);
+    e8(e, 0x25);
+    e32(e, (uint32_t)off);
+}
 /* REX.W op reg, gs:[off] */
 static inline void e_gs(struct emit *e, unsigned op, unsigned reg, size_t off)
 {
     e8(e, 0x65);
     e8(e, 0x48 | (reg >> 3) << 2);
     e8(e, op);
-    e8(e, (reg & 7) << 3 | 4);
-    e8(e, 0x25);
-    e32(e, (uint32_t)off);
+    e_gs_operand(e, reg, off);
 }
 static inline void e_load(struct emit *e, unsigned reg, size_t off)
 {
@@ -59,9 +64,7 @@ static inline void e_gs32(struct emit *e, unsigned op, unsigned reg, size_t off)
     if (reg >= 8)
         e8(e, 0x44);
     e8(e, op);
-    e8(e, (reg & 7) << 3 | 4);
-    e8(e, 0x25);
-    e32(e, (uint32_t)off);
+    e_gs_operand(e, reg, off);
 }
 /* mov gs:[off], eax..r15d and the reverse */
 static inline void e_store32(struct emit *e, unsigned reg, size_t off)
@@ -79,18 +82,14 @@ static inline void e_load_narrow(struct emit *e, unsigned reg, size_t off, unsig
     e8(e, 0x40 | (reg >> 3) << 2);
     e8(e, 0x0f);
     e8(e, size == 1 ? 0xb6 : 0xb7);
-    e8(e, (reg & 7) << 3 | 4);
-    e8(e, 0x25);
-    e32(e, (uint32_t)off);
+    e_gs_operand(e, reg, off);
 }
 /* mov dword gs:[off], imm */
 static inline void e_store_imm32(struct emit *e, size_t off, uint32_t imm)
 {
     e8(e, 0x65);
     e8(e, 0xc7);
-    e8(e, 0x04);
-    e8(e, 0x25);
-    e32(e, (uint32_t)off);
+    e_gs_operand(e, 0, off);
     e32(e, imm);
 }
 /* REX.W op rm, reg, both registers */
@@ -244,9 +243,7 @@ static inline void e_jump_gs(struct emit *e, size_t off)
 {
     e8(e, 0x65);
     e8(e, 0xff);
-    e8(e, 0x24);
-    e8(e, 0x25);
-    e32(e, (uint32_t)off);
+    e_gs_operand(e, 4, off);
 }
 /* The guest's arithmetic flags between AX and the host's: op.h has the idea. */
 static inline void e_flags_to_ax(struct emit *e)
@@ -279,9 +276,7 @@ static inline void e_alu_mem_imm(struct emit *e, unsigned op, size_t off, uint32
 {
     e8(e, 0x65);
     e8(e, 0x81);
-    e8(e, op << 3 | 4);
-    e8(e, 0x25);
-    e32(e, (uint32_t)off);
+    e_gs_operand(e, op, off);
     e32(e, imm);
 }
 /* test dword gs:[off], imm */
@@ -289,9 +284,7 @@ static inline void e_test_mem_imm(struct emit *e, size_t off, uint32_t imm)
 {
     e8(e, 0x65);
     e8(e, 0xf7);
-    e8(e, 0x04);
-    e8(e, 0x25);
-    e32(e, (uint32_t)off);
+    e_gs_operand(e, 0, off);
     e32(e, imm);
 }
 enum { SHIFT_SHL = 4, SHIFT_SHR, SHIFT_SAR = 7 };

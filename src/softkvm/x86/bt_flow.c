@@ -55,9 +55,7 @@ static void test_requests(struct xlat *x, struct aside *a)
     struct emit *e = &x->e;
     e8(e, 0x65); /* cmp dword gs:[requests], 0 */
     e8(e, 0x83);
-    e8(e, 0x3c);
-    e8(e, 0x25);
-    e32(e, (uint32_t)offsetof(struct vcpu, requests));
+    e_gs_operand(e, ALU_CMP, offsetof(struct vcpu, requests));
     e8(e, 0);
     xlat_from(a, e_jump(e, CC_NZ));
 }

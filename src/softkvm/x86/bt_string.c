@@ -89,9 +89,7 @@ static void check_direction(struct xlat *x, unsigned k)
     slow->flags_saved = x->flags_live[k];
     e8(e, 0x65); /* test byte gs:[rflags + 1], DF */
     e8(e, 0xf6);
-    e8(e, 0x04);
-    e8(e, 0x25);
-    e32(e, (uint32_t)offsetof(struct vcpu, rflags) + 1);
+    e_gs_operand(e, 0, offsetof(struct vcpu, rflags) + 1);
     e8(e, FL_DF >> 8);
     xlat_from(slow, e_jump(e, CC_NZ));
 }

@@ -83,9 +83,7 @@ static void emit_test_byte(struct emit *e, size_t off)
 {
     e8(e, 0x65);
     e8(e, 0x80);
-    e8(e, 0x3c);
-    e8(e, 0x25);
-    e32(e, (uint32_t)off);
+    e_gs_operand(e, ALU_CMP, off);
     e8(e, 0);
 }
 
@@ -248,9 +246,7 @@ static void clear_flat(struct emit *e, unsigned seg)
 {
     e8(e, 0x65); /* mov byte gs:[flat], 0 */
     e8(e, 0xc6);
-    e8(e, 0x04);
-    e8(e, 0x25);
-    e32(e, (uint32_t)SEG_OFF(seg, flat));
+    e_gs_operand(e, 0, SEG_OFF(seg, flat));
     e8(e, 0);
 }
 

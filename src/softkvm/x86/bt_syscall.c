@@ -32,9 +32,7 @@ static void store_imm(struct emit *e, unsigned size, size_t off, uint32_t imm)
     if (size == 8)
         e8(e, 0x48);
     e8(e, size == 1 ? 0xc6 : 0xc7);
-    e8(e, 0x04);
-    e8(e, 0x25);
-    e32(e, (uint32_t)off);
+    e_gs_operand(e, 0, off);
     if (size >= 4)
         e32(e, imm);
     for (unsigned n = 0; n < size && size < 4; n++)
@@ -96,12 +94,7 @@ static void set_ring(struct xlat *x, unsigned ring, unsigned s)
 static void leave_by_mode(struct xlat *x, unsigned ring, uint32_t key, struct aside *slow)
 {
     struct emit *e = &x->e;
-    e8(e, 0x65); /* cmp dword gs:[...], key */
-    e8(e, 0x81);
-    e8(e, 0x3c);
-    e8(e, 0x25);
-    e32(e, (uint32_t)BT_OFF(mode[ring].key));
-    e32(e, key);
+    e_alu_mem_imm(e, ALU_CMP, BT_OFF(mode[ring].key), key);
     xlat_from(slow, e_jump(e, CC_NZ));
 }
 
