@@ -86,8 +86,7 @@ static void ioeventfd_identity(void)
 static void ioeventfd_mmio(void)
 {
     struct guest *g = guest_new(1, 0);
-    set_region(g, 0, 0, 0, 0, NULL);
-    set_region(g, 0, 0, 0, 0x180000, g->ram);
+    guest_cut_ram(g, 0x180000);
     int a = eventfd_new(), b = eventfd_new();
     CHECK_EQ(ioeventfd(g, a, 0x180000, 4, MATCH, 0x11223344), 0);
     CHECK_EQ(ioeventfd(g, b, 0x180010, 0, 0, 0), 0);
@@ -110,8 +109,7 @@ static struct kvm_coalesced_mmio_ring *ring(struct guest *g)
 static void coalesced(void)
 {
     struct guest *g = guest_new(1, 0);
-    set_region(g, 0, 0, 0, 0, NULL);
-    set_region(g, 0, 0, 0, 0x10000, g->ram);
+    guest_cut_ram(g, 0x10000);
     struct kvm_coalesced_mmio_zone z = {.addr = 0x20000, .size = 0x100, .pio = 2};
     FAILS(g->vm, KVM_REGISTER_COALESCED_MMIO, &z, EINVAL);
     FAILS(g->vm, KVM_UNREGISTER_COALESCED_MMIO, &z, EINVAL);

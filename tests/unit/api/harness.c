@@ -150,6 +150,12 @@ void set_region(struct guest *g, uint32_t slot, uint32_t flags, uint64_t gpa, ui
         test_fail(__FILE__, __LINE__, "slot %u: %s", slot, strerror(err));
 }
 
+void guest_cut_ram(struct guest *g, uint64_t size)
+{
+    set_region(g, 0, 0, 0, 0, NULL); /* a slot's size cannot change */
+    set_region(g, 0, 0, 0, size, g->ram);
+}
+
 static void guest_cpuid(struct guest *g, unsigned cpu)
 {
     struct {

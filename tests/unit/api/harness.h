@@ -89,6 +89,7 @@ struct kvm_regs guest_regs(struct guest *g, unsigned cpu);
 
 void set_region(struct guest *g, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size, void *hva);
 int try_region(struct guest *g, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size, void *hva); /* 0 or errno */
+void guest_cut_ram(struct guest *g, uint64_t size); /* what lies above is MMIO from now on */
 void *pages_new(uint64_t bytes); /* unmapped at the test's end */
 extern uint8_t *guest_ram_at;    /* where the next guest gets its RAM, in a reservation of the test's own; NULL: anywhere */
 int eventfd_new(void);           /* likewise */

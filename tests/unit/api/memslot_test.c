@@ -76,8 +76,7 @@ static void move_and_delete(void)
     struct guest *g = guest_new(1, 0);
     uint8_t *p = pages_new(4096);
     p[0] = 0x42;
-    set_region(g, 0, 0, 0, 0, NULL);
-    set_region(g, 0, 0, 0, 0x10000, g->ram);
+    guest_cut_ram(g, 0x10000);
     set_region(g, 1, 0, 0x20000, 4096, p);
     /* mov ax,0x2000; mov ds,ax; again: mov al,[0]; hlt; jmp again */
     guest_real(g, 0, 0x1000, CODE(0xb8, 0x00, 0x20, 0x8e, 0xd8, 0xa0, 0x00, 0x00, 0xf4, 0xeb, 0xfa));

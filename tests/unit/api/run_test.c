@@ -85,8 +85,7 @@ static void mmio(void)
 {
     struct guest *g = guest_new(1, 0);
     /* Beyond RAM in 64-bit mode: the page tables end at 2 MiB, so the slot is cut down instead. */
-    set_region(g, 0, 0, 0, 0, NULL);
-    set_region(g, 0, 0, 0, 0x180000, g->ram);
+    guest_cut_ram(g, 0x180000);
     /* mov rbx,0x180000; mov rax,0x1122334455667788; mov [rbx],rax; mov [rbx+6],al; mov ecx,[rbx+4]; hlt */
     guest_long(g, 0, 0x1000,
                CODE(0x48, 0xc7, 0xc3, 0x00, 0x00, 0x18, 0x00, 0x48, 0xb8, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0x48,
@@ -113,8 +112,7 @@ static void mmio(void)
 static void mmio_read_modify_write(void)
 {
     struct guest *g = guest_new(1, 0);
-    set_region(g, 0, 0, 0, 0, NULL);
-    set_region(g, 0, 0, 0, 0x10000, g->ram);
+    guest_cut_ram(g, 0x10000);
     /* mov ax,0x2000; mov ds,ax; add word [0x10],0x0101; inc cx; hlt */
     guest_real(g, 0, 0x1000, CODE(0xb8, 0x00, 0x20, 0x8e, 0xd8, 0x81, 0x06, 0x10, 0x00, 0x01, 0x01, 0x41, 0xf4));
     struct kvm_run *run = RUN(g, 0, KVM_EXIT_MMIO);
@@ -133,8 +131,7 @@ static void mmio_read_modify_write(void)
 static void mmio_crossing(void)
 {
     struct guest *g = guest_new(1, 0);
-    set_region(g, 0, 0, 0, 0, NULL);
-    set_region(g, 0, 0, 0, 0x20000, g->ram);
+    guest_cut_ram(g, 0x20000);
     /* mov ax,0x1000; mov ds,ax; mov eax,0x44332211; mov [0xfffe],eax; hlt, with unreal limits not needed: 0x1fffe..0x20001 */
     guest_real(g, 0, 0x1000, CODE(0xb8, 0xf0, 0x1f, 0x8e, 0xd8, 0x66, 0xb8, 0x11, 0x22, 0x33, 0x44, 0x66, 0xa3, 0xfe, 0x00, 0xf4));
     struct kvm_run *run = RUN(g, 0, KVM_EXIT_MMIO);
@@ -202,8 +199,7 @@ static void immediate_exit(void)
 static void immediate_exit_mid_instruction(void)
 {
     struct guest *g = guest_new(1, 0);
-    set_region(g, 0, 0, 0, 0, NULL);
-    set_region(g, 0, 0, 0, 0x10000, g->ram);
+    guest_cut_ram(g, 0x10000);
     guest_real(g, 0, 0x1000, CODE(0xb8, 0x00, 0x20, 0x8e, 0xd8, 0xfe, 0x06, 0x10, 0x00, 0xf4)); /* ... inc byte [0x10]; hlt */
     struct kvm_run *run = RUN(g, 0, KVM_EXIT_MMIO);
     run->mmio.data[0] = 7;
@@ -448,8 +444,7 @@ static void triple_fault_event(void)
 static void mmio_stack(void)
 {
     struct guest *g = guest_new(1, 0);
-    set_region(g, 0, 0, 0, 0, NULL);
-    set_region(g, 0, 0, 0, 0x10000, g->ram);
+    guest_cut_ram(g, 0x10000);
     set_ivt(g, IRQ_VECTOR, 0x2000);
     memcpy(g->ram + 0x2000, (uint8_t[]){0x43, 0xf4}, 2); /* inc bx; hlt */
     /* mov ax,0x2000; mov ss,ax; mov sp,0x100; sti; hlt; hlt */
@@ -483,8 +478,7 @@ static void mmio_stack(void)
 static void code_in_mmio(void)
 {
     struct guest *g = guest_new(1, 0);
-    set_region(g, 0, 0, 0, 0, NULL);
-    set_region(g, 0, 0, 0, 0x10000, g->ram);
+    guest_cut_ram(g, 0x10000);
     guest_real(g, 0, 0x1000, CODE(0xea, 0x00, 0x00, 0x00, 0x20)); /* jmp 0x2000:0 */
     struct kvm_run *run = RUN(g, 0, KVM_EXIT_INTERNAL_ERROR);
     CHECK_EQ(run->internal.suberror, KVM_INTERNAL_ERROR_EMULATION);

@@ -47,8 +47,7 @@ static void atomic_add_crossing(void)
 static void crossing_into_mmio(void)
 {
     struct guest *g = guest_new(2, GUEST_CPUID);
-    set_region(g, 0, 0, 0, 0, NULL);
-    set_region(g, 0, 0, 0, 0x180000, g->ram);
+    guest_cut_ram(g, 0x180000);
     guest_long(g, 0, 0x1000, CODE(0xf0, 0xff, 0x04, 0x25, 0xfe, 0xff, 0x17, 0, 0xf4)); /* lock inc dword [0x17fffe]; hlt */
     guest_long(g, 1, 0x2000, CODE(0xb9, 0x00, 0x80, 0, 0, 0xff, 0xc9, 0x75, 0xfc, 0xf4));
     struct runner other;
