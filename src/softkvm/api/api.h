@@ -208,7 +208,7 @@ int state_get_attr(struct vcpu *v, void *arg);
 int state_set_attr(struct vcpu *v, void *arg);
 int state_get_tsc_khz(struct vcpu *v, void *arg);
 int state_set_tsc_khz(struct vcpu *v, void *arg);
-bool state_tsc_khz_ok(uint32_t khz); /* can softkvm give this frequency? There is no scaling */
+int state_pick_tsc_khz(const void *arg, uint32_t *khz); /* an ioctl's argument, 0 for the host's own; refuses what would need scaling */
 
 int events_get(struct vcpu *v, void *arg);
 int events_set(struct vcpu *v, void *arg);

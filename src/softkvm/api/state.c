@@ -335,20 +335,17 @@ int state_get_tsc_khz(struct vcpu *v, void *arg)
     return (int)v->tsc_khz;
 }
 
-/* KVM's tolerance, within which it does not scale either. */
-bool state_tsc_khz_ok(uint32_t khz)
+int state_pick_tsc_khz(const void *arg, uint32_t *khz)
 {
-    uint64_t host = host_tsc_khz(), tolerance = host * 250 / 1000000;
-    return khz >= host - tolerance && khz <= host + tolerance;
+    uint32_t wanted = (uint32_t)(uintptr_t)arg;
+    uint64_t host = host_tsc_khz(), tolerance = host * 250 / 1000000; /* KVM's, within which it does not scale either */
+    if (wanted && (wanted < host - tolerance || wanted > host + tolerance))
+        return -EINVAL;
+    *khz = wanted ? wanted : (uint32_t)host;
+    return 0;
 }
 
 int state_set_tsc_khz(struct vcpu *v, void *arg)
 {
-    uint32_t khz = (uint32_t)(uintptr_t)arg;
-    if (khz == 0)
-        khz = (uint32_t)host_tsc_khz();
-    if (!state_tsc_khz_ok(khz))
-        return -EINVAL;
-    v->tsc_khz = khz;
-    return 0;
+    return state_pick_tsc_khz(arg, &v->tsc_khz);
 }

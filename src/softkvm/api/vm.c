@@ -258,13 +258,7 @@ static int get_tsc_khz(struct softkvm_vm *vm, void *arg)
 
 static int set_tsc_khz(struct softkvm_vm *vm, void *arg)
 {
-    uint32_t khz = (uint32_t)(uintptr_t)arg;
-    if (khz == 0)
-        khz = (uint32_t)host_tsc_khz();
-    if (!state_tsc_khz_ok(khz))
-        return -EINVAL;
-    vm->api->tsc_khz = khz;
-    return 0;
+    return state_pick_tsc_khz(arg, &vm->api->tsc_khz);
 }
 
 /* ---- capabilities ---- */

@@ -118,20 +118,22 @@ void op_sidt(struct vcpu *v, const struct insn *i)
 
 /* ---- LDTR, TR ---- */
 
-void op_sldt(struct vcpu *v, const struct insn *i)
+static void store_selector(struct vcpu *v, const struct insn *i, enum seg_reg seg)
 {
     if (!cpu_protected(v))
         cpu_ud(v);
     require_no_umip(v);
-    op_write(v, i, 0, v->seg[SEG_LDTR].sel);
+    op_write(v, i, 0, v->seg[seg].sel);
+}
+
+void op_sldt(struct vcpu *v, const struct insn *i)
+{
+    store_selector(v, i, SEG_LDTR);
 }
 
 void op_str(struct vcpu *v, const struct insn *i)
 {
-    if (!cpu_protected(v))
-        cpu_ud(v);
-    require_no_umip(v);
-    op_write(v, i, 0, v->seg[SEG_TR].sel);
+    store_selector(v, i, SEG_TR);
 }
 
 void op_lldt(struct vcpu *v, const struct insn *i)
