@@ -7,7 +7,7 @@
  *
  * On softkvm every check of every guest must hold. On /dev/kvm the outcome is compared with softkvm's, check by check, and a
  * difference fails the test. A /dev/kvm without hardware behind it (no vmx or svm among the CPU's flags) is itself an emulation:
- * there the comparison ends where the guest announces a known gap (KVM_GAP_BEGIN in env.h).
+ * there the run ends where the guest announces a known gap (KVM_GAP_BEGIN in env.h).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -68,7 +68,8 @@ struct check {
 struct outcome {
     struct check checks[CHECKS_MAX];
     unsigned count, failed;
-    unsigned gap_at; /* checks before the first known gap of a software-only KVM; CHECKS_MAX: none */
+    bool gaps;       /* this KVM has the known gaps of a software-only one: the run is over at the first */
+    bool gap;        /* there it ended */
     bool ended;      /* reached its end, or the shutdown that it announced */
     char cause[200]; /* why not */
 };
@@ -178,7 +179,7 @@ static void record(struct outcome *o, uint32_t line, uint32_t actual, uint32_t e
     o->failed += line && actual != expected;
 }
 
-/* An OUT of the guest. True at its end. */
+/* An OUT of the guest. True: the run is over. */
 static bool handle_out(struct outcome *o, uint16_t port, uint32_t val, struct check *open_check, bool *shutdown)
 {
     switch (port) {
@@ -198,8 +199,8 @@ static bool handle_out(struct outcome *o, uint16_t port, uint32_t val, struct ch
         *shutdown = true;
         break;
     case PORT_GAP:
-        o->gap_at = MIN(o->gap_at, o->count);
-        break;
+        o->gap = o->gaps;
+        return o->gap;
     case PORT_END:
         o->ended = true;
         return true;
@@ -272,12 +273,12 @@ static int load(const char *path, uint8_t *ram)
     return fd >= 0 && read(fd, ram + LOAD_AT, 0x10000 - LOAD_AT) > 0 ? 0 : -1;
 }
 
-static void play(const struct accel *a, const char *path, struct outcome *o)
+static void play(const struct accel *a, const char *path, bool gaps, struct outcome *o)
 {
     struct machine m;
     const char *what;
     memset(o, 0, sizeof(*o));
-    o->gap_at = CHECKS_MAX;
+    o->gaps = gaps;
     if (machine_open(&m, a, &what))
         snprintf(o->cause, sizeof(o->cause), "%s: %s", what, strerror(errno));
     else if (load(path, m.ram))
@@ -307,15 +308,15 @@ static bool passed(const struct outcome *o)
 }
 
 /*
- * Do both agree, up to the known gap if `gaps` are to be expected? What only one of them has is passed over, for a guest leaves out
- * what CPUID does not offer. Sets *compared to the number of checks compared.
+ * Do both agree, as far as `b` came? What only one of them has is passed over, for a guest leaves out what CPUID does not offer.
+ * Sets *compared to the number of checks compared.
  */
-static bool same(const struct outcome *a, const struct outcome *b, bool gaps, unsigned *compared)
+static bool same(const struct outcome *a, const struct outcome *b, unsigned *compared)
 {
-    bool gap = gaps && b->gap_at < CHECKS_MAX, equal = true;
-    unsigned end = gap ? b->gap_at : b->count, next = 0;
+    bool equal = true;
+    unsigned next = 0;
     *compared = 0;
-    for (unsigned n = 0; n < end; n++) {
+    for (unsigned n = 0; n < b->count; n++) {
         unsigned k = next;
         while (k < a->count && a->checks[k].line != b->checks[n].line)
             k++;
@@ -325,7 +326,7 @@ static bool same(const struct outcome *a, const struct outcome *b, bool gaps, un
         equal &= a->checks[k].actual == b->checks[n].actual;
         ++*compared;
     }
-    return equal && (gap || a->ended == b->ended);
+    return equal && (b->gap || a->ended == b->ended);
 }
 
 /* Is there hardware behind /dev/kvm? */
@@ -355,7 +356,7 @@ static struct outcome soft, hard;
 /* Returns true when the guest is as it should be. */
 static bool test_soft(const char *path, const char *name)
 {
-    play(&accel_softkvm, path, &soft);
+    play(&accel_softkvm, path, false, &soft);
     bool ok = passed(&soft);
     printf("%s %s on softkvm: %u checks\n", ok ? "ok  " : "FAIL", name, soft.count);
     print_failures(name, &accel_softkvm, &soft);
@@ -366,8 +367,8 @@ static bool test_soft(const char *path, const char *name)
 static bool test_kvm(const char *path, const char *name, bool gaps)
 {
     unsigned compared;
-    play(&accel_kvm, path, &hard);
-    bool ok = same(&soft, &hard, gaps, &compared);
+    play(&accel_kvm, path, gaps, &hard);
+    bool ok = same(&soft, &hard, &compared);
     printf("%s %s on /dev/kvm: %u checks compared%s\n", ok ? "ok  " : "FAIL", name, compared,
            compared < soft.count ? ", then a known gap" : "");
     if (!ok)
