@@ -52,29 +52,33 @@ void io_step_done(struct io_loop *l, struct io_step *s, ssize_t ret)
     fiber_queue_push(&l->ready, s->waiter);
 }
 
+void io_steps_post(struct io_loop *l, struct io_steps *ended)
+{
+    pthread_mutex_lock(&l->posted_lock);
+    if (!l->posted.first)
+        eventfd_write(l->event_fd, 1); /* within the lock: the loop may be freed once it has seen its last step */
+    io_steps_append(&l->posted, ended);
+    pthread_mutex_unlock(&l->posted_lock);
+}
+
 void io_step_post(struct io_loop *l, struct io_step *s, ssize_t ret)
 {
+    struct io_steps one = {.tail = &one.first};
     s->ret = ret;
-    s->next = NULL;
-    pthread_mutex_lock(&l->posted_lock);
-    if (!l->posted)
-        eventfd_write(l->event_fd, 1); /* within the lock: the loop may be freed once it has seen its last step */
-    *(l->posted ? &l->last_posted->next : &l->posted) = s;
-    l->last_posted = s;
-    pthread_mutex_unlock(&l->posted_lock);
+    io_steps_push(&one, s);
+    io_steps_post(l, &one);
 }
 
 static bool reap_posted(struct io_loop *l)
 {
+    struct io_steps ended = {.tail = &ended.first};
     pthread_mutex_lock(&l->posted_lock);
-    struct io_step *s = l->posted;
-    l->posted = l->last_posted = NULL;
+    io_steps_append(&ended, &l->posted);
     pthread_mutex_unlock(&l->posted_lock);
-    bool any = s;
-    while (s) {
-        struct io_step *next = s->next;
+    bool any = ended.first;
+    while (ended.first) {
+        struct io_step *s = io_steps_pop(&ended);
         io_step_done(l, s, s->ret);
-        s = next;
     }
     return any;
 }
@@ -299,6 +303,7 @@ int io_loop_create(enum block_engine want, struct io_loop **out, struct error *e
     if (!l)
         return error_set(err, 0, "block layer: out of memory; close other programs");
     l->waiting.tail = &l->waiting.first;
+    l->posted.tail = &l->posted.first;
     l->poll_fd = -1;
     pthread_mutex_init(&l->posted_lock, NULL);
     l->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -66,6 +66,16 @@ static inline struct io_step *io_steps_pop(struct io_steps *q) /* it is not empt
     return s;
 }
 
+static inline void io_steps_append(struct io_steps *q, struct io_steps *more) /* `more` is empty then */
+{
+    if (!more->first)
+        return;
+    *q->tail = more->first;
+    q->tail = more->tail;
+    more->first = NULL;
+    more->tail = &more->first;
+}
+
 struct io_loop;
 struct io_engine {
     const char *name;
@@ -94,7 +104,7 @@ struct io_loop {
     void *engine_data;
     struct io_workers *workers; /* NULL until there is work for them */
     pthread_mutex_t posted_lock;
-    struct io_step *posted, *last_posted; /* ended in other threads */
+    struct io_steps posted; /* ended in other threads */
     unsigned in_engine;
     struct io_steps waiting; /* that the engine has no room for */
     struct fiber_queue ready;
@@ -126,6 +136,7 @@ ssize_t io_call(struct io_loop *l, ssize_t (*call)(void *arg), void *arg); /* it
 ssize_t io_perform(const struct io_step *s); /* at once, in this thread */
 void io_step_done(struct io_loop *l, struct io_step *s, ssize_t ret);
 void io_step_post(struct io_loop *l, struct io_step *s, ssize_t ret); /* the same, from any thread */
+void io_steps_post(struct io_loop *l, struct io_steps *ended); /* the same for several, which have their `ret`, and at least one */
 
 const char *io_loop_engine_name(const struct io_loop *l);
 

@@ -3,15 +3,19 @@
  * A few threads that perform steps, started as work comes: calls that take long, copies between buffers and the page cache, and everything where the kernel
  * does not permit io_uring.
  *
- * Writes to the page cache are one thread's at a time: the kernel lets one in at a time into a file, and a second thread would spin until then.
+ * Writes to the page cache are one thread's at a time: the kernel lets one in at a time into a file, and a second thread would spin until then. Those
+ * that wait for it and lie one behind the other it makes in one call.
  */
 #include <pthread.h>
+#include <string.h>
 
 #include "base/util.h"
 #include "block/loop.h"
 
 #define WORKERS_MIN 6
 #define WORKERS_MAX 16
+#define RUN_BYTES   MIB /* of writes in one call: the first waits for the last */
+#define RUN_IOVS    64
 
 struct io_workers {
     struct io_loop *loop;
@@ -33,6 +37,53 @@ static bool has_work(const struct io_workers *p)
     return p->todo.first || (p->writes.first && !p->writing);
 }
 
+/* ---- writes one behind the other ---- */
+
+/* Takes the oldest step, and of a write also those behind it that continue it. */
+static void take_run(struct io_steps *from, struct io_steps *run)
+{
+    struct io_step *s = io_steps_pop(from);
+    uint64_t begin = s->offset, end = s->offset + s->len;
+    int fd = s->fd, niov = s->niov;
+    io_steps_push(run, s);
+    if (!is_write(s))
+        return;
+    while ((s = from->first) && s->fd == fd && s->offset == end && end + s->len - begin <= RUN_BYTES && niov + s->niov <= RUN_IOVS) {
+        end += s->len;
+        niov += s->niov;
+        io_steps_push(run, io_steps_pop(from));
+    }
+}
+
+/* What the kernel has not taken as a whole is tried again, each by itself: it may get further, or learn its own error. */
+static void perform_run(struct io_steps *run)
+{
+    struct iovec iov[RUN_IOVS];
+    struct io_step all = *run->first;
+    all.niov = 0;
+    for (struct io_step *s = run->first; s; s = s->next) {
+        memcpy(&iov[all.niov], s->iov, (unsigned)s->niov * sizeof *iov);
+        all.niov += s->niov;
+    }
+    all.iov = iov;
+    ssize_t left = io_perform(&all);
+    for (struct io_step *s = run->first; s; s = s->next) {
+        bool whole = left >= (ssize_t)s->len;
+        s->ret = whole ? (ssize_t)s->len : io_perform(s);
+        left = whole ? left - s->ret : 0;
+    }
+}
+
+static void perform(struct io_steps *run)
+{
+    if (run->first->next)
+        perform_run(run);
+    else
+        run->first->ret = io_perform(run->first);
+}
+
+/* ---- threads ---- */
+
 static void *worker(void *arg)
 {
     struct io_workers *p = arg;
@@ -44,11 +95,13 @@ static void *worker(void *arg)
         p->idle--;
         if (!has_work(p))
             break;
+        struct io_steps run = {.tail = &run.first};
         bool write = p->writes.first && !p->writing;
-        struct io_step *s = io_steps_pop(write ? &p->writes : &p->todo);
+        take_run(write ? &p->writes : &p->todo, &run);
         p->writing |= write;
         pthread_mutex_unlock(&p->lock);
-        io_step_post(p->loop, s, io_perform(s));
+        perform(&run);
+        io_steps_post(p->loop, &run);
         pthread_mutex_lock(&p->lock);
         p->writing &= !write;
     }
@@ -85,26 +138,25 @@ void io_workers_free(struct io_workers *p)
     free(p);
 }
 
-static bool wants_thread(struct io_workers *p, const struct io_step *s)
+/* Within the lock. */
+static bool wants_thread(const struct io_workers *p, const struct io_step *s)
 {
-    pthread_mutex_lock(&p->lock);
-    bool wanted = p->idle == 0 && p->nthreads < p->max && !(is_write(s) && p->writing);
-    pthread_mutex_unlock(&p->lock);
-    return wanted;
+    return p->idle == 0 && p->nthreads < p->max && !(is_write(s) && p->writing);
 }
 
 /* Without any thread the step runs at once. */
 void io_workers_give(struct io_workers *p, struct io_step *s)
 {
+    pthread_mutex_lock(&p->lock);
     if (wants_thread(p, s) && pthread_create(&p->threads[p->nthreads], NULL, worker, p) == 0)
         pthread_setname_np(p->threads[p->nthreads++], "block");
-    if (p->nthreads == 0) {
-        io_step_done(p->loop, s, io_perform(s));
-        return;
+    bool given = p->nthreads;
+    if (given) {
+        io_steps_push(is_write(s) ? &p->writes : &p->todo, s);
+        if (!is_write(s) || !p->writing)
+            pthread_cond_signal(&p->work);
     }
-    pthread_mutex_lock(&p->lock);
-    io_steps_push(is_write(s) ? &p->writes : &p->todo, s);
-    if (!is_write(s) || !p->writing)
-        pthread_cond_signal(&p->work);
     pthread_mutex_unlock(&p->lock);
+    if (!given)
+        io_step_done(p->loop, s, io_perform(s));
 }

@@ -133,6 +133,51 @@ static void stopping(void)
     close(fd);
 }
 
+struct part {
+    struct block_req block;
+    struct iovec iov[3];
+    int ret;
+};
+
+static void part_completed(struct block_req *b, int ret)
+{
+    ((struct part *)b->opaque)->ret = ret;
+    done++;
+}
+
+/* Writes one behind the other, which may go to the kernel together: of them end well what lies below a limit, and no others. */
+static void adjacent_writes(enum block_engine engine)
+{
+    enum { PARTS = 96, BELOW = 40 };
+    static struct part parts[PARTS];
+    static uint8_t buf[PARTS][CHUNK], back[CHUNK];
+    make_image();
+    CHECK(truncate(path, 0) == 0 && truncate(path, PARTS * CHUNK) == 0);
+    struct block *b = open_disk((struct block_config){.engine = engine});
+    limit_files(BELOW * CHUNK + 5000);
+    for (unsigned i = 0; i < PARTS; i++) {
+        memset(buf[i], (int)i + 1, CHUNK);
+        parts[i].iov[0] = (struct iovec){buf[i], 4096};
+        parts[i].iov[1] = (struct iovec){buf[i] + 4096, 512};
+        parts[i].iov[2] = (struct iovec){buf[i] + 4608, CHUNK - 4608};
+        parts[i].block = (struct block_req){.op = BLOCK_WRITE, .offset = i * CHUNK, .len = CHUNK, .iov = parts[i].iov, .niov = 3, .done = part_completed, .opaque = &parts[i]};
+        block_submit(b, &parts[i].block);
+    }
+    turns(b, PARTS, 120000);
+    limit_files(RLIM_INFINITY);
+    CHECK_EQ(done, PARTS);
+    for (unsigned i = 0; i < PARTS; i++)
+        CHECK_EQ(parts[i].ret, i < BELOW ? 0 : -EFBIG);
+    block_close(b);
+    int image = open(path, O_RDONLY);
+    for (unsigned i = 0; i < PARTS; i++) {
+        memset(buf[0], i < BELOW ? (int)i + 1 : 0, CHUNK);
+        memset(buf[0], (int)i + 1, i == BELOW ? 5000 : 0);
+        CHECK(pread(image, back, CHUNK, i * CHUNK) == CHUNK && memcmp(back, buf[0], CHUNK) == 0);
+    }
+    close(image);
+}
+
 /* A reset of the device does not wait for anybody: what was kept fails. */
 static void stopped_and_drained(void)
 {
@@ -380,6 +425,10 @@ int main(void)
     CHECK(fd >= 0);
     close(fd);
     stopping();
+    for (unsigned i = 0; i < 10; i++) {
+        adjacent_writes(BLOCK_ENGINE_AUTO);
+        adjacent_writes(BLOCK_ENGINE_THREADS);
+    }
     stopped_and_drained();
     rates();
     caches();
