@@ -386,6 +386,12 @@ int file_truncate(struct file *f, uint64_t size)
     return 0;
 }
 
+int file_extend(struct file *f, uint64_t size)
+{
+    struct io_step s = {.kind = IO_EXTEND, .offset = size};
+    return f->protocol || f->device ? -EOPNOTSUPP : (int)step(f, &s);
+}
+
 int file_length(struct file *f, uint64_t *size)
 {
     struct stat st;

@@ -61,6 +61,7 @@ int file_fill(struct file *f, uint64_t offset, uint64_t len); /* writes zeroes, 
 int file_copy(struct file *f, uint64_t offset, struct file *from, uint64_t at, uint64_t len);
 void file_write_in_place(struct file *f); /* a hint to file systems that copy on write, while the file is empty (chattr +C) */
 int file_truncate(struct file *f, uint64_t size);
+int file_extend(struct file *f, uint64_t size); /* to more than it has; it reads as zeroes there. Waits, as transfers do */
 int file_length(struct file *f, uint64_t *size); /* now */
 /* Is the range a hole at its begin? *len is cut to what is alike. Files that cannot tell are data. */
 int file_is_hole(struct file *f, uint64_t offset, uint64_t *len, bool *hole);

@@ -23,6 +23,7 @@ ssize_t io_perform(const struct io_step *s)
     case IO_WRITE: ret = pwritev(s->fd, s->iov, s->niov, (off_t)s->offset); break;
     case IO_SYNC: ret = fdatasync(s->fd); break;
     case IO_ALLOCATE: ret = fallocate(s->fd, s->mode, (off_t)s->offset, (off_t)s->len); break;
+    case IO_EXTEND: ret = ftruncate(s->fd, (off_t)s->offset); break;
     case IO_CALL: return s->call(s->arg);
     case IO_HAND: return -ENOSYS;
     }
@@ -89,7 +90,7 @@ static bool reap_posted(struct io_loop *l)
  */
 static bool is_for_workers(const struct io_loop *l, const struct io_step *s)
 {
-    return s->kind == IO_CALL || (s->cached && (s->kind == IO_WRITE || (s->kind == IO_READ && s->len >= COPY_BYTES && l->in_engine > 1)));
+    return s->kind == IO_CALL || s->kind == IO_EXTEND || (s->cached && (s->kind == IO_WRITE || (s->kind == IO_READ && s->len >= COPY_BYTES && l->in_engine > 1)));
 }
 
 static void give_to_workers(struct io_loop *l, struct io_step *s)

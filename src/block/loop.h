@@ -26,6 +26,7 @@ enum io_kind {
     IO_WRITE,
     IO_SYNC,
     IO_ALLOCATE,
+    IO_EXTEND, /* the file ends at `offset` then */
     IO_CALL, /* call(arg), in another thread */
     IO_HAND, /* hand(arg) begins it, and somebody ends it: io_step_done(), or from another thread io_step_post(); in fibers only */
 };

@@ -116,11 +116,16 @@ static void count_replaced(struct qcow2 *q, struct qcow2_commit *c, uint64_t *ba
 
 /* ---- comparing ---- */
 
-static void compare(struct image_check *k, struct qcow2 *q, const uint64_t *stand, const struct qcow2_commit *c)
+/* `there`: clusters that the file has at least a byte of. */
+static void compare(struct image_check *k, struct qcow2 *q, const uint64_t *stand, const struct qcow2_commit *c, uint64_t there)
 {
     for (uint64_t n = 0; n < c->nrefs; n++) {
         if (c->refs[n])
             k->end = (n + 1) << q->h.cluster_bits;
+        if (c->refs[n] && n >= there) {
+            image_report(k, "ERROR: cluster %" PRIu64 " is in use, and the file ends before it: its content is lost", n);
+            k->corruptions++;
+        }
         if (stand[n] == c->refs[n])
             continue;
         bool leak = stand[n] > c->refs[n];
@@ -207,15 +212,27 @@ static int clear_bad(struct qcow2 *q, uint64_t nrefs)
     return ret;
 }
 
+/* What the file has lost is zeroes from now on. */
+static int extend(struct qcow2 *q, uint64_t end)
+{
+    uint64_t length;
+    int ret = file_length(q->file, &length);
+    return ret < 0 || q->file->device || q->file->protocol || length >= end ? ret : file_extend(q->file, end);
+}
+
 static int repair_now(struct qcow2 *q, struct qcow2_commit *c, struct image_check *k)
 {
-    uint64_t bad = 0;
+    uint64_t bad = 0, end = 0;
     int ret = clear_bad(q, c->nrefs);
     if (ret == 0)
         ret = count_kept(q, c, &bad);
     if (ret == 0 && bad)
         ret = -EIO;
     if (ret < 0)
+        return ret;
+    for (uint64_t n = 0; n < c->nrefs; n++)
+        end = c->refs[n] ? n + 1 : end;
+    if ((ret = extend(q, end << q->h.cluster_bits)) < 0)
         return ret;
     memcpy(c->l1, q->l1, q->h.l1_size * 8ull);
     c->h.incompatible &= ~(uint64_t)(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);
@@ -231,8 +248,10 @@ static int repair_now(struct qcow2 *q, struct qcow2_commit *c, struct image_chec
 
 static int check(struct qcow2 *q, struct qcow2_commit *c, enum image_repair repair, struct image_check *k)
 {
-    uint64_t bad = 0;
+    uint64_t bad = 0, length = 0;
     int ret = qcow2_commit_load(q, c);
+    if (ret == 0)
+        ret = file_length(q->file, &length);
     AUTO_FREE uint64_t *stand = ret == 0 ? malloc(c->nrefs * sizeof *stand) : NULL;
     if (ret == 0 && !stand)
         ret = -ENOMEM;
@@ -247,7 +266,7 @@ static int check(struct qcow2 *q, struct qcow2_commit *c, enum image_repair repa
     if (bad)
         image_report(k, "ERROR: %" PRIu64 " entries of tables lead outside of the image", bad);
     k->corruptions += bad;
-    compare(k, q, stand, c);
+    compare(k, q, stand, c, qcow2_clusters(q, length));
     if ((ret = check_flags(k, q, stand, c->nrefs)) < 0)
         return ret;
     bool wanted = (repair == REPAIR_ALL && (k->corruptions || k->leaks || (q->h.incompatible & (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT)))) ||

@@ -392,6 +392,7 @@ ssize_t remote_step(struct file *f, const struct io_step *s)
         return command(f, &sync);
     case IO_ALLOCATE:
         return zero(f, s);
+    case IO_EXTEND:
     case IO_CALL:
     case IO_HAND:
         break;

@@ -67,6 +67,7 @@ static void prepare(struct io_uring_sqe *sqe, const struct io_step *s)
         io_uring_prep_fallocate(sqe, s->fd, s->mode, (off_t)s->offset, (off_t)s->len);
         break;
     case IO_CALL: /* the workers' */
+    case IO_EXTEND:
     case IO_HAND: /* its own thread's */
         break;
     }
