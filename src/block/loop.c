@@ -93,26 +93,34 @@ static bool is_for_workers(const struct io_loop *l, const struct io_step *s)
     return s->kind == IO_CALL || s->kind == IO_EXTEND || (s->cached && (s->kind == IO_WRITE || (s->kind == IO_READ && s->len >= COPY_BYTES && l->in_engine > 1)));
 }
 
-static void give_to_workers(struct io_loop *l, struct io_step *s)
+static void give_to_workers(struct io_loop *l, struct io_steps *steps)
 {
-    if (l->workers || (l->workers = io_workers_create(l)))
-        io_workers_give(l->workers, s);
-    else
+    if (l->workers || (l->workers = io_workers_create(l))) {
+        io_workers_give(l->workers, steps);
+        return;
+    }
+    while (steps->first) {
+        struct io_step *s = io_steps_pop(steps);
         io_step_done(l, s, io_perform(s));
+    }
 }
 
+/* The workers get theirs together, so that writes find each other. */
 static void start_waiting(struct io_loop *l)
 {
+    struct io_steps theirs = {.tail = &theirs.first};
     while (l->waiting.first && l->in_engine < LOOP_DEPTH) {
         struct io_step *s = io_steps_pop(&l->waiting);
         l->in_engine++;
         if (s->kind == IO_HAND)
             s->hand(s->arg);
         else if (!l->engine || is_for_workers(l, s))
-            give_to_workers(l, s);
+            io_steps_push(&theirs, s);
         else
             l->engine->start(l, s);
     }
+    if (theirs.first)
+        give_to_workers(l, &theirs);
 }
 
 /* ---- sources ---- */

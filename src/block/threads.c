@@ -22,6 +22,7 @@ struct io_workers {
     pthread_mutex_t lock;
     pthread_cond_t work;
     struct io_steps todo, writes;
+    unsigned nwrites;
     bool writing, quit; /* writing: a thread performs one of `writes` */
     pthread_t threads[WORKERS_MAX];
     unsigned nthreads, max, idle;
@@ -39,19 +40,20 @@ static bool has_work(const struct io_workers *p)
 
 /* ---- writes one behind the other ---- */
 
-/* Takes the oldest step, and of a write also those behind it that continue it. */
-static void take_run(struct io_steps *from, struct io_steps *run)
+/* Takes the oldest write, and of those behind it what continues it: half of all at most, so that the loop has some to end while the others are made. */
+static void take_writes(struct io_workers *p, struct io_steps *run)
 {
-    struct io_step *s = io_steps_pop(from);
+    struct io_step *s = io_steps_pop(&p->writes);
     uint64_t begin = s->offset, end = s->offset + s->len;
     int fd = s->fd, niov = s->niov;
+    unsigned most = (p->nwrites + 1) / 2;
     io_steps_push(run, s);
-    if (!is_write(s))
-        return;
-    while ((s = from->first) && s->fd == fd && s->offset == end && end + s->len - begin <= RUN_BYTES && niov + s->niov <= RUN_IOVS) {
+    p->nwrites--;
+    while ((s = p->writes.first) && --most && s->fd == fd && s->offset == end && end + s->len - begin <= RUN_BYTES && niov + s->niov <= RUN_IOVS) {
         end += s->len;
         niov += s->niov;
-        io_steps_push(run, io_steps_pop(from));
+        io_steps_push(run, io_steps_pop(&p->writes));
+        p->nwrites--;
     }
 }
 
@@ -97,7 +99,10 @@ static void *worker(void *arg)
             break;
         struct io_steps run = {.tail = &run.first};
         bool write = p->writes.first && !p->writing;
-        take_run(write ? &p->writes : &p->todo, &run);
+        if (write)
+            take_writes(p, &run);
+        else
+            io_steps_push(&run, io_steps_pop(&p->todo));
         p->writing |= write;
         pthread_mutex_unlock(&p->lock);
         perform(&run);
@@ -138,25 +143,45 @@ void io_workers_free(struct io_workers *p)
     free(p);
 }
 
-/* Within the lock. */
-static bool wants_thread(const struct io_workers *p, const struct io_step *s)
+/* Of steps that were put into the queues, these need a thread that is not at work. Within the lock. */
+static void call_threads(struct io_workers *p, unsigned steps)
 {
-    return p->idle == 0 && p->nthreads < p->max && !(is_write(s) && p->writing);
+    unsigned sleeping = MIN(p->idle, steps);
+    for (unsigned i = 0; i < sleeping; i++)
+        pthread_cond_signal(&p->work);
+    for (steps -= sleeping; steps && p->nthreads < p->max; steps--) {
+        if (pthread_create(&p->threads[p->nthreads], NULL, worker, p) != 0)
+            return;
+        pthread_setname_np(p->threads[p->nthreads++], "block");
+    }
 }
 
-/* Without any thread the step runs at once. */
-void io_workers_give(struct io_workers *p, struct io_step *s)
+static void perform_here(struct io_loop *l, struct io_steps *steps)
 {
+    while (steps->first) {
+        struct io_step *s = io_steps_pop(steps);
+        io_step_done(l, s, io_perform(s));
+    }
+}
+
+/* Without any thread the steps run at once. */
+void io_workers_give(struct io_workers *p, struct io_steps *steps)
+{
+    unsigned others = 0;
     pthread_mutex_lock(&p->lock);
-    if (wants_thread(p, s) && pthread_create(&p->threads[p->nthreads], NULL, worker, p) == 0)
-        pthread_setname_np(p->threads[p->nthreads++], "block");
-    bool given = p->nthreads;
-    if (given) {
+    bool writer = p->writing || p->writes.first; /* somebody is there for these, or comes */
+    while (steps->first) {
+        struct io_step *s = io_steps_pop(steps);
+        others += !is_write(s);
+        p->nwrites += is_write(s);
         io_steps_push(is_write(s) ? &p->writes : &p->todo, s);
-        if (!is_write(s) || !p->writing)
-            pthread_cond_signal(&p->work);
+    }
+    call_threads(p, others + (p->writes.first && !writer));
+    if (p->nthreads == 0) {
+        io_steps_append(steps, &p->writes);
+        io_steps_append(steps, &p->todo);
+        p->nwrites = 0;
     }
     pthread_mutex_unlock(&p->lock);
-    if (!given)
-        io_step_done(p->loop, s, io_perform(s));
+    perform_here(p->loop, steps);
 }
