@@ -6,6 +6,7 @@
  *  1. A reference (an L2 entry to a data cluster, an L1 entry to an L2 table, a refcount table entry to a refcount block) is written only when what it
  *     refers to, and that cluster's refcount, are on stable storage. qcow2_write_back() is the one place that writes references, in this order:
  *         data and refcount blocks | sync | refcount table | sync | L2 tables | sync | L1 table | sync
+ *     Where the disk reads as zeroes, new clusters that do so too are there before anything is written to them, once the file reaches behind them.
  *  2. A refcount falls only when the reference that went away is gone from stable storage: qcow2_free() puts clusters on a list, which is worked off at
  *     the end of a write-back. Only then can a cluster be given out again.
  *  3. What changes more than references of the active disk (snapshots, shrinking, repairs, growing tables) builds new tables in free clusters, syncs, and
@@ -14,7 +15,7 @@
  *
  * Concurrency: requests are fibers. The lock `meta` is held while L1, L2, refcounts and the lists change and while these are written back; lookups take no
  * lock, since cached tables only change under them between two waits. A write that allocates is on the list `writers` from before it chooses its clusters
- * until they are linked; another one for the same guest clusters waits for it.
+ * until they are linked; another one for the same guest clusters waits for it. Zeroes over zeroes are linked at once, so that their writers do not wait.
  */
 #ifndef LODGE_BLOCK_QCOW2_H
 #define LODGE_BLOCK_QCOW2_H
@@ -144,7 +145,8 @@ struct qcow2 {
     uint64_t search;    /* cluster number below which nothing is free, as far as known */
     struct qcow2_range ahead; /* clusters that count as used already, and that qcow2_alloc() gives out next */
     unsigned batch;     /* clusters that it counts at a time */
-    uint64_t fresh;     /* from this file offset on, nothing was ever written: it reads as zeroes */
+    uint64_t fresh;     /* from this file offset on, nothing was ever given out: it reads as zeroes */
+    uint64_t reach;     /* where the file ends at least, whatever is written */
     uint64_t packed_at; /* where the next compressed cluster goes within its host cluster; 0: nowhere */
     struct qcow2_bitmap *bitmaps;
     unsigned nbitmaps;

@@ -349,7 +349,7 @@ static int write_refcounts(struct qcow2 *q, struct qcow2_commit *c)
 /* Takes the new state into memory; what only the old one used goes back to the host. */
 static int adopt(struct qcow2 *q, struct qcow2_commit *c)
 {
-    uint64_t *rct = NULL, length;
+    uint64_t *rct = NULL, end = 0;
     uint32_t entries = (uint32_t)(((uint64_t)q->h.rct_clusters << q->h.cluster_bits) / 8);
     int ret = qcow2_read_l1(q, q->h.rct_offset, entries, &rct);
     if (ret < 0)
@@ -365,6 +365,7 @@ static int adopt(struct qcow2 *q, struct qcow2_commit *c)
     q->packed_at = 0;
     q->unpacked.entry = 0;
     for (uint64_t k = 0, n; k < c->nrefs; k += n) {
+        end = c->refs[k] ? k + 1 : end;
         for (n = 1; k + n < c->nrefs && !c->refs[k + n] && c->busy[k + n];)
             n++;
         if (!c->refs[k] && c->busy[k])
@@ -372,9 +373,8 @@ static int adopt(struct qcow2 *q, struct qcow2_commit *c)
         else
             n = 1;
     }
-    ret = file_length(q->file, &length);
-    q->fresh = MAX(q->fresh, ALIGN_UP(length, (uint64_t)q->cluster_size));
-    return ret;
+    q->fresh = MAX(q->fresh, end << q->h.cluster_bits);
+    return 0;
 }
 
 int qcow2_commit_switch(struct qcow2 *q, struct qcow2_commit *c)

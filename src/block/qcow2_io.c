@@ -12,6 +12,7 @@
 #define ALLOC_MAX  (64 * MIB) /* bytes that one piece of a write takes at most */
 #define FREED_MAX  4096       /* freed ranges that wait for a write-back at most */
 #define IOV_STACK  16
+#define REACH_STEP (32 * MIB) /* bytes that the file is made longer by */
 
 /* Part of a caller's vector, with room for something before and behind it. */
 struct part {
@@ -151,23 +152,31 @@ struct piece {
     uint64_t link, link_end; /* what of the clusters is the piece's then */
     uint64_t host;        /* of the cluster that `offset` lies in */
     bool ours;            /* clusters were allocated */
+    bool zeroes;          /* what was there before reads as zeroes, and has no place */
     bool zeroed;          /* the host clusters read as zeroes */
     uint64_t clusters;
     uint8_t *head, *tail;
 };
 
-/* How many bytes from `offset` on need clusters like the first ones? */
-static int need(struct qcow2 *q, uint64_t offset, uint64_t len, struct qcow2_run *first, uint64_t *bytes)
+static bool is_nothing(const struct image *im, const struct qcow2_run *r)
+{
+    return !r->has_host && (r->kind == QCOW2_IS_ZERO || (r->kind == QCOW2_NONE && !im->backing_name));
+}
+
+/* How many bytes from `offset` on need clusters like the first ones? And do all of them read as zeroes? */
+static int need(struct qcow2 *q, uint64_t offset, uint64_t len, struct qcow2_run *first, uint64_t *bytes, bool *zeroes)
 {
     struct qcow2_run r;
     int ret = qcow2_lookup(q, offset, len, first);
     *bytes = ret == 0 ? first->len : 0;
+    *zeroes = ret == 0 && is_nothing(q->im, first);
     bool in_place = first->copied;
     while (ret == 0 && !in_place && *bytes < len && *bytes < ALLOC_MAX) {
         ret = qcow2_lookup(q, offset + *bytes, len - *bytes, &r);
         if (ret < 0 || r.copied)
             break;
         *bytes += r.len;
+        *zeroes &= is_nothing(q->im, &r);
     }
     if (in_place) /* one cluster at a time: granules differ within it */
         *bytes = MIN(len, q->cluster_size - (offset & (q->cluster_size - 1)));
@@ -205,6 +214,24 @@ static int place(struct qcow2 *q, struct piece *p, const struct qcow2_run *first
     q->fresh = MAX(q->fresh, p->host + (got << q->h.cluster_bits));
     p->end = MIN(p->end, cluster + (got << q->h.cluster_bits));
     return 0;
+}
+
+/*
+ * Zeroes over zeroes change nothing, so such clusters are linked before their data is there: it is written in place then, with that of other requests for
+ * the same clusters beside it. But no reference may lead behind the file's end. `meta` is held; *done when that was possible.
+ */
+static int link_early(struct qcow2 *q, const struct piece *p, bool *done)
+{
+    *done = false;
+    if (!p->zeroes || !p->zeroed)
+        return 0;
+    if (q->fresh > q->reach) {
+        if (file_extend(q->file, q->fresh + REACH_STEP) < 0)
+            return 0; /* a limit, perhaps: what fits can still be written */
+        q->reach = q->fresh + REACH_STEP;
+    }
+    *done = true;
+    return qcow2_link(q, p->offset, p->end - p->offset, p->host);
 }
 
 /* Reads what surrounds the piece, unless the host's zeroes are that already. */
@@ -259,8 +286,9 @@ static int write_allocating(struct image *im, uint64_t offset, uint64_t len, uin
     struct qcow2_run first;
     struct piece p = {.offset = offset};
     uint64_t bytes;
+    bool linked = false;
     *done = 0;
-    int ret = need(q, offset, len, &first, &bytes);
+    int ret = need(q, offset, len, &first, &bytes, &p.zeroes);
     if (ret < 0)
         return ret;
     if (writer_begin(q, &w, offset, bytes)) {
@@ -270,7 +298,13 @@ static int write_allocating(struct image *im, uint64_t offset, uint64_t len, uin
     p.end = offset + bytes;
     fiber_lock(&q->meta);
     ret = q->broken ? -EIO : place(q, &p, &first);
+    if (ret == 0)
+        ret = link_early(q, &p, &linked);
     fiber_unlock(im->loop, &q->meta);
+    if (linked) {
+        writer_end(q, &w);
+        return ret;
+    }
     if (ret == 0)
         ret = fill(im, &p, &first);
     if (ret == 0)
@@ -478,6 +512,7 @@ static int load_tables(struct qcow2 *q, struct error *err)
     if (ret == 0)
         ret = file_length(q->file, &length);
     q->fresh = ALIGN_UP(length, (uint64_t)q->cluster_size);
+    q->reach = length;
     if (ret < 0)
         return error_set(err, -ret, "image '%s': cannot read its tables: %s; check the disk that holds it", q->file->path, strerror(-ret));
     return 0;
@@ -574,6 +609,8 @@ static int qcow2_close(struct image *im)
     int ret = 0;
     if (!im->readonly && !q->broken && (ret = qcow2_settle(q)) == 0)
         ret = qcow2_bitmaps_store(q);
+    if (q->reach > q->fresh)
+        file_truncate(q->file, q->fresh); /* what is left over is a hole behind the last cluster, and no error */
     qcow2_release(q);
     im->state = NULL;
     return ret;

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "base/util.h"
 #include "block/internal.h"
@@ -28,7 +29,7 @@
 #define QEMU_EVERY 500 /* moments at which qemu-img looks at the file as well */
 
 struct change {
-    enum { CHANGE_WRITE, CHANGE_PUNCH } kind;
+    enum { CHANGE_WRITE, CHANGE_PUNCH, CHANGE_EXTEND } kind;
     uint64_t offset, len;
     uint8_t *data;
     const struct io_step *step; /* while it has not ended */
@@ -53,7 +54,8 @@ static struct {
     struct io_loop *loop; /* for the files after a cut */
     struct block *b;
     uint8_t stable[FILE_MAX], cut[FILE_MAX];
-    uint64_t end; /* bytes of both that matter */
+    uint64_t end;    /* bytes of both that matter */
+    uint64_t length; /* of the stable file */
     struct change pending[PENDING];
     unsigned npending;
     struct sector sectors[SECTORS];
@@ -83,17 +85,24 @@ enum { KEEP_ALL = 4 };
 /* Of what no sync has covered, `keep` of four sectors have been written. */
 static void make_cut(unsigned keep)
 {
+    uint64_t length = t.length;
     memcpy(t.cut, t.stable, t.end);
     for (unsigned i = 0; i < t.npending; i++) {
         const struct change *c = &t.pending[i];
         for (uint64_t at = 0, n; at < c->len; at += n) {
             n = MIN(512 - ((c->offset + at) & 511), c->len - at);
-            if (rnd_below(&t.rnd, 4) < keep)
-                apply(t.cut, c, at, n);
+            if (rnd_below(&t.rnd, 4) >= keep)
+                continue;
+            apply(t.cut, c, at, n);
+            if (c->kind == CHANGE_WRITE)
+                length = MAX(length, c->offset + at + n);
         }
+        if (c->kind == CHANGE_EXTEND && rnd_below(&t.rnd, 4) < keep)
+            length = MAX(length, c->offset);
     }
     CHECK(ftruncate(t.fd, 0) == 0);
-    CHECK(pwrite(t.fd, t.cut, t.end, 0) == (ssize_t)t.end);
+    CHECK(pwrite(t.fd, t.cut, MIN(t.end, length), 0) == (ssize_t)MIN(t.end, length));
+    CHECK(ftruncate(t.fd, (off_t)length) == 0);
 }
 
 static uint32_t content(const uint8_t *p)
@@ -219,7 +228,8 @@ static void start_recording(const char *path)
     AUTO_CLOSE int fd = open(path, O_RDONLY);
     t.end = 0;
     memset(t.stable, 0, sizeof t.stable);
-    grow((uint64_t)lseek(fd, 0, SEEK_END));
+    t.length = (uint64_t)lseek(fd, 0, SEEK_END);
+    grow(t.length);
     CHECK(pread(fd, t.stable, FILE_MAX, 0) == (ssize_t)t.end);
 }
 
@@ -228,6 +238,10 @@ static void begin(const struct io_step *s)
     CHECK(t.npending < PENDING);
     struct change *c = &t.pending[t.npending++];
     *c = (struct change){.kind = s->kind == IO_WRITE ? CHANGE_WRITE : CHANGE_PUNCH, .offset = s->offset, .len = s->len, .step = s};
+    if (s->kind == IO_EXTEND) {
+        c->kind = CHANGE_EXTEND;
+        return;
+    }
     grow(s->offset + s->len);
     if (s->kind != IO_WRITE)
         return;
@@ -248,7 +262,10 @@ static void sync_ended(void)
     for (unsigned i = 0; i < t.npending; i++) {
         struct change *c = &t.pending[i];
         if (c->covered) {
-            apply(t.stable, c, 0, c->len);
+            if (c->kind != CHANGE_EXTEND)
+                apply(t.stable, c, 0, c->len);
+            if (c->kind != CHANGE_PUNCH)
+                t.length = MAX(t.length, c->offset + c->len);
             free(c->data);
         } else {
             t.pending[kept++] = *c;
@@ -388,6 +405,9 @@ static void open_again(bool first)
         block_close(t.b);
         sync_begins();
         sync_ended();
+        struct stat st;
+        CHECK(stat(t.image, &st) == 0);
+        t.length = (uint64_t)st.st_size; /* closing has cut off what was not needed */
     }
     CHECK(block_open(&(struct block_config){.path = t.image, .format = "qcow2"}, &t.b, &err) == 0);
     t.b->image->file->observe = observe;
