@@ -166,16 +166,27 @@ void io_loop_unwatch(struct io_loop *l, struct io_source *s)
     s->watched = false;
 }
 
-static bool reap_sources(struct io_loop *l)
+static void clear_event(struct io_loop *l)
+{
+    uint64_t n;
+    if (read(l->event_fd, &n, sizeof n) < 0 && errno != EAGAIN)
+        log_error("block layer: cannot read its eventfd: %s", strerror(errno));
+}
+
+/* True if it is worth to look again at everything. `ms` as in epoll_wait(2). */
+static bool reap_sources(struct io_loop *l, int ms)
 {
     struct epoll_event e[SOURCES_AT_ONCE];
     bool any = false;
-    int n = l->poll_fd < 0 ? 0 : epoll_wait(l->poll_fd, e, SOURCES_AT_ONCE, 0);
+    int n = l->poll_fd < 0 ? 0 : epoll_wait(l->poll_fd, e, SOURCES_AT_ONCE, ms);
     for (int i = 0; i < n; i++) {
         struct io_source *s = e[i].data.ptr; /* NULL: event_fd */
-        if (!s || !s->watched)
+        if (!s)
+            clear_event(l);
+        else if (s->watched)
+            s->ready(s->arg, e[i].events);
+        else
             continue;
-        s->ready(s->arg, e[i].events);
         any = true;
     }
     return any;
@@ -251,7 +262,7 @@ static bool reap(struct io_loop *l)
 {
     bool any = reap_posted(l);
     any |= l->engine && l->engine->reap(l);
-    return reap_sources(l) || any;
+    return reap_sources(l, 0) || any;
 }
 
 static void pump(struct io_loop *l)
@@ -265,10 +276,10 @@ static void pump(struct io_loop *l)
 /* What completes at once has signalled the eventfd too; clearing it behind that, and looking once more, saves the owner a useless turn. */
 void io_loop_poll(struct io_loop *l)
 {
-    uint64_t n;
     pump(l);
-    if (read(l->event_fd, &n, sizeof n) < 0 && errno != EAGAIN)
-        log_error("block layer: cannot read its eventfd: %s", strerror(errno));
+    if (l->poll_fd >= 0) /* which tells of the eventfd too */
+        return;
+    clear_event(l);
     pump(l);
 }
 
@@ -277,8 +288,11 @@ void io_loop_turn(struct io_loop *l)
     io_loop_poll(l);
     if (!l->alive)
         return;
-    struct pollfd p = {.fd = io_loop_fd(l), .events = POLLIN};
-    poll(&p, 1, -1);
+    struct pollfd p = {.fd = l->event_fd, .events = POLLIN};
+    if (l->poll_fd >= 0)
+        reap_sources(l, -1);
+    else
+        poll(&p, 1, -1);
     io_loop_poll(l);
 }
 
