@@ -22,10 +22,10 @@ struct io_workers {
     pthread_mutex_t lock;
     pthread_cond_t work;
     struct io_steps todo, writes;
-    unsigned nwrites;
-    bool writing, quit; /* writing: a thread performs one of `writes` */
+    unsigned ntodo, nwrites;
+    bool writing, quit; /* writing: a thread performs some of `writes` */
     pthread_t threads[WORKERS_MAX];
-    unsigned nthreads, max, idle;
+    unsigned nthreads, max, idle; /* idle: have no step yet, though they may be called for one */
 };
 
 static bool is_write(const struct io_step *s)
@@ -55,6 +55,18 @@ static void take_writes(struct io_workers *p, struct io_steps *run)
         io_steps_push(run, io_steps_pop(&p->writes));
         p->nwrites--;
     }
+}
+
+/* True if they are writes. There is work. */
+static bool take(struct io_workers *p, struct io_steps *run)
+{
+    if (p->writes.first && !p->writing) {
+        take_writes(p, run);
+        return true;
+    }
+    io_steps_push(run, io_steps_pop(&p->todo));
+    p->ntodo--;
+    return false;
 }
 
 /* What the kernel has not taken as a whole is tried again, each by itself: it may get further, or learn its own error. */
@@ -91,24 +103,20 @@ static void *worker(void *arg)
     struct io_workers *p = arg;
     pthread_mutex_lock(&p->lock);
     for (;;) {
-        p->idle++;
         while (!has_work(p) && !p->quit)
             pthread_cond_wait(&p->work, &p->lock);
-        p->idle--;
         if (!has_work(p))
             break;
         struct io_steps run = {.tail = &run.first};
-        bool write = p->writes.first && !p->writing;
-        if (write)
-            take_writes(p, &run);
-        else
-            io_steps_push(&run, io_steps_pop(&p->todo));
+        bool write = take(p, &run);
+        p->idle--;
         p->writing |= write;
         pthread_mutex_unlock(&p->lock);
         perform(&run);
         io_steps_post(p->loop, &run);
         pthread_mutex_lock(&p->lock);
         p->writing &= !write;
+        p->idle++;
     }
     pthread_mutex_unlock(&p->lock);
     return NULL;
@@ -143,16 +151,17 @@ void io_workers_free(struct io_workers *p)
     free(p);
 }
 
-/* Of steps that were put into the queues, these need a thread that is not at work. Within the lock. */
-static void call_threads(struct io_workers *p, unsigned steps)
+/* Sees to it that there is a thread for each step that waits for one; `more` of them are new. Within the lock. */
+static void call_threads(struct io_workers *p, unsigned more)
 {
-    unsigned sleeping = MIN(p->idle, steps);
-    for (unsigned i = 0; i < sleeping; i++)
+    unsigned wanted = p->ntodo + (p->nwrites && !p->writing);
+    for (unsigned i = 0; i < MIN(p->idle, more); i++)
         pthread_cond_signal(&p->work);
-    for (steps -= sleeping; steps && p->nthreads < p->max; steps--) {
+    while (p->idle < wanted && p->nthreads < p->max) {
         if (pthread_create(&p->threads[p->nthreads], NULL, worker, p) != 0)
             return;
         pthread_setname_np(p->threads[p->nthreads++], "block");
+        p->idle++;
     }
 }
 
@@ -167,20 +176,20 @@ static void perform_here(struct io_loop *l, struct io_steps *steps)
 /* Without any thread the steps run at once. */
 void io_workers_give(struct io_workers *p, struct io_steps *steps)
 {
-    unsigned others = 0;
+    unsigned more = 0;
     pthread_mutex_lock(&p->lock);
-    bool writer = p->writing || p->writes.first; /* somebody is there for these, or comes */
     while (steps->first) {
         struct io_step *s = io_steps_pop(steps);
-        others += !is_write(s);
-        p->nwrites += is_write(s);
-        io_steps_push(is_write(s) ? &p->writes : &p->todo, s);
+        bool write = is_write(s), follows = write && (p->writing || p->nwrites); /* somebody writes, or has been called to */
+        io_steps_push(write ? &p->writes : &p->todo, s);
+        ++*(write ? &p->nwrites : &p->ntodo);
+        more += !follows;
     }
-    call_threads(p, others + (p->writes.first && !writer));
+    call_threads(p, more);
     if (p->nthreads == 0) {
         io_steps_append(steps, &p->writes);
         io_steps_append(steps, &p->todo);
-        p->nwrites = 0;
+        p->nwrites = p->ntodo = 0;
     }
     pthread_mutex_unlock(&p->lock);
     perform_here(p->loop, steps);
