@@ -84,9 +84,11 @@ static int open_with(struct io_loop *l, const char *what, const char *path, int 
     if (!f)
         return error_set(err, 0, "%s '%s': out of memory; close other programs", what, path);
     f->readonly = readonly;
-    f->fd = open(path, flags | O_CLOEXEC, 0666);
+    f->fd = open(path, flags | O_CLOEXEC | O_NONBLOCK, 0666); /* a FIFO without a writer is refused, not waited for */
     if (f->fd < 0) {
         error_set(err, errno, "%s '%s': cannot open: %s; %s", what, path, strerror(errno), remedy_for(errno, readonly));
+    } else if (fcntl(f->fd, F_SETFL, fcntl(f->fd, F_GETFL) & ~O_NONBLOCK) < 0) {
+        error_set(err, errno, "%s '%s': cannot open: %s; check the path", what, path, strerror(errno));
     } else if (measure(f, what, err) == 0 && block_lock(f->fd, what, path, readonly, err) == 0) {
         *out = f;
         return 0;

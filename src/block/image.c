@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/log.h"
 #include "base/util.h"
@@ -58,13 +59,29 @@ int image_bad_option(const struct image_option *o, const char *known, struct err
     return error_set(err, 0, "option '%s=%s': is not known for this format; is %s", o->name, o->value, known);
 }
 
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* These keep their length in the file's, or several files. */
+static bool fits_device(const struct image_driver *d)
+{
+    return d == &raw_driver || d == &qcow2_driver || d == &luks_driver;
+}
+
 int image_create_new(struct io_loop *l, const char *format, const struct image_new *n, struct error *err)
 {
+    struct stat st;
     const struct image_driver *driver = image_driver(format);
     if (!driver)
         return unknown_format("image", n->path, format, err);
     if (!driver->create)
         return error_set(err, 0, "image '%s': format %s can only be read; use qcow2", n->path, format);
+    if (!fits_device(driver) && stat(n->path, &st) == 0 && S_ISBLK(st.st_mode))
+        return error_set(err, 0, "image '%s': is a block device, which holds no image of format %s; use raw or qcow2, or give a file", n->path, format);
+    if (n->backing && image_check_backing(n->path, n->backing, n->backing_format, err) < 0)
+        return -1;
     return driver->create(l, n, err);
 }
 
@@ -90,12 +107,43 @@ char *image_backing_path(const char *path, const char *name)
     return out;
 }
 
-static int open_chain(struct io_loop *l, const struct image_options *o, unsigned depth, struct image **out, struct error *err);
+static bool is_local(const char *name)
+{
+    return !strstr(name, "://") && strncmp(name, "json:", 5) != 0 && strncmp(name, "nbd:", 4) != 0;
+}
+
+int image_check_backing(const char *path, const char *name, const char *format, struct error *err)
+{
+    struct stat own, other;
+    if (!is_local(name))
+        return error_set(err, 0, "backing file '%s': is not a file of this host; copy it here, or leave out what is in front of its path", name);
+    if (format && !image_driver(format))
+        return unknown_format("backing file", name, format, err);
+    AUTO_FREE char *full = image_backing_path(path, name);
+    if (!full)
+        return error_set(err, 0, "image '%s': out of memory; close other programs", path);
+    if (strcmp(full, path) == 0 || (stat(path, &own) == 0 && stat(full, &other) == 0 && same_file(&own, &other)))
+        return error_set(err, 0, "image '%s': cannot be its own backing file; give another file", path);
+    return 0;
+}
+
+static int open_chain(struct io_loop *l, const struct image_options *o, struct image *overlay, unsigned depth, struct image **out, struct error *err);
+
+/* A chain that leads back to one of its images has no end. */
+static int check_loop(const struct image *im, const char *what, struct error *err)
+{
+    struct stat own, other;
+    for (const struct image *up = im->overlay; up; up = up->overlay)
+        if (fstat(im->file->fd, &own) == 0 && fstat(up->file->fd, &other) == 0 && same_file(&own, &other))
+            return error_set(err, 0, "%s '%s': is an overlay of itself, so nothing says what is in it; let the last one of the chain name its right backing file",
+                             what, im->file->path);
+    return 0;
+}
 
 static int open_backing(struct image *im, unsigned depth, struct error *err)
 {
     const char *path = im->file->path;
-    if (strstr(im->backing_name, "://") || strncmp(im->backing_name, "json:", 5) == 0 || strncmp(im->backing_name, "nbd:", 4) == 0)
+    if (!is_local(im->backing_name))
         return error_set(err, 0, "image '%s': its backing file '%s' is not a local file; copy that one here and use 'lodge image rebase -u'", path,
                          im->backing_name);
     if (!im->backing_format)
@@ -107,12 +155,12 @@ static int open_backing(struct image *im, unsigned depth, struct error *err)
     if (!name)
         return error_set(err, 0, "image '%s': out of memory; close other programs", path);
     struct image_options o = {.path = name, .format = im->backing_format, .readonly = true, .what = "backing file", .secret_file = im->secret_file};
-    if (open_chain(im->loop, &o, depth + 1, &im->backing, err) == 0)
+    if (open_chain(im->loop, &o, im, depth + 1, &im->backing, err) == 0)
         return im->driver->check_backing ? im->driver->check_backing(im, err) : 0;
     return error_prefix(err, "image '%s': ", path);
 }
 
-static int open_chain(struct io_loop *l, const struct image_options *o, unsigned depth, struct image **out, struct error *err)
+static int open_chain(struct io_loop *l, const struct image_options *o, struct image *overlay, unsigned depth, struct image **out, struct error *err)
 {
     const struct image_driver *driver = image_driver(o->format);
     if (!driver)
@@ -121,11 +169,12 @@ static int open_chain(struct io_loop *l, const struct image_options *o, unsigned
     if (!im)
         return error_set(err, 0, "%s '%s': out of memory; close other programs", o->what, o->path);
     im->loop = l;
+    im->overlay = overlay;
     im->readonly = o->readonly;
     im->for_repair = o->for_repair;
     im->no_backing = o->no_backing;
     im->secret_file = o->secret_file;
-    if ((depth ? file_open : file_open_named)(l, o->what, o->path, o->readonly, &im->file, err) == 0 && driver->open(im, err) == 0) {
+    if ((depth ? file_open : file_open_named)(l, o->what, o->path, o->readonly, &im->file, err) == 0 && check_loop(im, o->what, err) == 0 && driver->open(im, err) == 0) {
         im->driver = driver;
         if (!im->backing_name || o->no_backing || open_backing(im, depth, err) == 0) {
             *out = im;
@@ -138,7 +187,7 @@ static int open_chain(struct io_loop *l, const struct image_options *o, unsigned
 
 int image_open(struct io_loop *l, const struct image_options *o, struct image **out, struct error *err)
 {
-    return open_chain(l, o, 0, out, err);
+    return open_chain(l, o, NULL, 0, out, err);
 }
 
 int image_close(struct image *im)
@@ -146,7 +195,7 @@ int image_close(struct image *im)
     if (!im)
         return 0;
     int ret = im->driver ? im->driver->close(im) : 0;
-    if (ret < 0)
+    if (ret < 0 && !im->given_up)
         log_error("image '%s': cannot be written back: %s; what was not flushed is lost", im->file->path, strerror(-ret));
     image_close(im->backing);
     file_close(im->file);

@@ -81,10 +81,12 @@ struct image {
     struct io_loop *loop;
     struct file *file;
     struct image *backing; /* NULL: none */
+    struct image *overlay; /* whose backing image this is; NULL: none */
     char *backing_name, *backing_format; /* as the header has them; NULL: none */
     uint64_t size;         /* of the disk */
     uint64_t cluster;      /* bytes that the format has a place for; 0: it keeps no table of places */
     bool readonly, for_repair, no_backing;
+    bool given_up;         /* its user has told that it failed: closing does not log that again */
     const char *secret_file; /* while it is opened */
 };
 
@@ -110,6 +112,8 @@ int image_bad_option(const struct image_option *o, const char *known, struct err
 const struct image_driver *image_driver(const char *format); /* NULL: unknown */
 /* The path of a backing file as an image at `path` names it. Malloced, NULL without memory. */
 char *image_backing_path(const char *path, const char *name);
+/* May the image at `path` name this backing file? It is a file of this host, of a known format (NULL: none is said), and another one. 0, or -1 with err. */
+int image_check_backing(const char *path, const char *name, const char *format, struct error *err);
 
 int image_read(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov);
 int image_write(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov);

@@ -355,6 +355,8 @@ struct qcow2_create {
     const char *secret_file;
     enum { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL } prealloc;
 };
+/* Can there be such an image? 0, or -1 with err. */
+int qcow2_check_create(const struct qcow2_create *o, struct error *err);
 int qcow2_create(struct io_loop *l, const struct qcow2_create *o, struct error *err);
 
 /* ---- qcow2_options.c: what users write ---- */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/util.h"
 #include "block/qcow2.h"
@@ -11,7 +12,7 @@ struct layout {
     uint64_t rct_clusters, blocks, l1_clusters, luks_clusters, total; /* clusters */
 };
 
-static int check_options(const struct qcow2_create *o, struct error *err)
+int qcow2_check_create(const struct qcow2_create *o, struct error *err)
 {
     unsigned entry = o->ext_l2 ? 4 : 3;
     const char *what = NULL;
@@ -178,10 +179,26 @@ static int preallocate(struct io_loop *l, const struct qcow2_create *o, struct e
     return 0;
 }
 
+/* What an image names for its data is made anew: it must be none of the files that are needed. */
+static int check_data_file(const struct qcow2_create *o, struct error *err)
+{
+    const char *const others[] = {o->path, o->backing ? o->backing : o->path};
+    AUTO_FREE char *path = image_backing_path(o->path, o->data_file);
+    struct stat data, st;
+    for (unsigned i = 0; path && i < ARRAY_SIZE(others); i++) {
+        AUTO_FREE char *other = i ? image_backing_path(o->path, others[i]) : strdup(others[i]);
+        if (other && (strcmp(path, other) == 0 || (stat(path, &data) == 0 && stat(other, &st) == 0 && data.st_dev == st.st_dev && data.st_ino == st.st_ino)))
+            return error_set(err, 0, "data file '%s': is the image itself or its backing file; give another name", path);
+    }
+    return path ? 0 : error_set(err, ENOMEM, "image '%s': out of memory; close other programs", o->path);
+}
+
 static int make_data_file(struct io_loop *l, const struct qcow2_create *o, struct error *err)
 {
     AUTO_FREE char *path = image_backing_path(o->path, o->data_file);
     struct file *f;
+    if (check_data_file(o, err) < 0) /* now that there is the image, by whatever name */
+        return -1;
     if (!path)
         return error_set(err, ENOMEM, "image '%s': out of memory; close other programs", o->path);
     if (file_create(l, "data file", path, true, &f, err) < 0)
@@ -196,7 +213,7 @@ int qcow2_create(struct io_loop *l, const struct qcow2_create *o, struct error *
     struct image im = {.loop = l};
     struct qcow2 q;
     uint64_t luks_bytes = o->encrypt ? luks_header_size(&o->luks, err) : 0;
-    if ((o->encrypt && !luks_bytes) || check_options(o, err) < 0 || file_create(l, "image", o->path, o->replace, &im.file, err) < 0)
+    if ((o->encrypt && !luks_bytes) || qcow2_check_create(o, err) < 0 || (o->data_file && check_data_file(o, err) < 0) || file_create(l, "image", o->path, o->replace, &im.file, err) < 0)
         return -1;
     if (o->nocow)
         file_write_in_place(im.file);
