@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Does each entry of a table of blocks lead into the file, and each to a place of its own? */
+/* Does each entry of a table of blocks lead into the file, is the whole block there, and does each lead to a place of its own? */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -36,8 +36,15 @@ static int add(struct places *p, uint64_t host)
     return 0;
 }
 
+/* A file that was cut off ends within a block: what the disk has there reads as zeroes. The last block may be shorter, like the disk. */
+static bool is_cut(const struct blockmap *m, uint64_t block, uint64_t host)
+{
+    uint64_t at = block * m->block;
+    return at < m->im->size && (host > m->end || MIN(m->block, m->im->size - at) > m->end - host);
+}
+
 /* An entry that leads outside spoils its leaf: no block of it can be read. */
-static int collect(struct blockmap *m, struct places *p, struct image_check *k)
+static int collect(struct blockmap *m, struct places *p, bool whole, struct image_check *k)
 {
     for (uint64_t block = 0; block < m->nblocks; block++) {
         uint64_t host;
@@ -48,8 +55,11 @@ static int collect(struct blockmap *m, struct places *p, struct image_check *k)
             block += BLOCKMAP_LEAF - 1;
             continue;
         }
-        if (ret == 0 && blockmap_has_place(host))
+        if (ret == 0 && blockmap_has_place(host)) {
+            if (whole && is_cut(m, block, host))
+                corrupt(k, "the file ends within block", block);
             ret = add(p, host);
+        }
         if (ret < 0)
             return ret;
     }
@@ -65,7 +75,7 @@ static int by_place(const void *a, const void *b)
 int blockmap_check_map(struct blockmap *m, uint64_t bytes, struct image_check *out)
 {
     struct places p = {0};
-    int ret = collect(m, &p, out);
+    int ret = collect(m, &p, bytes == m->block, out);
     if (ret == 0 && p.n)
         qsort(p.host, p.n, sizeof *p.host, by_place);
     for (size_t i = 1; ret == 0 && i < p.n; i++)

@@ -427,9 +427,16 @@ static int vmdk_check(struct image *im, struct image_check *out)
 {
     struct vmdk *v = im->state;
     int ret = v->parts ? 0 : blockmap_check_map(&v->map, v->packed ? BLOCK_SECTOR : v->map.block, out);
-    for (unsigned i = 0; ret == 0 && i < v->nparts; i++)
-        if (v->parts[i].sparse)
-            ret = vmdk_check(v->parts[i].sparse, out);
+    for (unsigned i = 0; ret == 0 && i < v->nparts; i++) {
+        const struct vmdk_part *p = &v->parts[i];
+        uint64_t length = 0;
+        if (p->sparse)
+            ret = vmdk_check(p->sparse, out);
+        else if (p->file && (ret = file_length(p->file, &length)) == 0 && (p->host > length || p->len > length - p->host)) {
+            out->corruptions++;
+            image_report(out, "ERROR: part '%s' is shorter than what the disk has in it", p->file->path);
+        }
+    }
     return ret;
 }
 

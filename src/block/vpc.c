@@ -209,6 +209,12 @@ static int vpc_extent(struct image *im, uint64_t offset, uint64_t len, struct ex
     return (is_fixed(im) ? raw_driver.extent : blockmap_extent)(im, offset, len, out);
 }
 
+/* A fixed image that is too short does not open. */
+static int vpc_check(struct image *im, struct image_check *out)
+{
+    return is_fixed(im) ? 0 : blockmap_check(im, out);
+}
+
 /* ---- making ---- */
 
 /* The specification's appendix "CHS Calculation". */
@@ -304,4 +310,5 @@ const struct image_driver vpc_driver = {.name = "vpc",
                                         .discard = vpc_discard,
                                         .flush = vpc_flush,
                                         .extent = vpc_extent,
+                                        .check = vpc_check,
                                         .create = vpc_create};
