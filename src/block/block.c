@@ -211,6 +211,8 @@ static int open_image(struct block *b, const struct block_config *cfg, struct er
     struct image_options o = {.path = cfg->path, .format = cfg->format, .readonly = cfg->readonly, .what = "disk", .secret_file = cfg->secret_file};
     if (image_open(b->loop, &o, &b->image, err) < 0)
         return -1;
+    if (!b->image->size)
+        return error_set(err, 0, "disk '%s': is 0 bytes long, shorter than a sector; give an image of at least %u bytes", cfg->path, BLOCK_SECTOR);
     return policy_open(b, cfg->path, err);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Raw images: byte n of the disk is byte n of the file or block device. */
+/* Raw images: byte n of the disk is byte n of the file or block device. Of a file that is only read and ends within a sector, the rest of that is zeroes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -11,7 +11,9 @@ static int raw_open(struct image *im, struct error *err)
 {
     const char *path = im->file->path;
     im->size = im->file->size;
-    if (im->size < BLOCK_SECTOR)
+    if (im->readonly && !im->file->protocol)
+        im->size = ALIGN_UP(im->size, (uint64_t)BLOCK_SECTOR);
+    if (im->size && im->size < BLOCK_SECTOR)
         return error_set(err, 0, "disk '%s': is %llu bytes long, shorter than a sector; give an image of at least %u bytes", path,
                          (unsigned long long)im->size, BLOCK_SECTOR);
     if (im->size % BLOCK_SECTOR)
@@ -38,9 +40,12 @@ static int raw_transfer(struct image *im, bool write, uint64_t offset, uint64_t 
     ssize_t ret = write ? file_writev(im->file, offset, len, copy, niov) : file_readv(im->file, offset, len, copy, niov);
     if (copy != few)
         free(copy);
-    if (!write && ret >= 0)
-        return (uint64_t)ret == len ? 0 : -EIO; /* the image was cut short behind our back */
-    return (int)ret;
+    if (write || ret < 0 || (uint64_t)ret == len)
+        return ret < 0 ? (int)ret : 0;
+    if (offset + len <= im->file->size || offset + (uint64_t)ret != im->file->size)
+        return -EIO; /* the image was cut short behind our back */
+    iov_zero(iov, niov, (uint64_t)ret, len - (uint64_t)ret);
+    return 0;
 }
 
 static int raw_read(struct image *im, uint64_t offset, uint64_t len, const struct iovec *iov, int niov)
@@ -84,6 +89,8 @@ static int raw_extent(struct image *im, uint64_t offset, uint64_t len, struct ex
 static int raw_resize(struct image *im, uint64_t size, bool shrink, struct error *err)
 {
     (void)shrink;
+    if (im->file->device)
+        return error_set(err, 0, "image '%s': is a block device, which keeps its size; change it by what made it, for instance lvresize", im->file->path);
     int ret = file_truncate(im->file, size);
     if (ret < 0)
         return error_set(err, -ret, "image '%s': cannot be resized: %s; check the disk that holds it", im->file->path, strerror(-ret));

@@ -166,6 +166,8 @@ static void refusals(void)
     refuse(path, "qcow2", false, "is no qcow2 image");
     CHECK(truncate(path, 511) == 0);
     refuse(path, "raw", false, "shorter than a sector");
+    CHECK(truncate(path, 0) == 0);
+    refuse(path, "raw", true, "0 bytes long");
     CHECK(truncate(path, 1000) == 0);
     refuse(path, "raw", false, "not a multiple of 512");
     CHECK(truncate(path, IMAGE_BYTES) == 0);
