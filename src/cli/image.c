@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* `lodge image`: disk images, with qemu-img's verbs and letters. */
+#include <ctype.h>
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/util.h"
@@ -16,28 +19,28 @@ enum {
 };
 
 static const struct verb {
-    const char *name, *letters, *args, *help;
+    const char *name, *letters, *longs, *args, *help; /* longs: names of options, each between spaces */
     int min, max; /* arguments */
     int (*run)(struct image_args *a, struct error *err);
 } verbs[] = {
-    {"create", "f:o:b:F:q", "-f FORMAT [-o OPTIONS] [-b FILE -F FORMAT] FILE [SIZE]", "make an image", 1, 2, image_create},
-    {"info", "f:", "-f FORMAT [--json] FILE", "what an image is", 1, 1, image_info},
-    {"check", "f:r:", "-f FORMAT [-r leaks|all] [--json] FILE", "look for errors, and mend them; status 2: errors, 3: leaks only", 1, 1, image_check},
-    {"map", "f:", "-f FORMAT [--json] FILE", "which ranges hold data", 1, 1, image_map},
-    {"measure", "f:O:o:", "-O FORMAT [-o OPTIONS] [--json] --size SIZE | -f FORMAT FILE", "how much space an image would take", 0, 1, image_measure},
-    {"convert", "f:O:o:cCpm:qr:", "-f FORMAT -O FORMAT [-o OPTIONS] [-c | -C] [-p] [-m JOBS] [-r BYTES] [--bitmaps] [--sync] FILE NEW", "copy into another format", 2, 2, image_convert},
-    {"dd", "f:O:o:C", "-f FORMAT -O FORMAT [-C] if=FILE of=FILE [bs=SIZE] [count=N] [skip=N]", "copy a part into another format", 2, 5, image_dd},
-    {"amend", "f:o:", "-f FORMAT -o OPTIONS FILE", "change what kind of image it is", 1, 1, image_amend},
-    {"bitmap", "f:g:b:F:", "-f FORMAT --add [-g BYTES] | --remove | --clear | --enable | --disable | --merge SOURCE [-b FILE -F FORMAT] FILE NAME",
+    {"create", "f:o:b:F:q", " secret-file ", "-f FORMAT [-o OPTIONS] [-b FILE -F FORMAT] FILE [SIZE]", "make an image", 1, 2, image_create},
+    {"info", "f:", " json output secret-file ", "-f FORMAT [--json] FILE", "what an image is", 1, 1, image_info},
+    {"check", "f:r:q", " json output secret-file ", "-f FORMAT [-r leaks|all] [--json] FILE", "look for errors, and mend them; status 2: errors, 3: leaks only, 63: a format without tables", 1, 1, image_check},
+    {"map", "f:", " json output secret-file ", "-f FORMAT [--json] FILE", "which ranges hold data", 1, 1, image_map},
+    {"measure", "f:O:o:", " json output size secret-file ", "-O FORMAT [-o OPTIONS] [--json] --size SIZE | -f FORMAT FILE", "how much space an image would take", 0, 1, image_measure},
+    {"convert", "f:O:o:cCpm:qr:", " rate new-secret-file bitmaps sync secret-file ", "-f FORMAT -O FORMAT [-o OPTIONS] [-c | -C] [-p] [-m JOBS] [-r BYTES] [--bitmaps] [--sync] FILE NEW", "copy into another format", 2, 2, image_convert},
+    {"dd", "f:O:o:C", " new-secret-file sync secret-file ", "-f FORMAT -O FORMAT [-C] if=FILE of=FILE [bs=SIZE] [count=N] [skip=N]", "copy a part into another format", 2, 5, image_dd},
+    {"amend", "f:o:q", " new-secret-file secret-file ", "-f FORMAT -o OPTIONS FILE", "change what kind of image it is", 1, 1, image_amend},
+    {"bitmap", "f:g:b:F:", " add remove clear enable disable merge secret-file ", "-f FORMAT --add [-g BYTES] | --remove | --clear | --enable | --disable | --merge SOURCE [-b FILE -F FORMAT] FILE NAME",
      "dirty bitmaps", 2, 2, image_bitmap},
-    {"serve", "f:q", "-f FORMAT --socket PATH | --tcp [HOST:]PORT [--name EXPORT] [--read-only] [--once] [--bitmap NAME] [--tls-certificates DIR | --tls-psk FILE] FILE",
+    {"serve", "f:q", " socket tcp name read-only once bitmap tls-certificates tls-psk secret-file ", "-f FORMAT --socket PATH | --tcp [HOST:]PORT [--name EXPORT] [--read-only] [--once] [--bitmap NAME] [--tls-certificates DIR | --tls-psk FILE] FILE",
      "export it by NBD", 1, 1, image_serve},
-    {"resize", "f:", "-f FORMAT [--shrink] FILE [+|-]SIZE", "another size of the disk", 2, 2, image_resize},
-    {"snapshot", "f:lc:a:d:", "-f FORMAT -l | -c NAME | -a NAME | -d NAME FILE", "list, create, apply, delete internal snapshots", 1, 1, image_snapshot},
-    {"commit", "f:pq", "-f FORMAT [-p] FILE", "write an overlay's data into its backing file", 1, 1, image_commit},
-    {"rebase", "f:ub:F:p", "-f FORMAT [-u] -b FILE -F FORMAT FILE", "another backing file; -u: it has the same contents", 1, 1, image_rebase},
-    {"compare", "f:F:q", "-f FORMAT -F FORMAT FILE FILE", "are two disks the same? status 1: no", 2, 2, image_compare},
-    {NULL, NULL, NULL, NULL, 0, 0, NULL},
+    {"resize", "f:q", " shrink secret-file ", "-f FORMAT [--shrink] FILE [+|-]SIZE", "another size of the disk", 2, 2, image_resize},
+    {"snapshot", "f:lc:a:d:q", " secret-file ", "-f FORMAT -l | -c NAME | -a NAME | -d NAME FILE", "list, create, apply, delete internal snapshots", 1, 1, image_snapshot},
+    {"commit", "f:pq", " secret-file ", "-f FORMAT [-p] FILE", "write an overlay's data into its backing file", 1, 1, image_commit},
+    {"rebase", "f:ub:F:pq", " secret-file ", "-f FORMAT [-u] -b FILE -F FORMAT FILE", "another backing file; -u: it has the same contents", 1, 1, image_rebase},
+    {"compare", "f:F:pq", " secret-file ", "-f FORMAT [-F FORMAT] [-p] FILE FILE", "are two disks the same? status 1: no; 2: it cannot be said", 2, 2, image_compare},
+    {NULL, NULL, NULL, NULL, NULL, 0, 0, NULL},
 };
 
 static const struct option longs[] = {
@@ -78,6 +81,18 @@ int image_args_open(const struct image_args *a, const char *path, const char *fo
     return image_open(a->loop, &o, im, err);
 }
 
+int image_end(struct image *im, int ret, struct error *err)
+{
+    if (!im)
+        return ret;
+    AUTO_FREE char *path = strdup(im->file->path);
+    im->given_up = true;
+    int closed = image_close(im);
+    if (ret < 0 || closed == 0)
+        return ret;
+    return error_set(err, -closed, "image '%s': cannot be written back: %s; what was not flushed is lost, so look at it with 'lodge image check'", path ? path : "", strerror(-closed));
+}
+
 int image_need_qcow2(const struct image *im, const char *verb, struct error *err)
 {
     if (im->driver == &qcow2_driver)
@@ -112,8 +127,7 @@ int image_snapshot(struct image_args *a, struct error *err)
         case 'd': ret = qcow2_snapshot_delete(im, a->snapshot, err); break;
         default: list_snapshots(qcow2_of(im)); break;
         }
-    image_close(im);
-    return ret;
+    return image_end(im, ret, err);
 }
 
 /* ---- the command ---- */
@@ -123,7 +137,7 @@ static int usage(void)
     puts("usage: lodge image VERB [OPTION]… FILE…\n");
     for (const struct verb *v = verbs; v->name; v++)
         printf("  %-9s %s\n            %s\n", v->name, v->args, v->help);
-    puts("\nA format is raw or qcow2, and is never guessed. Sizes are bytes, or have K, M, G, T behind them.");
+    puts("\nA format is raw, qcow2, luks, vmdk, vdi, vpc, vhdx, parallels, dmg or cloop, and is never guessed. Sizes are bytes, or have K, M, G, T behind them.");
     return 0;
 }
 
@@ -135,19 +149,69 @@ static int add_action(struct image_args *a, char what, const char *value, struct
     return 0;
 }
 
-static int set_letter(struct image_args *a, const struct verb *v, int c, struct error *err)
+/* Several -o are one list. */
+static int add_options(struct image_args *a, const char *text, struct error *err)
+{
+    char *all;
+    if (asprintf(&all, "%s%s%s", a->options ? a->options : "", a->options ? "," : "", text) < 0)
+        return error_set(err, ENOMEM, "option '-o': out of memory; close other programs");
+    free(a->options);
+    a->options = all;
+    return 0;
+}
+
+static int set_jobs(struct image_args *a, const char *text, struct error *err)
+{
+    char *end;
+    unsigned long n = strtoul(text, &end, 10);
+    if (!isdigit((unsigned char)*text) || *end || n < 1 || n > 16)
+        return error_set(err, 0, "option '-m': '%s' is no number of transfers; give 1 to 16", text);
+    a->jobs = (unsigned)n;
+    return 0;
+}
+
+static int set_output(struct image_args *a, const char *text, struct error *err)
+{
+    a->json = strcmp(text, "json") == 0;
+    if (!a->json && strcmp(text, "human") != 0)
+        return error_set(err, 0, "option '--output': '%s' is not known; give json or human", text);
+    return 0;
+}
+
+/* What `snapshot` is to do: one thing. */
+static int set_action(struct image_args *a, int c, struct error *err)
+{
+    if (a->action)
+        return error_set(err, 0, "image verb 'snapshot': does one thing at a time, and -%c and -%c are two; call it twice", a->action, c);
+    a->action = (char)c;
+    a->snapshot = optarg;
+    return 0;
+}
+
+/* getopt() leaves a letter in optopt, and of a long option nothing. */
+static int unknown(const struct verb *v, int c, const char *word, struct error *err)
+{
+    char letter[] = {'-', (char)optopt, 0};
+    const char *name = optopt > 0 && optopt < 256 ? letter : word;
+    if (c == ':')
+        return error_set(err, 0, "option '%s': wants a value behind it; usage: lodge image %s %s", name, v->name, v->args);
+    return error_set(err, 0, "image verb '%s': does not know '%s'; usage: lodge image %s %s", v->name, name, v->name, v->args);
+}
+
+/* `word` is the one that getopt() took `c` from. */
+static int set_letter(struct image_args *a, const struct verb *v, int c, const char *word, struct error *err)
 {
     switch (c) {
     case 'f': a->format = optarg; return 0;
     case 'O': a->out_format = optarg; return 0;
-    case 'o': a->options = optarg; return 0;
+    case 'o': return add_options(a, optarg, err);
     case 'b': a->backing = optarg; return 0;
     case 'F': a->backing_format = optarg; return 0;
     case 'u': a->unsafe = true; return 0;
     case 'C': a->offload = true; return 0;
     case 'p': a->progress = true; return 0;
     case 'q': a->quiet = true; return 0;
-    case 'm': a->jobs = (unsigned)MIN(MAX(strtoul(optarg, NULL, 10), 1ul), 16ul); return 0;
+    case 'm': return set_jobs(a, optarg, err);
     case 'r':
         if (v->run == image_convert) /* qemu-img's letter for a rate */
             return parse_size(optarg, &a->rate, err);
@@ -157,14 +221,12 @@ static int set_letter(struct image_args *a, const struct verb *v, int c, struct 
         return 0;
     case 'l':
     case 'a':
-    case 'd': a->action = (char)c; a->snapshot = optarg; return 0;
+    case 'd': return set_action(a, c, err);
     case 'c':
         a->compress = v->run == image_convert;
-        a->action = (char)c;
-        a->snapshot = optarg;
-        return 0;
+        return a->compress ? 0 : set_action(a, c, err);
     case OPT_JSON: a->json = true; return 0;
-    case OPT_OUTPUT: a->json = strcmp(optarg, "json") == 0; return 0;
+    case OPT_OUTPUT: return set_output(a, optarg, err);
     case OPT_SHRINK: a->shrink = true; return 0;
     case 'g': return parse_size(optarg, &a->granularity, err);
     case OPT_SECRET: a->secret_file = optarg; return 0;
@@ -187,28 +249,58 @@ static int set_letter(struct image_args *a, const struct verb *v, int c, struct 
     case OPT_TLS_CERTIFICATES: a->tls_certificates = optarg; return 0;
     case OPT_TLS_PSK: a->tls_psk = optarg; return 0;
     case OPT_RATE: return parse_size(optarg, &a->rate, err);
-    default: return error_set(err, 0, "image verb '%s': does not know '%s'; usage: lodge image %s %s", v->name, optopt ? (char[]){'-', (char)optopt, 0} : "that option", v->name, v->args);
+    default: return unknown(v, c, word, err);
     }
+}
+
+/* The long options that a verb knows; `out` has room for all. */
+static void longs_of(const struct verb *v, struct option *out)
+{
+    char name[32];
+    for (const struct option *o = longs; o->name; o++) {
+        snprintf(name, sizeof name, " %s ", o->name);
+        if (strstr(v->longs, name))
+            *out++ = *o;
+    }
+    *out = (struct option){NULL, 0, NULL, 0};
+}
+
+/* "-1G" is a size here, and an option to getopt(). */
+static bool ends_in_size(const struct verb *v, int argc, char **argv)
+{
+    return v->run == image_resize && argc > 1 && argv[argc - 1][0] == '-' && isdigit((unsigned char)argv[argc - 1][1]);
+}
+
+static int parse_args(struct image_args *a, const struct verb *v, int argc, char **argv, struct error *err)
+{
+    struct option known[ARRAY_SIZE(longs)];
+    char letters[40];
+    int size = ends_in_size(v, argc, argv);
+    longs_of(v, known);
+    snprintf(letters, sizeof letters, ":%s", v->letters);
+    opterr = 0;
+    optind = 0;
+    for (int c; (c = getopt_long(argc - size, argv, letters, known, NULL)) >= 0;)
+        if (set_letter(a, v, c, argv[optind - 1], err) < 0)
+            return -1;
+    a->argc = argc - optind;
+    a->argv = argv + optind;
+    if (a->argc < v->min || a->argc > v->max)
+        return error_set(err, 0, "image verb '%s': wants %s arguments; usage: lodge image %s %s", v->name, a->argc < v->min ? "more" : "fewer", v->name, v->args);
+    return 0;
 }
 
 static int run_verb(const struct verb *v, int argc, char **argv, struct error *err)
 {
     struct image_args a = {.jobs = 8};
-    opterr = 0;
-    optind = 0;
-    for (int c; (c = getopt_long(argc, argv, v->letters, longs, NULL)) >= 0;)
-        if (set_letter(&a, v, c, err) < 0)
-            return 1;
-    a.argc = argc - optind;
-    a.argv = argv + optind;
-    if (a.argc < v->min || a.argc > v->max) {
-        error_set(err, 0, "image verb '%s': wants %s arguments; usage: lodge image %s %s", v->name, a.argc < v->min ? "more" : "fewer", v->name, v->args);
-        return 1;
+    int ret = parse_args(&a, v, argc, argv, err);
+    if (ret == 0)
+        ret = io_loop_create(BLOCK_ENGINE_AUTO, &a.loop, err);
+    if (ret == 0) {
+        ret = v->run(&a, err);
+        io_loop_free(a.loop);
     }
-    if (io_loop_create(BLOCK_ENGINE_AUTO, &a.loop, err) < 0)
-        return 1;
-    int ret = v->run(&a, err);
-    io_loop_free(a.loop);
+    free(a.options);
     return ret < 0 ? 1 : ret;
 }
 

@@ -47,8 +47,5 @@ int image_bitmap(struct image_args *a, struct error *err)
     int ret = image_need_qcow2(im, "bitmaps", err);
     for (unsigned i = 0; ret == 0 && i < a->nactions; i++)
         ret = act(a, im, &a->actions[i], err);
-    int closed = image_close(im);
-    if (ret == 0 && closed < 0)
-        ret = error_set(err, -closed, "image '%s': its bitmaps cannot be stored: %s; check the disk that holds it", a->argv[0], strerror(-closed));
-    return ret;
+    return image_end(im, ret, err);
 }

@@ -17,6 +17,7 @@ struct walk {
     struct io_loop *loop;
     struct image *from, *to;
     uint64_t size, next, skip; /* skip: `from` begins that much further on */
+    bool reading;              /* it was `from` that failed */
     int (*chunk)(struct walk *w, uint64_t offset, uint64_t len, uint8_t *buf);
     int ret;
     bool compress, progress, differs;
@@ -74,7 +75,16 @@ static int walk(struct walk *w, unsigned jobs)
     io_loop_drain(w->loop);
     if (w->ret == 0)
         show(w, true);
+    else if (w->shown >= 0)
+        putchar('\n'); /* the error has a line of its own */
     return w->ret;
+}
+
+/* What fails while this is read is not the new image's fault. */
+static int note_reading(struct walk *w, int ret)
+{
+    w->reading |= ret < 0;
+    return ret;
 }
 
 static int read_into(struct image *im, uint64_t offset, uint64_t len, uint8_t *buf)
@@ -161,11 +171,11 @@ static int offload_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t 
     for (uint64_t at = 0, n; at < len; at += n) {
         bool zero, copied;
         n = len - at;
-        int ret = image_is_zero(w->from, w->skip + offset + at, &n, &zero);
+        int ret = note_reading(w, image_is_zero(w->from, w->skip + offset + at, &n, &zero));
         if (ret == 0 && zero) {
             ret = image_is_blank(w->to) ? 0 : image_zero(w->to, offset + at, n, true);
         } else if (ret == 0 && (ret = image_copy(w->to, offset + at, w->from, w->skip + offset + at, &n, &copied)) == 0 && !copied) {
-            ret = read_into(w->from, w->skip + offset + at, n, buf);
+            ret = note_reading(w, read_into(w->from, w->skip + offset + at, n, buf));
             ret = ret < 0 ? ret : write_sparse(w->to, offset + at, n, buf);
         }
         if (ret < 0)
@@ -177,12 +187,12 @@ static int offload_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t 
 static int convert_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t *buf)
 {
     bool zero;
-    int ret = reads_as_zero(w->from, w->skip + offset, len, &zero);
+    int ret = note_reading(w, reads_as_zero(w->from, w->skip + offset, len, &zero));
     if (ret < 0)
         return ret;
     if (zero)
         return image_is_blank(w->to) ? 0 : image_zero(w->to, offset, len, true);
-    ret = read_into(w->from, w->skip + offset, len, buf);
+    ret = note_reading(w, read_into(w->from, w->skip + offset, len, buf));
     if (ret < 0)
         return ret;
     return w->compress ? write_compressed(w, offset, len, buf) : write_sparse(w->to, offset, len, buf);
@@ -204,6 +214,12 @@ static int copy_bitmaps(struct image *from, struct image *to, struct error *err)
     return 0;
 }
 
+static int copy_failed(const struct walk *w, const char *from, const char *path, int ret, struct error *err)
+{
+    const char *remedy = w->reading ? "try 'lodge image check' on the old one" : ret == -ENOSPC ? "free space for it" : "check the disk that is to hold it";
+    return error_set(err, -ret, "image '%s': cannot be copied to '%s': %s; the new one is not complete: remove it, and %s", from, path, strerror(-ret), remedy);
+}
+
 /* Makes `path` and copies `size` bytes of `from` into it. Closes `from`. */
 static int copy_to_new(const struct image_args *a, struct image *from, uint64_t skip, uint64_t size, const char *path, struct error *err)
 {
@@ -214,6 +230,8 @@ static int copy_to_new(const struct image_args *a, struct image *from, uint64_t 
     int ret = image_make(&out, path, a->out_format, size, true, err);
     if (ret == 0)
         ret = image_args_open(&out, path, a->out_format, false, &to, err);
+    if (ret == 0 && to->size < size) /* a device */
+        ret = error_set(err, 0, "image '%s': has %" PRIu64 " bytes, and the disk to copy has %" PRIu64 "; give a larger one", path, to->size, size);
     if (ret == 0 && a->compress && qcow2_of(to)->h.crypt)
         ret = error_set(err, 0, "image '%s': what is compressed is not encrypted in qcow2; leave -c or encrypt.format out", path);
     if (ret == 0 && a->bitmaps)
@@ -233,13 +251,11 @@ static int copy_to_new(const struct image_args *a, struct image *from, uint64_t 
     for (unsigned i = 0; ret == 0 && a->bitmaps && i < qcow2_of(from)->nbitmaps; i++)
         if (qcow2_of(from)->bitmaps[i].flags & QCOW2_BITMAP_AUTO)
             ret = qcow2_bitmap_enable(to, qcow2_of(from)->bitmaps[i].name, true, err);
+    to->given_up = true;
     int closed = image_close(to);
     ret = ret < 0 ? ret : closed;
     image_close(from);
-    if (ret < 0)
-        return error_set(err, -ret, "image '%s': cannot be copied to '%s': %s; %s", a->argv[0], path, strerror(-ret),
-                         ret == -ENOSPC ? "free space for the new one" : "try 'lodge image check' on the old one");
-    return 0;
+    return ret < 0 ? copy_failed(&w, a->argv[0], path, ret, err) : 0;
 }
 
 int image_convert(struct image_args *a, struct error *err)
@@ -365,8 +381,8 @@ int image_commit(struct image_args *a, struct error *err)
         if (ret < 0)
             ret = error_set(err, -ret, "image '%s': cannot be committed to '%s': %s; nothing of it is lost: mend the cause and try again", a->argv[0], path, strerror(-ret));
     }
-    image_close(to);
-    image_close(im);
+    ret = image_end(to, ret, err);
+    ret = image_end(im, ret, err);
     if (ret == 0 && !a->quiet)
         puts("Image committed.");
     return ret;
@@ -432,6 +448,8 @@ int image_rebase(struct image_args *a, struct error *err)
         return error_set(err, 0, "backing file '%s': no format, and it is never guessed; add -F raw or -F qcow2", backing);
     if (!a->format)
         return error_set(err, 0, "image '%s': no format, and it is never guessed; add -f qcow2", a->argv[0]);
+    if (backing && image_check_backing(a->argv[0], backing, a->backing_format, err) < 0)
+        return -1;
     struct image_options o = {.path = a->argv[0], .format = a->format, .no_backing = a->unsafe, .what = "image"};
     if (image_open(a->loop, &o, &im, err) < 0)
         return -1;
@@ -441,8 +459,7 @@ int image_rebase(struct image_args *a, struct error *err)
         ret = rebase_data(a, im, path, err);
     if (ret == 0)
         ret = qcow2_set_backing(im, backing, backing ? a->backing_format : NULL, err);
-    image_close(im);
-    return ret;
+    return image_end(im, ret, err);
 }
 
 /* ---- compare ---- */
@@ -475,12 +492,12 @@ int image_compare(struct image_args *a, struct error *err)
     struct image *x, *y;
     const char *format = a->backing_format ? a->backing_format : a->format;
     if (image_args_open(a, a->argv[0], a->format, true, &x, err) < 0)
-        return -1;
+        return IMAGE_COMPARE_FAILED;
     if (image_args_open(a, a->argv[1], format, true, &y, err) < 0) {
         image_close(x);
-        return -1;
+        return IMAGE_COMPARE_FAILED;
     }
-    struct walk w = {.loop = a->loop, .from = x, .to = y, .size = MAX(x->size, y->size), .chunk = compare_chunk};
+    struct walk w = {.loop = a->loop, .from = x, .to = y, .size = MAX(x->size, y->size), .chunk = compare_chunk, .progress = a->progress};
     int ret = walk(&w, a->jobs);
     if (ret == 0 && !a->quiet && x->size != y->size)
         puts("Warning: the disks differ in size; what is missing counts as zeroes.");
@@ -488,7 +505,9 @@ int image_compare(struct image_args *a, struct error *err)
         w.differs ? printf("Content mismatch at offset %" PRIu64 "!\n", w.differs_at) : puts("Images are identical.");
     image_close(y);
     image_close(x);
-    if (ret < 0)
-        return error_set(err, -ret, "images '%s' and '%s': cannot be compared: %s; try 'lodge image check'", a->argv[0], a->argv[1], strerror(-ret));
+    if (ret < 0) {
+        error_set(err, -ret, "images '%s' and '%s': cannot be compared: %s; try 'lodge image check'", a->argv[0], a->argv[1], strerror(-ret));
+        return IMAGE_COMPARE_FAILED;
+    }
     return w.differs;
 }

@@ -30,7 +30,7 @@ static char *next_option(char **text)
     }
 }
 
-int image_parse_options(char *text, struct image_new *n, struct error *err)
+int image_parse_options(char *text, struct image_new *n, uint64_t *size, struct error *err)
 {
     for (char *word; (word = next_option(&text));) {
         char *value = strchr(word, '=');
@@ -41,7 +41,12 @@ int image_parse_options(char *text, struct image_new *n, struct error *err)
             n->backing = value;
         else if (strcmp(word, "backing_fmt") == 0)
             n->backing_format = value;
-        else if (n->noptions < IMAGE_OPTIONS_MAX)
+        else if (size && strcmp(word, "size") == 0) {
+            if (*size != UINT64_MAX)
+                return error_set(err, 0, "option 'size=%s': the size is given already; leave it out", value);
+            if (parse_size(value, size, err) < 0)
+                return -1;
+        } else if (n->noptions < IMAGE_OPTIONS_MAX)
             n->options[n->noptions++] = (struct image_option){word, value};
         else
             return error_set(err, 0, "option '%s': comes behind %u others; give fewer", word, IMAGE_OPTIONS_MAX);
@@ -73,13 +78,13 @@ int image_make(const struct image_args *a, const char *path, const char *format,
     struct image_new n = {.path = path, .replace = replace, .no_sync = a->data_follow, .backing = a->backing, .backing_format = a->backing_format,
                           .secret_file = a->new_secret_file ? a->new_secret_file : a->secret_file};
     AUTO_FREE char *text = a->options ? strdup(a->options) : NULL;
-    if (text && image_parse_options(text, &n, err) < 0)
+    if (text && image_parse_options(text, &n, &size, err) < 0)
         return -1;
     if (n.backing && backing_size(a, &n, &size, err) < 0)
         return -1;
     if (size == UINT64_MAX)
         return error_set(err, 0, "image '%s': has no size; give one, for instance 10G", path);
-    n.size = size;
+    n.size = ALIGN_UP(size, (uint64_t)BLOCK_SECTOR);
     return image_create_new(a->loop, format, &n, err);
 }
 
@@ -90,8 +95,6 @@ int image_create(struct image_args *a, struct error *err)
         return error_set(err, 0, "image '%s': no format; add -f FORMAT, for instance -f raw or -f qcow2", a->argv[0]);
     if (a->argc > 1 && parse_size(a->argv[1], &size, err) < 0)
         return -1;
-    if (size != UINT64_MAX)
-        size = ALIGN_UP(size, (uint64_t)BLOCK_SECTOR);
     return image_make(a, a->argv[0], a->format, size, true, err);
 }
 
@@ -112,8 +115,7 @@ int image_resize(struct image_args *a, struct error *err)
     size = sign == '+' ? im->size + size : sign == '-' ? im->size - size : size;
     if (ret == 0)
         ret = image_resize_to(im, size, a->shrink, err);
-    image_close(im);
-    return ret;
+    return image_end(im, ret, err);
 }
 
 /* ---- amend ---- */
@@ -154,7 +156,7 @@ int image_amend(struct image_args *a, struct error *err)
     struct image_new n = {.path = a->argv[0]};
     int erase;
     AUTO_FREE char *text = strdup(a->options ? a->options : "");
-    if (!text || image_parse_options(text, &n, err) < 0 || key_options(&n, &erase, err) < 0)
+    if (!text || image_parse_options(text, &n, NULL, err) < 0 || key_options(&n, &erase, err) < 0)
         return -1;
     bool keys = a->new_secret_file || erase >= 0, others = n.noptions || n.backing;
     if (!keys && !others)
@@ -166,8 +168,7 @@ int image_amend(struct image_args *a, struct error *err)
         ret = error_set(err, 0, "option 'backing_file': is changed by 'lodge image rebase'");
     if (ret == 0 && others && (ret = image_need_qcow2(im, "options to amend", err)) == 0)
         ret = qcow2_amend(im, &n, err);
-    int closed = image_close(im);
-    return ret < 0 || closed < 0 ? -1 : 0;
+    return image_end(im, ret, err);
 }
 
 /* ---- measure ---- */
@@ -198,7 +199,7 @@ struct measured {
 static int measure_qcow2(struct image *im, const struct image_new *n, struct measured *m, struct error *err)
 {
     struct qcow2_create c;
-    if (qcow2_describe(&c, n, err) < 0)
+    if (qcow2_describe(&c, n, err) < 0 || qcow2_check_create(&c, err) < 0)
         return -1;
     uint64_t cluster = 1ull << c.cluster_bits, disk = ALIGN_UP(n->size, cluster), data = 0;
     int ret = im && c.prealloc < PREALLOC_FALLOC ? count_data(im, cluster, &data) : 0;
@@ -240,7 +241,7 @@ int image_measure(struct image_args *a, struct error *err)
     struct image_new n = {.path = "measured", .size = a->size};
     struct measured m = {0};
     AUTO_FREE char *text = strdup(a->options ? a->options : "");
-    if (!text || image_parse_options(text, &n, err) < 0)
+    if (!text || image_parse_options(text, &n, NULL, err) < 0)
         return -1;
     if ((a->argc == 1) == a->has_size)
         return error_set(err, 0, "image verb 'measure': wants an image or --size SIZE, and not both");

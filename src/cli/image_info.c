@@ -183,12 +183,13 @@ static void check_json(const struct image *im, const struct image_check *k)
            k->allocated_clusters);
 }
 
-static void check_text(const struct image_check *k)
+static void check_text(const struct image *im, const struct image_check *k)
 {
     if (k->corruptions_fixed || k->leaks_fixed)
         printf("Mended: %" PRIu64 " errors, %" PRIu64 " leaked clusters.\n", k->corruptions_fixed, k->leaks_fixed);
     if (k->corruptions)
-        printf("%" PRIu64 " errors: data may be lost, or get lost when the image is written to; mend them with -r all.\n", k->corruptions);
+        printf("%" PRIu64 " errors: data may be lost, or get lost when the image is written to; %s.\n", k->corruptions,
+               im->driver == &qcow2_driver ? "mend them with -r all" : "copy what can be read with 'lodge image convert'");
     if (k->leaks)
         printf("%" PRIu64 " leaked clusters: space that nothing uses, and no harm; give it back with -r leaks.\n", k->leaks);
     if (!k->corruptions && !k->leaks)
@@ -205,8 +206,10 @@ static int run_check(const struct image_args *a, struct image *im, struct image_
 {
     if (im->driver == &qcow2_driver)
         return qcow2_check(im, a->action == 'a' ? REPAIR_ALL : a->action ? REPAIR_LEAKS : REPAIR_NONE, k, err);
-    if (!im->driver->check)
-        return error_set(err, 0, "image '%s': format %s has nothing to check", a->argv[0], im->driver->name);
+    if (!im->driver->check) {
+        error_set(err, 0, "image '%s': format %s has no tables that could be checked; compare it with a copy", a->argv[0], im->driver->name);
+        return IMAGE_NO_CHECK;
+    }
     if (a->action)
         return error_set(err, 0, "image '%s': format %s is looked at and not mended; leave -r out, and convert what can be read", a->argv[0], im->driver->name);
     int ret = im->driver->check(im, k);
@@ -216,7 +219,7 @@ static int run_check(const struct image_args *a, struct image *im, struct image_
 int image_check(struct image_args *a, struct error *err)
 {
     struct image *im;
-    struct image_check k = {.report = a->json ? NULL : print_line};
+    struct image_check k = {.report = a->json || a->quiet ? NULL : print_line};
     if (!a->format)
         return error_set(err, 0, "image '%s': no format, and it is never guessed; add -f qcow2", a->argv[0]);
     struct image_options o = {.path = a->argv[0], .format = a->format, .readonly = !a->action, .no_backing = true, .for_repair = a->action, .what = "image"};
@@ -228,9 +231,9 @@ int image_check(struct image_args *a, struct error *err)
     }
     int ret = run_check(a, im, &k, err);
     if (ret == 0)
-        a->json ? check_json(im, &k) : check_text(&k);
+        a->json ? check_json(im, &k) : a->quiet ? (void)0 : check_text(im, &k);
     image_close(im);
-    return ret < 0 ? -1 : k.corruptions ? 2 : k.leaks ? 3 : 0;
+    return ret ? ret : k.corruptions ? 2 : k.leaks ? 3 : 0;
 }
 
 /* ---- map ---- */
