@@ -52,6 +52,10 @@ static const struct manage_option vol_create_options[] = {POOL_OPTION,
                                                           {"backing-format", "raw|qcow2", "that image's format", OBJECT_NONE},
                                                           {"allocate", NULL, "takes its space at once", OBJECT_NONE},
                                                           NO_OPTION};
+static const struct manage_option undefine_options[] = {
+    {"nvram", NULL, "remove the file of its UEFI firmware's variables", OBJECT_NONE},
+    {"keep-nvram", NULL, "leave that file where it is", OBJECT_NONE},
+    NO_OPTION};
 static const struct manage_option resize_options[] = {
     POOL_OPTION, {"shrink", NULL, "it may become smaller, and lose its end", OBJECT_NONE}, NO_OPTION};
 
@@ -76,7 +80,7 @@ const struct manage_verb manage_verbs[] = {
      .run_raw = manage_create,
      .print_options = create_options},
     {"define", "FILE", "define a guest by its XML file, '-' for standard input", NULL, 1, 1, {OBJECT_FILE}, .run = manage_define},
-    DOMAIN_VERB("undefine", NULL, manage_act, "forget a guest"),
+    DOMAIN_VERB("undefine", undefine_options, manage_undefine, "forget a guest"),
     DOMAIN_VERB("edit", NULL, manage_edit, "change its XML in $EDITOR"),
     DOMAIN_VERB("start", start_options, manage_start, "start a guest"),
     DOMAIN_VERB("shutdown", NULL, manage_act, "press its power button"),

@@ -58,7 +58,7 @@ const char *manage_option(const struct arguments *a, const char *name);
 
 /* In verb_domain.c */
 manage_fn manage_list, manage_define, manage_domstats;
-manage_domain_fn manage_act, manage_start, manage_dumpxml, manage_dominfo, manage_domstate, manage_autostart, manage_desc;
+manage_domain_fn manage_act, manage_undefine, manage_start, manage_dumpxml, manage_dominfo, manage_domstate, manage_autostart, manage_desc;
 /* In verb_device.c */
 manage_domain_fn manage_domblklist, manage_domiflist, manage_setmem, manage_vcpucount, manage_setvcpus;
 /* In verb_edit.c and verb_console.c */

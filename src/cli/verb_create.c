@@ -229,11 +229,11 @@ static int define_and_start(struct session *s, struct create *n, struct remote_n
         return -1;
     const struct remote_domain_set_autostart_args autostart = {.dom = *dom, .autostart = 1};
     const struct remote_domain_create_args start = {.dom = *dom};
-    const struct remote_domain_undefine_args undefine = {.dom = *dom};
+    const struct remote_domain_undefine_flags_args undefine = {.dom = *dom, .flags = VIR_DOMAIN_UNDEFINE_KEEP_NVRAM};
     if ((!n->autostart || client_domain_set_autostart(s->c, &autostart, err) == 0) &&
         (n->no_start || client_domain_create(s->c, &start, err) == 0))
         return 0;
-    client_domain_undefine(s->c, &undefine, NULL);
+    client_domain_undefine_flags(s->c, &undefine, NULL);
     return -1;
 }
 

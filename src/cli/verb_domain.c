@@ -120,7 +120,7 @@ static const struct {
     int proc;
     const char *done;
 } actions[] = {
-    {"undefine", REMOTE_PROC_DOMAIN_UNDEFINE, "undefined"},   {"shutdown", REMOTE_PROC_DOMAIN_SHUTDOWN, "asked to switch off"},
+    {"shutdown", REMOTE_PROC_DOMAIN_SHUTDOWN, "asked to switch off"},
     {"reboot", REMOTE_PROC_DOMAIN_REBOOT, "asked to reboot"}, {"reset", REMOTE_PROC_DOMAIN_RESET, "reset"},
     {"destroy", REMOTE_PROC_DOMAIN_DESTROY, "ended"},         {"suspend", REMOTE_PROC_DOMAIN_SUSPEND, "suspended"},
     {"resume", REMOTE_PROC_DOMAIN_RESUME, "resumed"},
@@ -136,6 +136,17 @@ int manage_act(struct session *s, const struct remote_nonnull_domain *dom, const
     if (rpc_client_call(s->c, actions[i].proc, &args, &unused, err) < 0)
         return -1;
     session_say(s, "domain '%s': %s", dom->name, actions[i].done);
+    return 0;
+}
+
+int manage_undefine(struct session *s, const struct remote_nonnull_domain *dom, const struct arguments *a, struct error *err)
+{
+    const struct remote_domain_undefine_flags_args args = {.dom = *dom,
+                                                           .flags = (manage_option(a, "nvram") ? VIR_DOMAIN_UNDEFINE_NVRAM : 0u) |
+                                                                    (manage_option(a, "keep-nvram") ? VIR_DOMAIN_UNDEFINE_KEEP_NVRAM : 0u)};
+    if (client_domain_undefine_flags(s->c, &args, err) < 0)
+        return -1;
+    session_say(s, "domain '%s': undefined", dom->name);
     return 0;
 }
 

@@ -256,14 +256,28 @@ static int create_xml(struct call *c, const void *args, void *ret)
     return result;
 }
 
-static int undefine(struct call *c, const void *args, void *ret)
+static int undefine_as(struct call *c, const struct remote_nonnull_domain *ref, enum dom_nvram nvram)
 {
-    const struct one_domain *a = args;
-    struct dom *dom = call_dom_locked(c, &a->dom);
-    (void)ret;
-    int result = dom ? dom_undefine(dom, &c->err) : -1;
+    struct dom *dom = call_dom_locked(c, ref);
+    int result = dom ? dom_undefine(dom, nvram, &c->err) : -1;
     call_dom_done(dom);
     return result;
+}
+
+static int undefine(struct call *c, const void *args, void *ret)
+{
+    (void)ret;
+    return undefine_as(c, &((const struct one_domain *)args)->dom, DOM_NVRAM_UNSAID);
+}
+
+static int undefine_flags(struct call *c, const void *args, void *ret)
+{
+    const struct remote_domain_undefine_flags_args *a = args;
+    bool remove = a->flags & VIR_DOMAIN_UNDEFINE_NVRAM, keep = a->flags & VIR_DOMAIN_UNDEFINE_KEEP_NVRAM;
+    (void)ret;
+    if (remove && keep)
+        return call_fail(c, VIR_ERR_INVALID_ARG, "the firmware's variables cannot be both removed and kept; give one of the two");
+    return undefine_as(c, &a->dom, remove ? DOM_NVRAM_REMOVE : keep ? DOM_NVRAM_KEEP : DOM_NVRAM_UNSAID);
 }
 
 static int get_xml(struct call *c, const void *args, void *ret)
@@ -473,7 +487,7 @@ const struct handler domain_handlers[] = {
     {REMOTE_PROC_DOMAIN_DEFINE_XML_FLAGS, define_xml_flags, false},
     {REMOTE_PROC_DOMAIN_CREATE_XML, create_xml, false},
     {REMOTE_PROC_DOMAIN_UNDEFINE, undefine, false},
-    {REMOTE_PROC_DOMAIN_UNDEFINE_FLAGS, undefine, false},
+    {REMOTE_PROC_DOMAIN_UNDEFINE_FLAGS, undefine_flags, false},
     {REMOTE_PROC_DOMAIN_GET_XML_DESC, get_xml, false},
     {REMOTE_PROC_DOMAIN_CREATE, create, false},
     {REMOTE_PROC_DOMAIN_CREATE_WITH_FLAGS, create_with_flags, false},

@@ -256,7 +256,7 @@ static int get_capabilities(struct call *c, const void *args, void *ret)
 static const char domain_capabilities[] =
     "<domainCapabilities>\n  <path>%s</path>\n  <domain>%s</domain>\n  <machine>pc-q35-7.2</machine>\n  <arch>x86_64</arch>\n"
     "  <vcpu max='%u'/>\n  <iothreads supported='no'/>\n"
-    "  <os supported='yes'>\n    <enum name='firmware'/>\n    <loader supported='yes'>\n      <enum name='type'>\n        "
+    "  <os supported='yes'>\n    <enum name='firmware'>%s</enum>\n    <loader supported='yes'>\n%s      <enum name='type'>\n        "
     "<value>rom</value>\n        <value>pflash</value>\n"
     "      </enum>\n      <enum name='readonly'>\n        <value>yes</value>\n      </enum>\n      <enum name='secure'>\n        "
     "<value>no</value>\n"
@@ -291,8 +291,10 @@ static int get_domain_capabilities(struct call *c, const void *args, void *ret)
         return call_fail(c, VIR_ERR_INVALID_ARG, "domain type '%s' is not supported; use kvm or qemu", type);
     if (a->machine && a->machine[0] && strcmp(a->machine, "q35") != 0 && strncmp(a->machine, "pc-q35-", 7) != 0)
         return call_fail(c, VIR_ERR_INVALID_ARG, "machine '%s' is not supported; use q35", a->machine);
+    bool has_uefi = access(LODGE_UEFI, R_OK) == 0;
     ((struct remote_connect_get_domain_capabilities_ret *)ret)->capabilities =
-        arena_printf(&c->arena, domain_capabilities, c->daemon->vm_path, type, DOMAIN_MAX_VCPUS);
+        arena_printf(&c->arena, domain_capabilities, c->daemon->vm_path, type, DOMAIN_MAX_VCPUS, has_uefi ? "\n        <value>efi</value>\n      " : "",
+                     has_uefi ? "      <value>" LODGE_UEFI "</value>\n" : "");
     return 0;
 }
 

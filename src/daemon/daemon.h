@@ -73,6 +73,7 @@ struct daemon {
     pthread_mutex_t lock;
     bool session;
     char *config_dir, *run_dir, *log_dir, *images_dir;
+    char *nvram_dir; /* files of UEFI firmwares' variables; made with the first one */
     char *vm_path;           /* lodge-vm */
     const char *cgroup_dir;  /* where guests get a cgroup each (cgroup.h); NULL: nowhere */
     struct journal *journal; /* of config_dir */
@@ -103,7 +104,9 @@ bool dom_active(const struct dom *dom);
 /* Takes over `d` (owned by the callee in any case). The domain that is new or has a new configuration, referenced and locked; NULL
  * with err. */
 struct dom *dom_define(struct hypervisor *hv, struct domain *d, bool transient, struct error *err);
-int dom_undefine(struct dom *dom, struct error *err);
+/* A file of its firmware's variables: whoever undefines the domain says what becomes of it. */
+enum dom_nvram { DOM_NVRAM_UNSAID, DOM_NVRAM_KEEP, DOM_NVRAM_REMOVE };
+int dom_undefine(struct dom *dom, enum dom_nvram nvram, struct error *err);
 int dom_start(struct dom *dom, bool paused, struct error *err);
 /* Called by the driver when the domain's process is there or gone, on any thread. Sends the event. */
 void dom_set_running(struct dom *dom, bool paused, int detail);

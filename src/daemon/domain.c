@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "base/log.h"
 #include "base/util.h"
 #include "daemon/server.h"
 
@@ -234,10 +236,23 @@ static int set_config(struct dom *dom, struct domain *d, bool created, struct er
     return 0;
 }
 
+/* A UEFI firmware keeps its variables, in a file by the domain's name where none is named. */
+static int give_nvram(struct hypervisor *hv, struct domain *d, struct error *err)
+{
+    const char *folder = hv->daemon->nvram_dir;
+    if (!d->os.loader || !d->os.loader_flash || d->os.nvram)
+        return 0;
+    if (asprintf(&d->os.nvram, "%s/%s_VARS.fd", folder, d->name) < 0) {
+        d->os.nvram = NULL;
+        return error_set(err, VIR_ERR_NO_MEMORY, "domain '%s': out of memory", d->name);
+    }
+    return store_make_dir(folder, 0700, err);
+}
+
 struct dom *dom_define(struct hypervisor *hv, struct domain *d, bool transient, struct error *err)
 {
     bool created = false;
-    struct dom *dom = find_or_insert(hv, d, &created, err);
+    struct dom *dom = give_nvram(hv, d, err) == 0 ? find_or_insert(hv, d, &created, err) : NULL;
     if (!dom || (!created && dom_lock(dom, err) < 0)) {
         dom_drop(d);
         dom_unref(dom);
@@ -267,12 +282,18 @@ struct dom *dom_define(struct hypervisor *hv, struct domain *d, bool transient, 
     return NULL;
 }
 
-int dom_undefine(struct dom *dom, struct error *err)
+int dom_undefine(struct dom *dom, enum dom_nvram nvram, struct error *err)
 {
     if (!dom->config)
         return error_set(err, VIR_ERR_OPERATION_INVALID, "domain '%s' is transient; destroy it instead", dom->name);
+    const char *file = dom->config->os.nvram;
+    if (file && access(file, F_OK) == 0 && nvram == DOM_NVRAM_UNSAID)
+        return error_set(err, VIR_ERR_OPERATION_INVALID,
+                         "domain '%s': its firmware's variables are in '%s'; add --nvram to remove that file, or --keep-nvram", dom->name, file);
     if (dom->hv->driver->forget(dom, err) < 0)
         return -1;
+    if (file && nvram == DOM_NVRAM_REMOVE && unlink(file) < 0 && errno != ENOENT)
+        log_error("domain '%s': cannot remove its firmware's variables '%s': %s; remove that file", dom->name, file, strerror(errno));
     pthread_mutex_lock(&dom->hv->daemon->lock);
     struct domain *old = dom->config;
     dom->config = NULL;

@@ -85,11 +85,13 @@ static int make_folders(struct daemon *d, const struct options *o, struct error 
         d->run_dir = user_folder("XDG_RUNTIME_DIR", ".cache", "/run");
         d->log_dir = user_folder("XDG_CACHE_HOME", ".cache", "/log");
         d->images_dir = user_folder("XDG_DATA_HOME", ".local/share", "/images");
+        d->nvram_dir = user_folder("XDG_DATA_HOME", ".local/share", "/nvram");
     } else {
         d->config_dir = join(o->root, "/etc/lodge/domains");
         d->run_dir = join(o->root, "/run/lodge");
         d->log_dir = join(o->root, "/var/log/lodge");
         d->images_dir = join(o->root, "/var/lib/libvirt/images");
+        d->nvram_dir = join(o->root, "/var/lib/lodge/nvram");
     }
     const char *const dirs[] = {d->config_dir, d->run_dir, d->log_dir, d->images_dir};
     for (unsigned i = 0; i < ARRAY_SIZE(dirs); i++)

@@ -60,6 +60,7 @@ enum domain_boot { DOMAIN_BOOT_HD, DOMAIN_BOOT_CDROM, DOMAIN_BOOT_NETWORK, DOMAI
 
 /* With a kernel, that is started directly; without one, a firmware starts what it finds on the disks. */
 struct domain_os {
+    bool efi;             /* a UEFI firmware was asked for, not by its name */
     char *loader;         /* the firmware's image; NULL: LODGE_BIOS */
     bool loader_flash;    /* it is of the kind that may have a file for its variables */
     char *nvram;          /* that file; NULL: the variables last until the next reset */

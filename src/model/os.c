@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* <os>: what the machine starts with. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,24 @@
 static const char *const boot_names[] = {"hd", "cdrom", "network", NULL}; /* enum domain_boot */
 static const char *const loader_types[] = {"rom", "pflash", NULL};
 static const char *const no_yes[] = {"no", "yes", NULL};
+
+static int begin_os(const struct xml_node *node, void *object, struct error *err)
+{
+    int firmware = xml_attr_word(node, "firmware", (const char *const[]){"bios", "efi", NULL}, 0, err);
+    ((struct domain *)object)->os.efi = firmware == 1;
+    return firmware < 0 ? -1 : 0;
+}
+
+/* What a UEFI firmware is to have: none here does. */
+static int begin_feature(const struct xml_node *node, void *object, struct error *err)
+{
+    static const char *const names[] = {"secure-boot", "enrolled-keys", NULL};
+    (void)object;
+    int name = xml_attr_word(node, "name", names, 0, err), enabled = xml_attr_word(node, "enabled", no_yes, 0, err);
+    if (name < 0 || enabled < 0)
+        return -1;
+    return enabled ? xml_error(node, err, "'%s' is not supported; write enabled='no'", names[name]) : 0;
+}
 
 static int begin_type(const struct xml_node *node, void *object, struct error *err)
 {
@@ -112,9 +131,21 @@ static void os_free(struct domain *d)
     free(d->os.cmdline);
 }
 
+static int find_efi(struct domain *d, struct error *err)
+{
+    if (d->os.loader && !d->os.loader_flash)
+        return error_set(err, 0, "domain '%s': firmware 'efi', and a loader of type 'rom'; leave one of them out", d->name);
+    if (!d->os.loader && !(d->os.loader = strdup(LODGE_UEFI)))
+        return error_set(err, ENOMEM, "domain '%s': out of memory", d->name);
+    d->os.loader_flash = true;
+    return 0;
+}
+
 static int os_check(struct domain *d, struct error *err)
 {
     bool kernel = d->os.kernel && d->os.kernel[0];
+    if (d->os.efi && find_efi(d, err) < 0)
+        return -1;
     if (kernel && d->os.loader)
         return error_set(err, 0, "domain '%s': both a kernel and a firmware are named; leave one of them out", d->name);
     if (d->os.nvram && (!d->os.loader || !d->os.loader_flash))
@@ -137,7 +168,7 @@ static int os_check(struct domain *d, struct error *err)
 static void os_write(const struct domain *d, FILE *out)
 {
     const struct domain_os *os = &d->os;
-    fputs("  <os>\n    <type arch='x86_64' machine='q35'>hvm</type>\n", out);
+    fprintf(out, "  <os%s>\n    <type arch='x86_64' machine='q35'>hvm</type>\n", os->efi ? " firmware='efi'" : "");
     if (os->loader)
         xml_put_attr(out, os->loader_flash ? "    <loader readonly='yes' type='pflash'>" : "    <loader readonly='yes' type='rom'>",
                      os->loader, "</loader>\n");
@@ -161,8 +192,13 @@ static void os_write(const struct domain *d, FILE *out)
     fputs("  </os>\n", out);
 }
 
+static const struct xml_element firmware_children[] = {
+    {"feature", XML_MANY, "enabled! name!", begin_feature, NULL, NULL},
+    XML_END,
+};
 static const struct xml_element os_children[] = {
     {"type", XML_TEXT | XML_REQUIRED, "arch machine", begin_type, NULL, NULL},
+    {"firmware", 0, NULL, NULL, firmware_children, NULL},
     {"loader", XML_TEXT, "readonly type secure format", begin_loader, NULL, NULL},
     {"nvram", XML_TEXT, "template format", begin_nvram, NULL, NULL},
     {"boot", XML_MANY, "dev!", begin_boot, NULL, NULL},
@@ -174,7 +210,7 @@ static const struct xml_element os_children[] = {
     XML_END,
 };
 static const struct xml_element os_elements[] = {
-    {"os", XML_REQUIRED, NULL, NULL, os_children, NULL},
+    {"os", XML_REQUIRED, "firmware", begin_os, os_children, NULL},
     XML_END,
 };
 const struct domain_part os_part = {.elements = os_elements, .free = os_free, .check = os_check, .write = os_write};

@@ -252,6 +252,31 @@ def test_tools(d):
     d.virsh("destroy", "two")
 
 
+def test_uefi(d):
+    """virt-install --boot uefi: OVMF comes to its shell on the console, keeps what is set there, and goes with the domain."""
+    run("virt-install", "--connect", d.uri(), "--name", "uefi", "--memory", "256", "--disk", "none", "--import", "--network", "none", "--graphics", "none",
+        "--osinfo", "detect=off,name=linux2022", "--noautoconsole", "--boot", "uefi")
+    xml = d.virsh("dumpxml", "uefi")
+    assert "<os firmware='efi'>" in xml and "<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>" in xml, xml
+    nvram = re.search(r"<nvram>(\S+/uefi_VARS.fd)</nvram>", xml).group(1)
+    name = b"LodgeMark -guid 77fa9abd-0359-4d32-bd60-28f4e78f784b"
+    for command, answer in ((b"setvar " + name + b" -nv -bs =0badcafe", rb"Shell> "), (b"setvar " + name, rb"0B AD CA FE")):
+        t = Terminal("virsh", "-c", d.uri(), "console", "uefi")
+        t.type(b"\r") # what it has said before this console is not said again
+        t.until(rb"Shell> ")
+        t.type(command + b"\r")
+        t.until(answer)
+        t.type(b"reset -s\r")
+        wait_off(d, "uefi", "shut off (shutdown)")
+        t.end()
+        assert os.path.getsize(nvram) > 0
+        if answer == rb"Shell> ":
+            d.virsh("start", "uefi")
+    assert "--nvram" in d.virsh("undefine", "uefi", status=1)
+    d.virsh("undefine", "uefi", "--nvram")
+    assert not os.path.exists(nvram)
+
+
 def test_refusals(d):
     """What the machine does not have is refused by name."""
     for option, word in ((["--graphics", "vnc"], "input"), (["--tpm", "emulator"], "tpm"), (["--cpu", "Skylake-Server"], "cpu")):

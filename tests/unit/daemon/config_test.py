@@ -15,6 +15,32 @@ from lab import Wire, domain, run_tests, string, until
 lodged, kernel = sys.argv[1:3]
 
 
+def test_nvram(d):
+    """A UEFI guest gets a file for its firmware's variables by its name, and whoever undefines it says what becomes of that."""
+    xml = lambda os_, loader: """<domain type='qemu'><name>u</name><memory unit='MiB'>64</memory><os%s><type machine='q35'>hvm</type>%s</os><features><acpi/><apic/></features></domain>""" % (os_, loader)
+    flash = "<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>"
+    path = d.root + "/var/lib/lodge/nvram/u_VARS.fd"
+    features = "<firmware><feature enabled='no' name='enrolled-keys'/><feature enabled='%s' name='secure-boot'/></firmware>"
+    for text, option in ((xml(" firmware='efi'", features % "no"), "--nvram"), (xml("", flash), "--keep-nvram")):
+        d.virsh("define", d.file("u.xml", text))
+        first = d.virsh("dumpxml", "u")
+        assert flash in first and "<nvram>" + path + "</nvram>" in first and ("firmware='efi'" in first) == ("firmware" in text), first
+        d.virsh("define", d.file("again.xml", first))
+        assert d.virsh("dumpxml", "u") == first
+        d.virsh("undefine", "u") # the guest never ran: there is no file
+        d.virsh("define", d.file("u.xml", text))
+        open(path, "w").close()
+        said = d.virsh("undefine", "u", status=1)
+        assert path in said and "--nvram" in said and "--keep-nvram" in said, said
+        d.virsh("undefine", "u", "--nvram", "--keep-nvram", status=1)
+        assert d.virsh("list", "--all", "--name") == "u"
+        d.virsh("undefine", "u", option)
+        assert os.path.exists(path) == (option == "--keep-nvram")
+    assert "'secure-boot' is not supported" in d.virsh("define", d.file("u.xml", xml(" firmware='efi'", features % "yes")), status=1)
+    rom = xml(" firmware='efi'", "<loader type='rom'>/usr/share/seabios/bios-256k.bin</loader>")
+    assert "leave one of them out" in d.virsh("define", d.file("u.xml", rom), status=1)
+
+
 def test_journal(d):
     """A power cut that took the files' last changes: the journal does them again, in another boot only, and believes nothing that is not whole."""
     folder = d.root + "/etc/lodge/domains/"
