@@ -465,41 +465,41 @@ static void emit_aside_leave(struct xlat *x, const struct aside *a)
     e_jump_to(&x->e, x->bt->rw + x->bt->thunk.exit_goto);
 }
 
+static void emit_aside(struct xlat *x, struct aside *a)
+{
+    for (unsigned f = 0; f < a->nfrom; f++)
+        e_patch(a->from[f], x->e.p);
+    x->displaced = a->displaced;
+    x->home = a->home;
+    x->x87 = a->x87;
+    x->flags_saved = a->flags_saved;
+    switch (a->kind) {
+    case ASIDE_SLOW: emit_aside_slow(x, a); break;
+    case ASIDE_CROSS: xlat_aside_cross(x, a); break;
+    case ASIDE_TAKEN: xlat_goto(x, a->target, a->insn); break;
+    case ASIDE_LINK: xlat_aside_link(x, a); break;
+    case ASIDE_LEAVE: emit_aside_leave(x, a); break;
+    case ASIDE_SECOND: xlat_aside_second(x, a); break;
+    case ASIDE_SINGLE: xlat_aside_single(x, a); break;
+    case ASIDE_WHERE: xlat_aside_where(x); break;
+    }
+}
+
+static bool aside_leaves(const struct aside *a)
+{
+    return a->kind == ASIDE_SLOW || a->kind == ASIDE_LEAVE || a->kind == ASIDE_LINK || a->kind == ASIDE_WHERE;
+}
+
+/* Crossings and second entries jump to those that leave, so these come last. */
 static void emit_asides(struct xlat *x)
 {
-    /* Crossings and second entries jump to those that leave, so these come last. */
-    for (unsigned pass = 0; pass < 2; pass++) {
-        if (pass == 1)
-            emit_tail(x);
-        for (unsigned n = 0; n < x->nasides; n++) {
-            struct aside *a = &x->asides[n];
-            if ((a->kind == ASIDE_SLOW || a->kind == ASIDE_LEAVE || a->kind == ASIDE_LINK || a->kind == ASIDE_WHERE) != (pass == 1))
-                continue;
-            for (unsigned f = 0; f < a->nfrom; f++)
-                e_patch(a->from[f], x->e.p);
-            x->displaced = a->displaced;
-            x->home = a->home;
-            x->x87 = a->x87;
-            x->flags_saved = a->flags_saved;
-            if (a->kind == ASIDE_SLOW) {
-                emit_aside_slow(x, a);
-            } else if (a->kind == ASIDE_CROSS) {
-                xlat_aside_cross(x, a);
-            } else if (a->kind == ASIDE_SINGLE) {
-                xlat_aside_single(x, a);
-            } else if (a->kind == ASIDE_LEAVE) {
-                emit_aside_leave(x, a);
-            } else if (a->kind == ASIDE_LINK) {
-                xlat_aside_link(x, a);
-            } else if (a->kind == ASIDE_SECOND) {
-                xlat_aside_second(x, a);
-            } else if (a->kind == ASIDE_WHERE) {
-                xlat_aside_where(x);
-            } else {
-                xlat_goto(x, a->target, a->insn);
-            }
-        }
-    }
+    for (unsigned n = 0; n < x->nasides; n++)
+        if (!aside_leaves(&x->asides[n]))
+            emit_aside(x, &x->asides[n]);
+    emit_tail(x);
+    for (unsigned n = 0; n < x->nasides; n++)
+        if (aside_leaves(&x->asides[n]))
+            emit_aside(x, &x->asides[n]);
 }
 
 /* ---- instructions without memory operands ---- */
