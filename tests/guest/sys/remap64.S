@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Code at an address that leads somewhere else than before, or to where this ring may not execute: each way to say so, and each time both the first
- * call and a later one, which a hypervisor may have prepared itself for.
+ * Code at an address that leads somewhere else than before, in another address space or in this one, or to where this ring may not execute: each way
+ * to say so, and each time both the first call and a later one, which a hypervisor may have prepared itself for.
  */
 #define GUEST_MODE 64
 #include "env.h"
@@ -12,6 +12,10 @@
 #define PDUSER   0x104000
 #define PDPTE(n) (PDPT + (n) * 8)
 #define MOVING   PAGE(2)
+#define TABLES_B 0x105000               /* another address space: a copy of the tables at PML4 */
+#define PTE_B(n) (PTE(n) - PML4 + TABLES_B)
+#define SPACE_A  (PML4 + 1)             /* with their PCIDs */
+#define SPACE_B  (TABLES_B + 2)
 
 .macro FLUSH_CR3
         mov     %cr3, %rax
@@ -32,6 +36,22 @@
         movl    $\entry, PTE(2)
         movl    $\high, PTE(2) + 4
         \flush
+.endm
+
+.macro MOVE_B entry, high=0
+        movl    $\entry, PTE_B(2)
+        movl    $\high, PTE_B(2) + 4
+.endm
+/* Goes to an address space of which nothing is flushed. */
+.macro SWITCH space
+        mov     $\space, %eax
+        bts     $63, %rax
+        mov     %rax, %cr3
+.endm
+.macro FLUSH_BY type, pcid=0
+        movq    $\pcid, invpcid_desc
+        mov     $\type, %eax
+        invpcid invpcid_desc, %rax
 .endm
 
 /* Both of these leave what the page's code has put in EAX there, and in exc_vector 3 if it has come back. */
@@ -57,6 +77,16 @@
 .endm
 #define COMES_TO(call, what) .rept 2; call; CHECK(what); CHECK_EXC(3, 0); .endr
 #define FAULTS(call, error)  .rept 2; call; CHECK(0); CHECK_EXC(14, error); CHECK_AT(exc_cr2, MOVING); CHECK_AT(exc_ip, MOVING); .endr
+
+/* Has code run in B, and goes over to A. */
+.macro LEAVE_B
+        MOVE_B  PAGE(1) + 7
+        FLUSH_PAGE
+        COMES_TO(RUN3, 0x11)
+        COMES_TO(RUN0, 0x11)
+        SWITCH  SPACE_A
+        COMES_TO(RUN0, 0x13)
+.endm
 
 main:
         movl    $0x87, PDUSER
@@ -129,4 +159,88 @@ main:
         and     $~0x100000, %rax
         mov     %rax, %cr4
 no_smep:
+        /* the same bytes in another mode: INC EAX; NOP is REX; NOP there */
+        movl    $0x9040c031, PAGE(3)    /* xor %eax, %eax */
+        movb    $0xcb, PAGE(3) + 4      /* lret */
+        mov     $SEL_DATA, %eax         /* 32-bit code has no use for the null SS of a handler that ring 3 led to */
+        mov     %eax, %ss
+        .rept   3
+        lcall   *in_code64
+        CHECK(0)
+        lcall   *in_code32
+        CHECK(1)
+        .endr
+
+        /* two address spaces, which know it as different pages */
+        mov     $1, %eax
+        cpuid
+        bt      $17, %ecx
+        jnc     no_pcid
+        mov     $PML4, %esi
+        mov     $TABLES_B, %edi
+        mov     $0x4000 / 4, %ecx
+        rep movsl
+        addl    $TABLES_B - PML4, TABLES_B
+        addl    $TABLES_B - PML4, PDPT - PML4 + TABLES_B
+        addl    $TABLES_B - PML4, PD - PML4 + TABLES_B + 16
+        mov     %cr4, %rax
+        or      $0x20000, %eax
+        mov     %rax, %cr4
+        MOVE    PAGE(0) + 7, FLUSH_PAGE
+        MOVE_B  PAGE(1) + 7
+        .rept   2
+        SWITCH  SPACE_A
+        COMES_TO(RUN0, 0x13)
+        SWITCH  SPACE_B
+        COMES_TO(RUN0, 0x11)
+        COMES_TO(RUN3, 0x11)
+        SWITCH  SPACE_A
+        COMES_TO(RUN3, 0x13)
+        .endr
+        /* what has changed of one while the other was current: no code of ring 3 runs there meanwhile, which might push out what is known of it here */
+        SWITCH  SPACE_B
+        mov     $7, %eax
+        xor     %ecx, %ecx
+        cpuid
+        bt      $10, %ebx
+        jnc     no_invpcid
+        LEAVE_B
+        MOVE_B  PAGE(1) + 7, 0x80000000
+        movq    $MOVING, invpcid_desc + 8
+        FLUSH_BY 0, 2                   /* this page of that space */
+        SWITCH  SPACE_B
+        FAULTS(RUN3, 0x15)
+        FAULTS(RUN0, 0x11)
+        LEAVE_B
+        MOVE_B  PAGE(0) + 3
+        FLUSH_BY 1, 2                   /* all of that space */
+        SWITCH  SPACE_B
+        FAULTS(RUN3, 0x15)
+        COMES_TO(RUN0, 0x13)
+        LEAVE_B
+        MOVE_B  PAGE(0) + 7
+        FLUSH_BY 3                      /* all spaces */
+        SWITCH  SPACE_B
+        COMES_TO(RUN3, 0x13)
+        LEAVE_B
+        MOVE_B  0
+        FLUSH_BY 2                      /* and what is global */
+        SWITCH  SPACE_B
+        FAULTS(RUN3, 0x14)
+        FAULTS(RUN0, 0x10)
+no_invpcid:
+        LEAVE_B
+        MOVE_B  PAGE(1) + 3
+        mov     $SPACE_B, %eax          /* a load of CR3 flushes the space that it goes to */
+        mov     %rax, %cr3
+        FAULTS(RUN3, 0x15)
+        COMES_TO(RUN0, 0x11)
+no_pcid:
         DONE
+
+        .balign 16
+invpcid_desc: .quad 0, 0
+in_code64: .long PAGE(3)
+        .word   SEL_CODE64
+in_code32: .long PAGE(3)
+        .word   SEL_CODE32
