@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,22 +56,18 @@ static const struct option longs[] = {
 
 /* ---- what the verbs share ---- */
 
+/* Names in an image are any bytes; JSON is UTF-8. */
 void print_json_string(const char *s)
 {
-    if (!s) {
-        fputs("null", stdout);
-        return;
+    json_auto_t *json = s ? json_string(s) : json_null();
+    if (!json) {
+        AUTO_FREE char *ascii = strdup(s);
+        for (char *p = ascii; p && *p; p++)
+            if (*p & 0x80)
+                *p = '?';
+        json = json_string(ascii ? ascii : "");
     }
-    putchar('"');
-    for (; *s; s++) {
-        if (*s == '"' || *s == '\\')
-            printf("\\%c", *s);
-        else if ((unsigned char)*s < 32)
-            printf("\\u%04x", *s);
-        else
-            putchar(*s);
-    }
-    putchar('"');
+    json_dumpf(json, stdout, JSON_ENCODE_ANY);
 }
 
 int image_args_open(const struct image_args *a, const char *path, const char *format, bool readonly, struct image **im, struct error *err)

@@ -138,6 +138,15 @@ def odd_lengths():
     assert os.path.getsize("r") == 1 << 20
 
 
+def names_in_json():
+    """Whatever bytes a name has, the output is JSON."""
+    image("create", "-f", "qcow2", "q", "1M")
+    for name in (b"quote\"back\\slash", b"tab\tand \x7f", "grün".encode(), b"\xff\xc0\xaf", b"cut \xe2\x82"):
+        subprocess.run([*lodge, "snapshot", "-f", "qcow2", "-c", name, "q"], check=True)
+    found = [s["name"] for s in json.loads(image("info", "--json", "-f", "qcow2", "q"))["snapshots"]]
+    assert found == ['quote"back\\slash', "tab\tand \x7f", "grün", "???", "cut ??"], found
+
+
 def cut_files():
     """A file that was cut off within a block has lost data, and check says so; what stands behind the last block does no harm."""
     with open("raw", "wb") as f:
@@ -203,4 +212,4 @@ def full_disk():
         subprocess.run(["umount", "small"], check=True)
 
 
-main(sizes, options, statuses, no_files, taken_names, loops, odd_lengths, cut_files, interrupted, full_disk)
+main(sizes, options, statuses, no_files, taken_names, loops, odd_lengths, names_in_json, cut_files, interrupted, full_disk)
