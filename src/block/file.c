@@ -112,6 +112,11 @@ static const struct file_protocol *protocol_of(const char *name)
     return NULL;
 }
 
+bool file_is_remote(const char *path)
+{
+    return protocol_of(path);
+}
+
 int file_open_named(struct io_loop *l, const char *what, const char *path, bool readonly, struct file **out, struct error *err)
 {
     const struct file_protocol *protocol = protocol_of(path);

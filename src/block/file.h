@@ -35,6 +35,7 @@ struct file {
 /* Opens and locks (lock.c). `what` begins the errors: "disk", "backing file". 0, or -1 with err. */
 int file_open(struct io_loop *l, const char *what, const char *path, bool readonly, struct file **out, struct error *err);
 /* The same for a name that a user gave: it may also begin with a protocol's prefix. */
+bool file_is_remote(const char *path); /* does it begin so? */
 int file_open_named(struct io_loop *l, const char *what, const char *path, bool readonly, struct file **out, struct error *err);
 /* Creates a file that must not exist, or, with `replace`, empties one that nobody uses. */
 int file_create(struct io_loop *l, const char *what, const char *path, bool replace, struct file **out, struct error *err);

@@ -80,6 +80,8 @@ int image_create_new(struct io_loop *l, const char *format, const struct image_n
         return error_set(err, 0, "image '%s': format %s can only be read; use qcow2", n->path, format);
     if (!fits_device(driver) && stat(n->path, &st) == 0 && S_ISBLK(st.st_mode))
         return error_set(err, 0, "image '%s': is a block device, which holds no image of format %s; use raw or qcow2, or give a file", n->path, format);
+    if (driver != &raw_driver && file_is_remote(n->path))
+        return error_set(err, 0, "image '%s': is a server's disk, which keeps its size and so holds no new image of format %s; use raw, or give a file", n->path, format);
     if (n->backing && image_check_backing(n->path, n->backing, n->backing_format, err) < 0)
         return -1;
     return driver->create(l, n, err);

@@ -86,11 +86,17 @@ static int raw_extent(struct image *im, uint64_t offset, uint64_t len, struct ex
     return ret;
 }
 
+static bool has_own_size(const struct file *f)
+{
+    return f->device || f->protocol;
+}
+
 static int raw_resize(struct image *im, uint64_t size, bool shrink, struct error *err)
 {
     (void)shrink;
-    if (im->file->device)
-        return error_set(err, 0, "image '%s': is a block device, which keeps its size; change it by what made it, for instance lvresize", im->file->path);
+    if (has_own_size(im->file))
+        return error_set(err, 0, "image '%s': is a %s, which keeps its size; change it %s", im->file->path, im->file->device ? "block device" : "server's disk",
+                         im->file->device ? "by what made it, for instance lvresize" : "there");
     int ret = file_truncate(im->file, size);
     if (ret < 0)
         return error_set(err, -ret, "image '%s': cannot be resized: %s; check the disk that holds it", im->file->path, strerror(-ret));
@@ -119,11 +125,18 @@ static int raw_create(struct io_loop *l, const struct image_new *n, struct error
         return error_set(err, 0, "option 'preallocation': '%s' is none; give off, falloc or full", how);
     if (n->backing)
         return error_set(err, 0, "image '%s': raw images have no backing file; use qcow2", n->path);
-    if (file_create(l, "image", n->path, n->replace, &f, err) < 0)
+    bool remote = file_is_remote(n->path); /* then it is there already */
+    if ((remote ? file_open_named(l, "image", n->path, false, &f, err) : file_create(l, "image", n->path, n->replace, &f, err)) < 0)
         return -1;
     if (strcmp(nocow, "on") == 0)
         file_write_in_place(f);
-    int ret = f->device ? 0 : file_truncate(f, n->size);
+    if (has_own_size(f) && (f->size < n->size || strcmp(how, "off") != 0)) {
+        error_set(err, 0, "image '%s': has %llu bytes, which it keeps, and nothing is preallocated there; give a size up to that, without preallocation", n->path,
+                  (unsigned long long)f->size);
+        file_close(f);
+        return -1;
+    }
+    int ret = has_own_size(f) ? 0 : file_truncate(f, n->size);
     if (ret == 0 && strcmp(how, "off") != 0)
         ret = allocate(f, how, n->size);
     file_close(f);

@@ -218,7 +218,19 @@ def nbd_client():
             run("qemu-io", "-f", "raw", "-c", "write -z 1M 64k", "-c", "discard 3M 64k", "-c", "read -P 0 1M 64k", f"nbd:unix:{relay}")
         image("convert", "-f", "raw", "-O", "raw", f"nbd:unix:{s}", "back")
         refused("check that the server runs", "info", "-f", "raw", "nbd:unix:/nonexistent")
-    run("cmp", "t", "back")
+        fill("other", 3 << 20, 2)
+        image("convert", "-f", "raw", "-O", "raw", "raw", f"nbd:unix:{s}")
+        image("convert", "-f", "raw", "-O", "raw", "other", f"nbd:unix:{s}")  # zeroes among them replace what was there
+        image("dd", "-f", "raw", "-O", "raw", "if=other", f"of=nbd:unix:{s}", "bs=1M", "count=1")
+        image("convert", "-f", "raw", "-O", "raw", f"nbd:unix:{s}", "written")
+        image("create", "-f", "raw", "large", "5M")
+        refused("which it keeps", "convert", "-f", "raw", "-O", "raw", "large", f"nbd:unix:{s}")
+        refused("which it keeps", "create", "-f", "raw", "-o", "preallocation=falloc", f"nbd:unix:{s}", "1M")
+        refused("keeps its size", "resize", "-f", "raw", f"nbd:unix:{s}", "5M")
+        refused("no new image of format qcow2", "convert", "-f", "raw", "-O", "qcow2", "raw", f"nbd:unix:{s}")
+    run("cmp", "raw", "back")
+    with open("written", "rb") as f, open("other", "rb") as other, open("raw", "rb") as raw:
+        assert f.read() == other.read() + raw.read()[3 << 20:]
     # a qcow2 image within an export, with its refcounts and tables there
     run("qemu-img", "create", "-q", "-f", "qcow2", "q", "16M")
     run("truncate", "-s", "20M", "q")
