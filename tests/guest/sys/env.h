@@ -46,6 +46,7 @@
 #define PDPT     0x101000
 #define PD       0x102000
 #define PT       0x103000
+#define PDALIAS  0x104000
 #define TESTPAGES 0x400000
 
 #if GUEST_MODE == 64
@@ -102,6 +103,17 @@
 
 #define IOPL3 0x3002 /* flags */
 #if GUEST_MODE == 64
+#define PAGE(n) (TESTPAGES + (n) * 0x1000)
+#define PTE(n)  (PT + (n) * 8)
+#define ALIAS   0x40000000
+/* The first 2 MiB are ring 0's alone from now on, for SMEP and SMAP; ring 3 has them ALIAS bytes further up. */
+.macro USE_ALIAS
+        movl    $0x87, PDALIAS
+        movl    $PDALIAS + 7, PDPT + 8
+        movl    $0x83, PD
+        mov     %cr3, %rax
+        mov     %rax, %cr3
+.endm
 /* Goes on in ring 3, at the next instruction as it stands `alias` bytes further up. */
 .macro RING3 flags=2, alias=0, code=SEL_UCODE64
         pushq   $SEL_UDATA

@@ -6,10 +6,6 @@
 #define GUEST_MODE 64
 #include "env.h"
 
-#define PAGE(n)  (TESTPAGES + (n) * 0x1000)
-#define PTE(n)   (PT + (n) * 8)
-#define ALIAS    0x40000000             /* the first 2 MiB again, for ring 3: at home they are ring 0's alone */
-#define PDUSER   0x104000
 #define PDPTE(n) (PDPT + (n) * 8)
 #define PKEY(k)  ((k) << 59)
 
@@ -35,11 +31,7 @@
 .endm
 
 main:
-        movl    $0x87, PDUSER
-        movl    $PDUSER + 7, PDPTE(1)
-        movl    $0x83, PD
-        FLUSH
-
+        USE_ALIAS
         /* A at every level, D in the leaf alone */
         FLUSH
         movl    $PAGE(0) + 7, PTE(0)

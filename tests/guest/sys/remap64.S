@@ -6,11 +6,6 @@
 #define GUEST_MODE 64
 #include "env.h"
 
-#define PAGE(n)  (TESTPAGES + (n) * 0x1000)
-#define PTE(n)   (PT + (n) * 8)
-#define ALIAS    0x40000000             /* the first 2 MiB again, for ring 3 */
-#define PDUSER   0x104000
-#define PDPTE(n) (PDPT + (n) * 8)
 #define MOVING   PAGE(2)
 #define TABLES_B 0x105000               /* another address space: a copy of the tables at PML4 */
 #define PTE_B(n) (PTE(n) - PML4 + TABLES_B)
@@ -89,10 +84,7 @@
 .endm
 
 main:
-        movl    $0x87, PDUSER
-        movl    $PDUSER + 7, PDPTE(1)
-        movl    $0x83, PD               /* at home they are ring 0's alone, for SMEP */
-        FLUSH_CR3
+        USE_ALIAS
         movl    $0x0010b8, PAGE(0)      /* mov $0x10, %eax; ret */
         movl    $0xc30000, PAGE(0) + 3
         movl    $0x0011b8, PAGE(1)
