@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/util.h"
@@ -393,10 +394,14 @@ int file_truncate(struct file *f, uint64_t size)
     return 0;
 }
 
+/* Behind RLIMIT_FSIZE there would be a signal, which ends the process. */
 int file_extend(struct file *f, uint64_t size)
 {
     struct io_step s = {.kind = IO_EXTEND, .offset = size};
-    return f->protocol || f->device ? -EOPNOTSUPP : (int)step(f, &s);
+    struct rlimit limit;
+    if (f->protocol || f->device)
+        return -EOPNOTSUPP;
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && size > limit.rlim_cur ? -EFBIG : (int)step(f, &s);
 }
 
 int file_length(struct file *f, uint64_t *size)

@@ -240,6 +240,8 @@ int qcow2_refcount(struct qcow2 *q, uint64_t cluster, uint64_t *count);
 int qcow2_refcount_add(struct qcow2 *q, uint64_t cluster, uint64_t n, int64_t by);
 /* Up to `want` free clusters in a row, with refcount 1; *got of them from *offset on. More are counted at the same time, for who comes next. */
 int qcow2_alloc(struct qcow2 *q, uint64_t want, uint64_t *offset, uint64_t *got);
+/* From `fresh` on, do clusters count as used other than those that were counted ahead? The file may have lost them; who writes there makes it longer. */
+int qcow2_is_cut_off(struct qcow2 *q, bool *cut);
 int qcow2_free(struct qcow2 *q, uint64_t offset, uint64_t len); /* see invariant 2 */
 int qcow2_write_back(struct qcow2 *q);                          /* invariant 1, and then what was freed */
 

@@ -188,6 +188,7 @@ int qcow2_commit_alloc(struct qcow2 *q, struct qcow2_commit *c, uint64_t n, uint
         if (run < n)
             continue;
         *offset = (k + 1 - n) << q->h.cluster_bits;
+        q->fresh = MAX(q->fresh, (k + 1) << q->h.cluster_bits); /* what is written there stays when the commit fails */
         return qcow2_commit_ref(q, c, *offset, n << q->h.cluster_bits, 1);
     }
     return -EFBIG;

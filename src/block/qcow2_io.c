@@ -222,10 +222,13 @@ static int place(struct qcow2 *q, struct piece *p, const struct qcow2_run *first
  */
 static int link_early(struct qcow2 *q, const struct piece *p, bool *done)
 {
+    bool cut;
     *done = false;
     if (!p->zeroes || !p->zeroed)
         return 0;
     if (q->fresh > q->reach) {
+        if (qcow2_is_cut_off(q, &cut) < 0 || cut)
+            return 0; /* nobody knows where the file ends while its clusters are written to: it might get shorter */
         if (file_extend(q->file, q->fresh + REACH_STEP) < 0)
             return 0; /* a limit, perhaps: what fits can still be written */
         q->reach = q->fresh + REACH_STEP;

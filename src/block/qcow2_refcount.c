@@ -225,6 +225,21 @@ int qcow2_alloc(struct qcow2 *q, uint64_t want, uint64_t *offset, uint64_t *got)
     return 0;
 }
 
+int qcow2_is_cut_off(struct qcow2 *q, bool *cut)
+{
+    uint64_t first = MAX(q->fresh, q->ahead.offset + q->ahead.len) >> q->h.cluster_bits, block = first / per_block(q), n = 0;
+    uint64_t want = (block + 1) * per_block(q) - first;
+    int ret = 0;
+    *cut = q->ahead.len && q->ahead.offset > q->fresh; /* there was something in between */
+    if (block < q->rct_size && (q->rct[block] & QCOW2_OFFSET)) {
+        ret = free_run(q, first, want, &n);
+        *cut |= n < want;
+    }
+    while (++block < q->rct_size)
+        *cut |= (q->rct[block] & QCOW2_OFFSET) != 0;
+    return ret;
+}
+
 /* Nothing has referred to these clusters, so their counts need not wait. */
 static int give_up_ahead(struct qcow2 *q)
 {

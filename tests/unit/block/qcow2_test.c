@@ -5,8 +5,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/util.h"
@@ -297,15 +299,20 @@ static void run_kind(const struct kind *k)
 
 /* ---- allocation in batches ---- */
 
-static void count_write(void *opaque, const struct io_step *s, bool ended)
+struct counts {
+    unsigned writes, extensions;
+};
+
+static void count_steps(void *opaque, const struct io_step *s, bool ended)
 {
-    unsigned *n = opaque;
-    *n += !ended && s->kind == IO_WRITE;
+    struct counts *n = opaque;
+    n->writes += !ended && s->kind == IO_WRITE;
+    n->extensions += !ended && s->kind == IO_EXTEND;
 }
 
 /*
  * A guest writes on and on and flushes behind each cluster. Such a flush writes one piece of an L2 table; refcounts only now and then, since they are
- * counted for many clusters at a time. When the image is closed, nothing of that is left over.
+ * counted for many clusters at a time. The file is made longer once. When the image is closed, nothing of that is left over.
  */
 static void allocates_in_batches(void)
 {
@@ -313,25 +320,124 @@ static void allocates_in_batches(void)
     static uint8_t data[1 << BITS];
     ERROR_SCOPED(err);
     struct image *im;
-    unsigned writes = 0;
+    struct counts n = {0};
     struct qcow2_create o = {.path = t.path, .size = CLUSTERS << BITS, .version = 3, .cluster_bits = BITS, .refcount_order = 4, .replace = true};
     must(qcow2_create(t.loop, &o, &err), &err);
     must(image_open(t.loop, &(struct image_options){.path = t.path, .format = "qcow2", .what = "image"}, &im, &err), &err);
-    im->file->observe = count_write;
-    im->file->observer = &writes;
+    im->file->observe = count_steps;
+    im->file->observer = &n;
     memset(data, 1, sizeof data);
     for (uint64_t at = 0; at < o.size; at += sizeof data) {
         CHECK(image_write(im, at, sizeof data, &(struct iovec){data, sizeof data}, 1) == 0);
         CHECK(image_flush(im) == 0);
     }
-    printf("%u writes for %u clusters of data, each flushed\n", writes, (unsigned)CLUSTERS);
-    CHECK(writes >= 2 * CLUSTERS && writes <= 2 * CLUSTERS + CLUSTERS / 8);
+    printf("%u writes for %u clusters of data, each flushed\n", n.writes, (unsigned)CLUSTERS);
+    CHECK(n.writes >= 2 * CLUSTERS && n.writes <= 2 * CLUSTERS + CLUSTERS / 8);
+    CHECK_EQ(n.extensions, 1);
     CHECK(image_close(im) == 0);
     t.size = o.size;
     open_disk();
     check_clean(true);
     close_disk();
     CHECK(!have_qemu || sh("qemu-img check -q -f qcow2 %s", t.path) == 0);
+}
+
+/* ---- what was never written to ---- */
+
+static struct image *make_image(const struct qcow2_create *kind)
+{
+    ERROR_SCOPED(err);
+    struct image *im;
+    struct qcow2_create o = *kind;
+    o.path = t.path;
+    o.version = 3;
+    o.refcount_order = 4;
+    o.replace = true;
+    must(qcow2_create(t.loop, &o, &err), &err);
+    must(image_open(t.loop, &(struct image_options){.path = t.path, .format = "qcow2", .what = "image"}, &im, &err), &err);
+    return im;
+}
+
+static void put(struct image *im, uint64_t offset, uint8_t byte, uint64_t len)
+{
+    AUTO_FREE uint8_t *data = malloc(len);
+    memset(data, byte, len);
+    CHECK_EQ(image_write(im, offset, len, &(struct iovec){data, len}, 1), 0);
+}
+
+static void reads_as(struct image *im, uint64_t offset, uint8_t byte, uint64_t len)
+{
+    AUTO_FREE uint8_t *data = malloc(len);
+    CHECK_EQ(image_read(im, offset, len, &(struct iovec){data, len}, 1), 0);
+    for (uint64_t i = 0; i < len; i++)
+        CHECK_EQ(data[i], byte);
+}
+
+static void limit_files(rlim_t bytes)
+{
+    struct rlimit l;
+    CHECK(getrlimit(RLIMIT_FSIZE, &l) == 0);
+    l.rlim_cur = bytes;
+    CHECK(setrlimit(RLIMIT_FSIZE, &l) == 0);
+}
+
+/* A snapshot that cannot be made has written tables to clusters that stay free. Whoever gets these later does not read the tables. */
+static void free_clusters_of_a_failed_commit(void)
+{
+    ERROR_SCOPED(err);
+    struct image *im = make_image(&(struct qcow2_create){.size = MIB, .cluster_bits = 12});
+    struct qcow2 *q = qcow2_of(im);
+    put(im, 0, 1, 4096);
+    CHECK_EQ(qcow2_settle(q), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    limit_files(q->fresh + 2 * 4096);
+    CHECK(qcow2_snapshot_create(im, "no room", &err) < 0);
+    limit_files(RLIM_INFINITY);
+    signal(SIGXFSZ, SIG_DFL);
+    for (uint64_t at = 64 * KIB; at < 128 * KIB; at += 4096) {
+        put(im, at + 2048, 2, 512);
+        reads_as(im, at, 0, 2048);
+        reads_as(im, at + 2560, 0, 1536);
+    }
+    CHECK_EQ(image_close(im), 0);
+}
+
+/* Of a file that was cut off, clusters in use lie behind its end. What is written there stays, though new clusters lie before it. */
+static void clusters_behind_the_end(void)
+{
+    enum { BITS = 16, CUT = 1 * MIB, HOLE = 8 * MIB, LAST = 64 * MIB - (1 << BITS) };
+    ERROR_SCOPED(err);
+    struct image *im = make_image(&(struct qcow2_create){.size = 64 * MIB, .cluster_bits = BITS});
+    for (uint64_t at = 0; at <= LAST; at += 1 << BITS) {
+        put(im, at, 1, 512);
+        CHECK_EQ(at ? 0 : image_flush(im), 0); /* the table comes first */
+    }
+    CHECK_EQ(image_close(im), 0);
+    CHECK(truncate(t.path, CUT) == 0);
+    for (unsigned again = 0; again < 2; again++) {
+        must(image_open(t.loop, &(struct image_options){.path = t.path, .format = "qcow2", .what = "image"}, &im, &err), &err);
+        if (again == 0) {
+            CHECK_EQ(image_discard(im, HOLE, 1 << BITS), 0);
+            CHECK_EQ(image_flush(im), 0);
+            put(im, LAST, 3, 1 << BITS);
+            put(im, HOLE, 4, 512);
+        }
+        reads_as(im, LAST, 3, 1 << BITS);
+        reads_as(im, HOLE, 4, 512);
+        CHECK_EQ(image_close(im), 0);
+    }
+}
+
+/* The file is made longer ahead of its clusters, but not beyond what the process may write: that would end it. */
+static void grows_within_a_limit(void)
+{
+    struct image *im = make_image(&(struct qcow2_create){.size = 4 * MIB, .cluster_bits = 16});
+    limit_files(3 * MIB);
+    put(im, 0, 5, 2 * MIB);
+    CHECK_EQ(image_flush(im), 0);
+    reads_as(im, 0, 5, 2 * MIB);
+    CHECK_EQ(image_close(im), 0);
+    limit_files(RLIM_INFINITY);
 }
 
 #define KIND(n, bits, ...) {.name = n, .rounds = 4, .o = {.cluster_bits = bits, __VA_ARGS__}}
@@ -359,6 +465,9 @@ int main(int argc, char **argv)
         t.slots[i].buf = malloc(MIB);
     must(io_loop_create(BLOCK_ENGINE_AUTO, &t.loop, &err), &err);
     allocates_in_batches();
+    free_clusters_of_a_failed_commit();
+    clusters_behind_the_end();
+    grows_within_a_limit();
     for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
         struct kind k = kinds[i];
         if (argc > 2 && strcmp(argv[2], k.name) != 0)
