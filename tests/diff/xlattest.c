@@ -278,6 +278,37 @@ static bool spaces_apart(void)
     return apart && back;
 }
 
+/* Is a page of code that has been forgotten not known again when the tags of code have come round? */
+static bool tags_apart(void)
+{
+    struct vcpu *v = guest_vcpu;
+    struct bt_fill there = {.la = SCRATCH_BASE, .gpa = 0, .host = guest_ram, .shift = 12};
+    bool apart = true;
+    for (unsigned ring = 0; ring < BT_RINGS; ring++) {
+        there.ring = (uint8_t)ring;
+        bt_tlb_fill_code(v, &there);
+        apart &= bt_tlb_code(v, ring, SCRATCH_BASE) == guest_ram;
+        for (unsigned n = 0; n < 2 * PAGE_SIZE; n++) {
+            bt_code_forget(v, ring);
+            apart &= !bt_tlb_code(v, ring, SCRATCH_BASE);
+        }
+    }
+    /* nor what another address space knew, when the one that has been left comes back with its tag */
+    there.ring = BT_USER;
+    uint64_t tag = v->bt.code_tag[BT_USER];
+    bt_tlb_switch(v, 1, 2, false);
+    for (unsigned n = 0; n < 2 * PAGE_SIZE && v->bt.code_tag[BT_USER] != tag; n++)
+        bt_code_forget(v, BT_USER);
+    bool round = v->bt.code_tag[BT_USER] == tag;
+    bt_tlb_fill_code(v, &there);
+    bt_tlb_switch(v, 2, 1, true);
+    apart &= round && !bt_tlb_code(v, BT_USER, SCRATCH_BASE);
+    bt_tlb_flush(v);
+    if (!apart)
+        printf("xlattest: code that was forgotten is known\n");
+    return apart;
+}
+
 /* Does a flush take away where code runs from, however many pages that are, and at linear address 0 too? The last of them is known until then. */
 static bool entered_forgotten(void)
 {
@@ -331,5 +362,5 @@ int main(int argc, char **argv)
     if (evex)
         progen_evex();
     printf("xlattest: seed %#" PRIx64 "\n", rng_state);
-    return spaces_apart() && entered_forgotten() && run_all(count, reports) ? 0 : 1;
+    return spaces_apart() && tags_apart() && entered_forgotten() && run_all(count, reports) ? 0 : 1;
 }
