@@ -237,6 +237,8 @@ void qcow2_cache_drop(struct qcow2_cache *c); /* forgets all, dirty ones too */
 uint64_t qcow2_get_refcount(const uint8_t *block, uint64_t n, unsigned order);
 void qcow2_put_refcount(uint8_t *block, uint64_t n, unsigned order, uint64_t count);
 int qcow2_refcount(struct qcow2 *q, uint64_t cluster, uint64_t *count);
+/* Do the header and the tables that are always there count as used? What counts as free gets overwritten. 0, or -1 with err. */
+int qcow2_check_counted(struct qcow2 *q, struct error *err);
 int qcow2_refcount_add(struct qcow2 *q, uint64_t cluster, uint64_t n, int64_t by);
 /* Up to `want` free clusters in a row, with refcount 1; *got of them from *offset on. More are counted at the same time, for who comes next. */
 int qcow2_alloc(struct qcow2 *q, uint64_t want, uint64_t *offset, uint64_t *got);

@@ -559,6 +559,8 @@ static int prepare_to_write(struct qcow2 *q, struct error *err)
         if (qcow2_check(q->im, REPAIR_ALL, &check, err) < 0)
             return -1;
     }
+    if (qcow2_check_counted(q, err) < 0)
+        return -1;
     uint64_t keep = q->h.autoclear & (QCOW2_AUTOCLEAR_RAW_DATA | (q->nbitmaps ? QCOW2_AUTOCLEAR_BITMAPS : 0u));
     if (q->h.autoclear != keep) {
         q->h.autoclear = keep;

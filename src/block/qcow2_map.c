@@ -99,11 +99,19 @@ static bool continues(const struct qcow2_run *r, const struct qcow2_run *next)
            (!r->has_host || next->host == r->host + r->len);
 }
 
+static int check_table(struct qcow2 *q, uint64_t table)
+{
+    if (table % q->cluster_size)
+        return contradiction(q, "an L1 entry points into the middle of a cluster");
+    return table && table >= q->fresh ? contradiction(q, "an L1 entry leads outside of the file") : 0;
+}
+
 int qcow2_lookup(struct qcow2 *q, uint64_t offset, uint64_t len, struct qcow2_run *run)
 {
     uint64_t table = l1_index(q, offset) < q->h.l1_size ? q->l1[l1_index(q, offset)] & QCOW2_OFFSET : 0;
-    if (table % q->cluster_size)
-        return contradiction(q, "an L1 entry points into the middle of a cluster");
+    int ret = check_table(q, table);
+    if (ret < 0)
+        return ret;
     if (!table) {
         uint64_t span = 1ull << (q->h.cluster_bits + q->l2_bits);
         *run = (struct qcow2_run){.kind = QCOW2_NONE, .len = MIN(len, span - (offset & (span - 1)))};
@@ -111,7 +119,7 @@ int qcow2_lookup(struct qcow2 *q, uint64_t offset, uint64_t len, struct qcow2_ru
     }
     struct qcow2_slice *s;
     uint64_t at = table + l2_index(q, offset) * q->entry_bytes;
-    int ret = qcow2_get(q, &q->l2, at, false, &s);
+    ret = qcow2_get(q, &q->l2, at, false, &s);
     if (ret < 0)
         return ret;
     struct entry x = get_entry(q, s->data + (at - s->offset));
@@ -169,15 +177,13 @@ int qcow2_l2_for_write(struct qcow2 *q, uint64_t offset, struct qcow2_slice **sl
     uint64_t index = l1_index(q, offset);
     if (index >= q->h.l1_size)
         return -EINVAL;
-    if (!(q->l1[index] & QCOW2_COPIED)) {
-        int ret = own_table(q, index);
-        if (ret < 0)
-            return ret;
-    }
+    int ret = check_table(q, q->l1[index] & QCOW2_OFFSET);
+    if (ret == 0 && !(q->l1[index] & QCOW2_COPIED))
+        ret = own_table(q, index);
+    if (ret < 0)
+        return ret;
     uint64_t place = (q->l1[index] & QCOW2_OFFSET) + l2_index(q, offset) * q->entry_bytes;
-    if ((q->l1[index] & QCOW2_OFFSET) % q->cluster_size)
-        return contradiction(q, "an L1 entry points into the middle of a cluster");
-    int ret = qcow2_get(q, &q->l2, place, false, slice);
+    ret = qcow2_get(q, &q->l2, place, false, slice);
     *at = ret == 0 ? (unsigned)(place - (*slice)->offset) : 0;
     return ret;
 }

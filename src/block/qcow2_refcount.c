@@ -52,7 +52,7 @@ static int count_slice(struct qcow2 *q, uint64_t cluster, struct qcow2_slice **s
     *s = NULL;
     if (!at)
         return 0;
-    if (at % q->cluster_size)
+    if (at % q->cluster_size || at >= q->fresh) /* behind the file's end all counts would be 0, those of the tables too */
         return -EIO;
     uint64_t bit = cluster % per_block(q) << q->h.refcount_order;
     at += bit / 8;
@@ -71,6 +71,23 @@ int qcow2_refcount(struct qcow2 *q, uint64_t cluster, uint64_t *count)
     *count = qcow2_get_refcount(s->data, n, q->h.refcount_order);
     qcow2_put(s);
     return 0;
+}
+
+static bool is_counted(struct qcow2 *q, uint64_t offset, uint64_t bytes)
+{
+    uint64_t count, end = bytes ? qcow2_clusters(q, offset + bytes) : 0;
+    for (uint64_t n = offset >> q->h.cluster_bits; n < end; n++)
+        if (qcow2_refcount(q, n, &count) < 0 || count == 0)
+            return false;
+    return true;
+}
+
+int qcow2_check_counted(struct qcow2 *q, struct error *err)
+{
+    if (is_counted(q, 0, 1) && is_counted(q, q->h.rct_offset, q->rct_size * 8ull) && is_counted(q, q->h.l1_offset, q->h.l1_size * 8ull) &&
+        is_counted(q, q->h.snapshots_offset, q->h.nsnapshots))
+        return 0;
+    return error_set(err, 0, "image '%s': its header or a table of it counts as free space, so that writing would destroy it; mend it with 'lodge image check -r all'", q->file->path);
 }
 
 /* ---- new refcount blocks ---- */

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 
 from image_common import fill, image, lodge, main, refused, run, same
@@ -168,6 +169,38 @@ def cut_files():
         image("compare", "-q", "-f", kind, "-F", "raw", name, "raw")
 
 
+def lying_counts():
+    """Where the header or the tables count as free, or their counts or entries lead outside of the file, nothing is written; a repair counts anew."""
+    fill("raw", 8 << 20)
+    for cluster in ("4K", "64K"):
+        run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-o", f"cluster_size={cluster}", "raw", "good")
+        run("qemu-img", "snapshot", "-c", "one", "good")
+        with open("good", "rb") as f:
+            good = f.read()
+        l1, refcounts = struct.unpack(">QQ", good[40:56])
+        block, = struct.unpack(">Q", good[refcounts:refcounts + 8])
+        lies = [(refcounts, n) for n in (0, 1 << 30, 1 << 40, 1 << 55)]
+        lies += [(block, 0), (block + 2 * (refcounts // int(cluster[:-1]) // 1024), 0), (l1, 1 << 63 | 1 << 40), (l1, 1 << 30)]
+        for at, value in lies:
+            bad = good[:at] + value.to_bytes(8, "big") + good[at + 8:]
+            with open("bad", "wb") as f:
+                f.write(bad)
+            if at == l1:
+                p = subprocess.run([*lodge, "map", "-f", "qcow2", "bad"], capture_output=True, text=True, timeout=120)
+                assert p.returncode == 1 and "leads outside" in p.stderr and "cannot be read" in p.stderr, p
+            else:
+                for verb in (("resize", "-f", "qcow2", "bad", "+1M"), ("snapshot", "-f", "qcow2", "-c", "two", "bad"), ("serve", "-q", "-f", "qcow2", "--socket", "s", "bad")):
+                    refused("counts as free", *verb)
+                image("compare", "-q", "-f", "qcow2", "-F", "raw", "bad", "raw")
+            with open("bad", "rb") as f:
+                assert f.read() == bad, (cluster, at, value)
+            image("check", "-f", "qcow2", "bad", status=2)
+            image("check", "-f", "qcow2", "-r", "all", "bad")
+            run("qemu-img", "check", "-q", "-f", "qcow2", "bad")
+            if at != l1:
+                same("bad", "qcow2")
+
+
 def interrupted():
     """A signal in the middle of a copy ends it by that signal, and leaves the old image as it was, and unlocked."""
     fill("raw", 8 << 20)
@@ -212,4 +245,4 @@ def full_disk():
         subprocess.run(["umount", "small"], check=True)
 
 
-main(sizes, options, statuses, no_files, taken_names, loops, odd_lengths, names_in_json, cut_files, interrupted, full_disk)
+main(sizes, options, statuses, no_files, taken_names, loops, odd_lengths, names_in_json, cut_files, lying_counts, interrupted, full_disk)
