@@ -291,7 +291,7 @@ int image_copy(struct image *to, uint64_t offset, struct image *from, uint64_t a
 
 bool image_is_blank(const struct image *im)
 {
-    return !im->driver->noise && !im->file->device && !im->file->protocol;
+    return !im->backing_name && !im->driver->noise && !im->file->device && !im->file->protocol;
 }
 
 int image_is_zero(struct image *im, uint64_t offset, uint64_t *len, bool *zero)

@@ -16,7 +16,8 @@
 struct walk {
     struct io_loop *loop;
     struct image *from, *to;
-    uint64_t size, next, skip; /* skip: `from` begins that much further on */
+    uint64_t size, next, limit; /* limit: what `from` has behind it is not copied */
+    uint64_t skip;             /* skip: `from` begins that much further on */
     bool reading;              /* it was `from` that failed */
     int (*chunk)(struct walk *w, uint64_t offset, uint64_t len, uint8_t *buf);
     int ret;
@@ -104,7 +105,7 @@ static int write_from(struct image *im, uint64_t offset, uint64_t len, uint8_t *
 
 /* ---- convert ---- */
 
-/* Writes what is not zero; a new image is zero everywhere, unless it is a device or encrypted as a whole. */
+/* Writes what is not zero; a new image is zero everywhere, unless it is a device, encrypted as a whole, or has a backing file. */
 static int write_sparse(struct image *to, uint64_t offset, uint64_t len, uint8_t *buf)
 {
     for (uint64_t at = 0, n; at < len; at += n) {
@@ -146,7 +147,9 @@ static int write_compressed(struct walk *w, uint64_t offset, uint64_t len, uint8
     }
     fiber_lock(&w->writing);
     for (uint64_t i = 0; ret == 0 && i < n; i++)
-        if (bytes[i] || !bytes_are_zero(buf + i * size, size))
+        if (!bytes[i] && bytes_are_zero(buf + i * size, size))
+            ret = image_is_blank(w->to) ? 0 : image_zero(w->to, offset + i * size, MIN(size, len - i * size), true);
+        else
             ret = qcow2_write_packed(w->to, offset + i * size, buf + i * size, packed + i * size, bytes[i]);
     fiber_unlock(w->loop, &w->writing);
     return ret;
@@ -195,6 +198,8 @@ static int convert_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t 
     ret = note_reading(w, read_into(w->from, w->skip + offset, len, buf));
     if (ret < 0)
         return ret;
+    if (offset + len > w->limit)
+        memset(buf + (w->limit - offset), 0, offset + len - w->limit);
     return w->compress ? write_compressed(w, offset, len, buf) : write_sparse(w->to, offset, len, buf);
 }
 
@@ -220,9 +225,10 @@ static int copy_failed(const struct walk *w, const char *from, const char *path,
     return error_set(err, -ret, "image '%s': cannot be copied to '%s': %s; the new one is not complete: remove it, and %s", from, path, strerror(-ret), remedy);
 }
 
-/* Makes `path` and copies `size` bytes of `from` into it. Closes `from`. */
-static int copy_to_new(const struct image_args *a, struct image *from, uint64_t skip, uint64_t size, const char *path, struct error *err)
+/* Makes `path` and copies that many bytes of `from` into it. Closes `from`. */
+static int copy_to_new(const struct image_args *a, struct image *from, uint64_t skip, uint64_t bytes, const char *path, struct error *err)
 {
+    uint64_t size = ALIGN_UP(bytes, (uint64_t)BLOCK_SECTOR);
     struct image *to = NULL;
     struct image_args out = *a;
     out.secret_file = a->new_secret_file ? a->new_secret_file : a->secret_file;
@@ -244,7 +250,7 @@ static int copy_to_new(const struct image_args *a, struct image *from, uint64_t 
     struct file *data = to->driver == &qcow2_driver ? qcow2_of(to)->data : to->file;
     to->file->no_sync = data->no_sync = !a->sync; /* until it is complete it is of no use anyway */
     data->copy_unshared = a->offload;
-    struct walk w = {.loop = a->loop, .from = from, .to = to, .size = size, .skip = skip, .chunk = a->offload && !a->compress ? offload_chunk : convert_chunk, .compress = a->compress, .progress = a->progress, .rate = a->rate};
+    struct walk w = {.loop = a->loop, .from = from, .to = to, .size = size, .limit = bytes, .skip = skip, .chunk = a->offload && !a->compress && bytes == size ? offload_chunk : convert_chunk, .compress = a->compress, .progress = a->progress, .rate = a->rate};
     ret = walk(&w, a->jobs);
     if (ret == 0)
         ret = image_flush(to);
@@ -315,7 +321,7 @@ int image_dd(struct image_args *a, struct error *err)
         image_close(from);
         return error_set(err, 0, "image '%s': has nothing to copy there, or not at a multiple of 512 bytes; give another skip", d.in);
     }
-    return copy_to_new(a, from, skip, ALIGN_UP(size, (uint64_t)BLOCK_SECTOR), d.out, err);
+    return copy_to_new(a, from, skip, size, d.out, err);
 }
 
 /* ---- commit ---- */
