@@ -226,6 +226,18 @@ static int cut_tables(struct qcow2 *q, struct qcow2_commit *c, uint32_t entries)
     return 0;
 }
 
+/* A data file is as long as the disk; one that can be read as the disk has zeroes where that grows. */
+static int fit_data_file(struct qcow2 *q, uint64_t old, uint64_t size)
+{
+    uint64_t length = 0;
+    if (q->data == q->file || q->data->device)
+        return 0;
+    int ret = file_length(q->data, &length);
+    if (ret == 0 && length > old && size > old && (q->h.autoclear & QCOW2_AUTOCLEAR_RAW_DATA))
+        ret = file_truncate(q->data, old);
+    return ret < 0 ? ret : file_truncate(q->data, size);
+}
+
 int qcow2_resize(struct image *im, uint64_t size, bool shrink, struct error *err)
 {
     struct qcow2 *q = im->state;
@@ -242,6 +254,8 @@ int qcow2_resize(struct image *im, uint64_t size, bool shrink, struct error *err
     int ret = qcow2_bitmaps_before_resize(q);
     if (ret == 0 && size < old)
         ret = cut(q, size);
+    if (ret == 0 && size > old)
+        ret = fit_data_file(q, old, size);
     if (ret < 0)
         return failed(im, "be resized", ret, err);
     ret = qcow2_commit_begin(q, &c);
@@ -261,6 +275,8 @@ int qcow2_resize(struct image *im, uint64_t size, bool shrink, struct error *err
     qcow2_commit_end(q, &c);
     if (ret == 0)
         ret = qcow2_bitmaps_after_resize(q, old);
+    if (ret == 0 && size < old)
+        ret = fit_data_file(q, old, size);
     if (ret == 0 && size > old) /* what another program may have left behind the old end */
         ret = zero_tail(im, old, size);
     return ret < 0 ? failed(im, "be resized", ret, err) : 0;

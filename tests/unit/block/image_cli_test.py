@@ -201,6 +201,40 @@ def lying_counts():
                 same("bad", "qcow2")
 
 
+def onto_backing():
+    """A copy with a backing file has zeroes where the disk has them, whatever the backing file has there."""
+    fill("raw", 4 << 20, 3)
+    with open("base", "wb") as f:
+        f.write(os.urandom(4 << 20))
+    for extra in ((), ("-c",), ("-C",), ("-o", "compat=0.10"), ("-o", "extended_l2=on"), ("-o", "cluster_size=2M")):
+        image("convert", *extra, "-f", "raw", "-O", "qcow2", "-o", "backing_file=base,backing_fmt=raw", "raw", "q")
+        same("q", "qcow2")
+        run("qemu-img", "check", "-q", "q")
+
+
+def dd_bytes():
+    """What count leaves out is not copied, also within the last sector."""
+    fill("raw", 1 << 20, 3)
+    with open("raw", "r+b") as f:
+        f.write(os.urandom(8192))
+    for args in (("bs=1000", "count=3"), ("bs=1", "count=5"), ("bs=513", "count=1")):
+        run("qemu-img", "dd", "-f", "raw", "-O", "raw", "if=raw", "of=theirs", *args)
+        for offload in ((), ("-C",)):
+            image("dd", *offload, "-f", "raw", "-O", "raw", "if=raw", "of=ours", *args)
+            run("cmp", "ours", "theirs")
+
+
+def raw_data_file():
+    """A raw data file is the disk, also after another size of it."""
+    fill("raw", 3 << 20)
+    image("convert", "-f", "raw", "-O", "qcow2", "-o", "data_file=data,data_file_raw=on", "raw", "q")
+    for size in (5 << 20, 2 << 20, 4 << 20):
+        image("resize", "--shrink", "-f", "qcow2", "q", str(size))
+        assert os.path.getsize("data") == size
+        same("q", "qcow2", "data")
+        run("qemu-img", "check", "-q", "q")
+
+
 def interrupted():
     """A signal in the middle of a copy ends it by that signal, and leaves the old image as it was, and unlocked."""
     fill("raw", 8 << 20)
@@ -245,4 +279,4 @@ def full_disk():
         subprocess.run(["umount", "small"], check=True)
 
 
-main(sizes, options, statuses, no_files, taken_names, loops, odd_lengths, names_in_json, cut_files, lying_counts, interrupted, full_disk)
+main(sizes, options, statuses, no_files, taken_names, loops, odd_lengths, names_in_json, cut_files, lying_counts, onto_backing, dd_bytes, raw_data_file, interrupted, full_disk)
