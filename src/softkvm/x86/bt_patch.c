@@ -112,9 +112,9 @@ static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned n)
     uint64_t differ = 0;
     unsigned k = 0;
     for (; k + 8 <= n; k += 8)
-        differ |= *(const volatile uint64_t *)(const void *)(a + k) ^ *(const uint64_t *)(const void *)(b + k);
+        differ |= guest_load(a + k, 8) ^ guest_load(b + k, 8);
     for (; k < n; k++)
-        differ |= *(const volatile uint8_t *)(a + k) ^ b[k];
+        differ |= guest_load(a + k, 1) ^ b[k];
     return !differ;
 }
 
