@@ -32,6 +32,8 @@ int qcow2_check_create(const struct qcow2_create *o, struct error *err)
         what = "data_file_raw is about a data_file";
     else if (o->data_file_raw && o->backing)
         what = "an image with a raw data file has no backing file";
+    else if (o->prealloc != PREALLOC_OFF && o->backing)
+        what = "what is preallocated would hide the backing file; leave preallocation or the backing file out";
     else if (o->encrypt && o->data_file)
         what = "an encrypted image keeps its data itself; leave data_file out";
     else if (o->encrypt && o->version < 3 && o->prealloc != PREALLOC_OFF)

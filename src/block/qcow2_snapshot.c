@@ -277,6 +277,8 @@ int qcow2_resize(struct image *im, uint64_t size, bool shrink, struct error *err
         ret = qcow2_bitmaps_after_resize(q, old);
     if (ret == 0 && size < old)
         ret = fit_data_file(q, old, size);
+    if (ret == 0 && size > old && im->backing && im->backing->size > old) /* the new part is zeroes, not what the backing file has there */
+        ret = image_zero(im, old, MIN(size, im->backing->size) - old, true);
     if (ret == 0 && size > old) /* what another program may have left behind the old end */
         ret = zero_tail(im, old, size);
     return ret < 0 ? failed(im, "be resized", ret, err) : 0;

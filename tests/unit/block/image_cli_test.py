@@ -212,6 +212,22 @@ def onto_backing():
         run("qemu-img", "check", "-q", "q")
 
 
+def larger_backing():
+    """What an overlay grows by is zeroes, also where its backing file has more; and no preallocation hides one."""
+    with open("base", "wb") as f:
+        f.write(os.urandom(3 << 20))
+    for extra in ((), ("-o", "compat=0.10"), ("-o", "extended_l2=on"), ("-o", "cluster_size=2M")):
+        for tool in (lodge, ["qemu-img"]):
+            run(*tool, "create", "-q", "-f", "qcow2", *extra, "-b", "base", "-F", "raw", "q", str((1 << 20) + 1536))
+            run("qemu-img", "convert", "-f", "qcow2", "-O", "raw", "q", "want")
+            image("resize", "-f", "qcow2", "q", "4M")
+            os.truncate("want", 4 << 20)
+            same("q", "qcow2", "want")
+            run("qemu-img", "check", "-q", "q")
+    for how in ("metadata", "falloc", "full"):
+        refused("hide the backing file", "create", "-f", "qcow2", "-o", f"preallocation={how}", "-b", "base", "-F", "raw", "q")
+
+
 def dd_bytes():
     """What count leaves out is not copied, also within the last sector."""
     fill("raw", 1 << 20, 3)
@@ -279,4 +295,4 @@ def full_disk():
         subprocess.run(["umount", "small"], check=True)
 
 
-main(sizes, options, statuses, no_files, taken_names, loops, odd_lengths, names_in_json, cut_files, lying_counts, onto_backing, dd_bytes, raw_data_file, interrupted, full_disk)
+main(sizes, options, statuses, no_files, taken_names, loops, odd_lengths, names_in_json, cut_files, lying_counts, onto_backing, larger_backing, dd_bytes, raw_data_file, interrupted, full_disk)
