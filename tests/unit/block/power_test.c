@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <poll.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -24,7 +25,7 @@
 #define SECTORS  (DISK / 512)
 #define FILE_MAX (4 * MIB)
 #define HISTORY  64
-#define SLOTS    6
+#define SLOTS    8
 #define PENDING  8192
 #define QEMU_EVERY 500 /* moments at which qemu-img looks at the file as well */
 
@@ -65,6 +66,8 @@ static struct {
     uint64_t onward;        /* the sector behind the last write: a guest writes on and on */
     uint64_t cuts, want, moments;
     unsigned per_moment;
+    struct fiber_queue held; /* writes that have begun, as seen from here, and go on later */
+    unsigned hold;           /* one of so many is held; 0: none */
     int fd;
     char name[64], image[64];
     bool have_qemu, checking;
@@ -206,7 +209,7 @@ static void moment(void)
     if (t.cuts >= t.want)
         return;
     for (unsigned i = 0; i < t.per_moment; i++) {
-        make_cut(i == 0 ? KEEP_ALL : rnd_below(&t.rnd, KEEP_ALL + 1)); /* first as if all had been written in order */
+        make_cut(i == 0 ? KEEP_ALL : i == 1 ? 0 : rnd_below(&t.rnd, KEEP_ALL + 1)); /* first as if all had been written in order, then as if nothing had */
         check_cut();
         t.cuts++;
     }
@@ -287,14 +290,51 @@ static void record(const struct io_step *s, bool ended)
     }
 }
 
+static bool is_data(const struct io_step *s)
+{
+    const uint8_t *p = s->iov[s->niov - 1].iov_base, *q = s->iov->iov_base, *slots = (const uint8_t *)t.slots;
+    return (p >= slots && p < slots + sizeof t.slots) || (q >= slots && q < slots + sizeof t.slots);
+}
+
+/* Of the guest's writes, one in t.hold stays under way for long, so that flushes come meanwhile; and now and then one of a table does. */
+static bool is_held(const struct io_step *s)
+{
+    if (!t.hold || s->kind != IO_WRITE || !fiber_self())
+        return false;
+    return is_data(s) ? rnd_below(&t.rnd, t.hold) == 0 : t.hold > 1 && rnd_below(&t.rnd, 16) == 0;
+}
+
 static void observe(void *opaque, const struct io_step *s, bool ended)
 {
     (void)opaque;
     record(s, ended);
     moment();
+    if (ended || !is_held(s))
+        return;
+    fiber_queue_push(&t.held, fiber_self());
+    fiber_yield();
 }
 
 /* ---- the workload ---- */
+
+/* One of the writes that are held is made. */
+static bool go_on(void)
+{
+    struct fiber *f = fiber_queue_pop(&t.held);
+    if (f)
+        fiber_queue_push(&t.b->loop->ready, f);
+    return f;
+}
+
+static void drain(void)
+{
+    unsigned hold = t.hold;
+    t.hold = 0;
+    while (go_on())
+        ;
+    block_drain(t.b);
+    t.hold = hold;
+}
 
 static void done(struct block_req *req, int ret)
 {
@@ -344,16 +384,8 @@ static bool busy(uint64_t first, uint64_t n, bool flush)
     return false;
 }
 
-static void start(struct slot *s)
+static void submit(struct slot *s, enum block_op op, uint64_t first, uint64_t n)
 {
-    static const enum block_op ops[] = {BLOCK_WRITE, BLOCK_WRITE, BLOCK_WRITE, BLOCK_WRITE, BLOCK_ZERO, BLOCK_DISCARD, BLOCK_FLUSH, BLOCK_FLUSH};
-    enum block_op op = ops[rnd_below(&t.rnd, ARRAY_SIZE(ops))];
-    uint64_t first = rnd_below(&t.rnd, 2) && t.onward < SECTORS ? t.onward : rnd_below(&t.rnd, SECTORS), want = 1 + rnd_below(&t.rnd, rnd_below(&t.rnd, 3) ? 8 : 64);
-    uint64_t n = MIN(want, SECTORS - first);
-    if (op == BLOCK_FLUSH)
-        first = n = 0;
-    if (busy(first, n, op == BLOCK_FLUSH))
-        return;
     uint32_t v = op == BLOCK_WRITE ? ++t.seq : 0;
     t.onward = op == BLOCK_WRITE ? first + n : t.onward;
     for (unsigned i = 0; i < SECTORS && op == BLOCK_FLUSH; i++)
@@ -366,6 +398,19 @@ static void start(struct slot *s)
     s->req = (struct block_req){.op = op, .offset = first * 512, .len = n * 512, .iov = &s->iov, .niov = 1, .may_unmap = rnd_below(&t.rnd, 2), .done = done, .opaque = s};
     s->busy = true;
     block_submit(t.b, &s->req);
+}
+
+static void start(struct slot *s)
+{
+    static const enum block_op ops[] = {BLOCK_WRITE, BLOCK_WRITE, BLOCK_WRITE, BLOCK_WRITE, BLOCK_ZERO, BLOCK_DISCARD, BLOCK_FLUSH, BLOCK_FLUSH};
+    enum block_op op = ops[rnd_below(&t.rnd, ARRAY_SIZE(ops))];
+    uint64_t first = rnd_below(&t.rnd, 2) && t.onward < SECTORS ? t.onward : rnd_below(&t.rnd, SECTORS), want = 1 + rnd_below(&t.rnd, rnd_below(&t.rnd, 3) ? 8 : 64);
+    uint64_t n = MIN(want, SECTORS - first);
+    if (op == BLOCK_FLUSH)
+        first = n = 0;
+    if (busy(first, n, op == BLOCK_FLUSH))
+        return;
+    submit(s, op, first, n);
 }
 
 static void bitmap_step(struct image *im)
@@ -388,7 +433,7 @@ static void whole_image_step(void)
     ERROR_SCOPED(err);
     struct image *im = t.b->image;
     struct qcow2 *q = qcow2_of(im);
-    block_drain(t.b);
+    drain();
     switch (rnd_below(&t.rnd, 4)) {
     case 3: bitmap_step(im); break;
     case 0: CHECK(q->h.nsnapshots > 3 || qcow2_snapshot_create(im, q->h.nsnapshots ? q->h.nsnapshots == 1 ? "b" : q->h.nsnapshots == 2 ? "c" : "d" : "a", &err) == 0 || strstr(error_text(&err), "already")); break;
@@ -402,6 +447,7 @@ static void open_again(bool first)
 {
     ERROR_SCOPED(err);
     if (!first) {
+        drain();
         block_close(t.b);
         sync_begins();
         sync_ended();
@@ -413,7 +459,7 @@ static void open_again(bool first)
     t.b->image->file->observe = observe;
 }
 
-static void workload(const struct qcow2_create *kind)
+static void begin_workload(const struct qcow2_create *kind)
 {
     ERROR_SCOPED(err);
     struct qcow2_create o = *kind;
@@ -425,20 +471,59 @@ static void workload(const struct qcow2_create *kind)
     for (unsigned i = 0; i < SECTORS; i++)
         t.sectors[i] = (struct sector){.n = 1, .completed = 1, .at_flush = 1};
     open_again(true);
-    for (unsigned n = 0; n < 400 && t.cuts < t.want; n++) {
+}
+
+static void end_workload(void)
+{
+    drain();
+    block_close(t.b);
+    sync_begins();
+    sync_ended();
+}
+
+static void workload(const struct qcow2_create *kind, unsigned steps)
+{
+    begin_workload(kind);
+    t.hold = 2;
+    for (unsigned n = 0; n < steps && t.cuts < t.want; n++) {
         struct slot *s = &t.slots[rnd_below(&t.rnd, SLOTS)];
         if (!s->busy)
             start(s);
         if (rnd_below(&t.rnd, 3) == 0)
             block_poll(t.b);
+        if (rnd_below(&t.rnd, 4) == 0)
+            go_on();
         if (rnd_below(&t.rnd, 60) == 0)
             whole_image_step();
         if (rnd_below(&t.rnd, 150) == 0)
             open_again(false);
     }
-    block_close(t.b);
-    sync_begins();
-    sync_ended();
+    end_workload();
+}
+
+/* Other requests may be held meanwhile, so that the loop would wait for them. */
+static void finish(const struct slot *s)
+{
+    struct pollfd p = {.fd = block_event_fd(t.b), .events = POLLIN};
+    for (block_poll(t.b); s->busy; block_poll(t.b))
+        poll(&p, 1, -1);
+}
+
+/* Flushes while nothing of new clusters is written yet. The first flush writes their table, which lies behind the first cluster. */
+static void held_writes(const struct qcow2_create *kind)
+{
+    struct slot *flush = &t.slots[SLOTS - 1];
+    uint64_t sectors = (1ull << kind->cluster_bits) / 512;
+    begin_workload(kind);
+    for (unsigned i = 0; i < SLOTS - 1 && i * sectors < SECTORS; i++) {
+        t.hold = i > 0;
+        submit(&t.slots[i], BLOCK_WRITE, i * sectors, 1);
+        block_poll(t.b);
+        submit(flush, BLOCK_FLUSH, 0, 0);
+        finish(flush);
+        moment();
+    }
+    end_workload();
 }
 
 /* ---- headers with long names ---- */
@@ -586,7 +671,10 @@ int main(int argc, char **argv)
     t.per_moment = 3;
     for (unsigned round = 0; cuts == 0 || t.cuts < cuts; round++) {
         t.want = cuts == 0 ? UINT64_MAX : MIN(cuts, t.cuts + 3000);
-        workload(&kinds[round % ARRAY_SIZE(kinds)]);
+        const struct qcow2_create *kind = &kinds[round % ARRAY_SIZE(kinds)];
+        if (rnd_below(&t.rnd, 2))
+            held_writes(kind);
+        workload(kind, rnd_below(&t.rnd, 8) ? 30 : 400); /* it is in the beginning that there are clusters which nothing was ever written to */
     }
     printf("%llu cuts\n", (unsigned long long)t.cuts);
     io_loop_free(t.loop);
