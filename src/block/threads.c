@@ -14,7 +14,7 @@
 
 #define WORKERS_MIN 6
 #define WORKERS_MAX 16
-#define RUN_BYTES   MIB /* of writes in one call: the first waits for the last */
+#define RUN_BYTES   (128 * KIB) /* of writes in one call: the first waits for the last */
 #define RUN_IOVS    64
 
 struct io_workers {

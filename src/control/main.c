@@ -100,7 +100,7 @@ static int open_domain(const struct options *o, struct error *err)
     return fd;
 }
 
-/* The signals that end the guest come through a descriptor; those of a broken pipe are told by write(). */
+/* The signals that end the guest come through a descriptor; those of a broken pipe and of a limit on files' sizes are told by write(). */
 static int open_signals(struct error *err)
 {
     static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGCONT};
@@ -110,6 +110,7 @@ static int open_signals(struct error *err)
         sigaddset(&set, ending[i]);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     return fd < 0 ? error_set(err, errno, "signals: cannot create their descriptor: %s; raise the limit of open files (ulimit -n)",
                               strerror(errno))

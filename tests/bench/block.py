@@ -6,7 +6,8 @@ Each case runs Lodge's and QEMU's command in turn, N times, on files of the same
 with the same queue depth through the page cache, so what is measured is the block layer; they tell the time of the requests themselves. Commands of
 qemu-img and `lodge image` are measured from start to end. Cases that differ in the format only run in turn too, so that what else the machine does weighs on
 all four alike. Medians, with the lowest and highest behind them; a ratio above 1 says that Lodge is faster, or takes less CPU time (its threads' and the
-kernel's workers' together)."""
+kernel's workers' together). In each round they take their turns in another order: what one run leaves behind, as memory that this machine's host takes back when it is free, meets
+all of them."""
 import argparse
 import atexit
 import os
@@ -244,6 +245,7 @@ def of_raw(runs):
 print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} CPUs, {args.runs} runs each, {DATA // MIB} MiB of data\n")
 print("| case | lodge | qemu | qemu / lodge | CPU time: lodge, qemu | qemu / lodge |\n|---|---|---|---|---|---|")
 shares = []
+shuffle = random.Random()
 os.chdir(folder.name)
 for name in CASES:
     twin = re.sub("^qcow2", "raw", name) if name.startswith("qcow2") else None
@@ -254,9 +256,9 @@ for name in CASES:
     for case in group.values():
         CASES[case][0]()
     for _ in range(args.runs):
-        for fmt, case in group.items():
-            for tool in runs[fmt]:
-                runs[fmt][tool].append(CASES[case][1](tool))
+        turns = [(fmt, tool) for fmt in group for tool in ("lodge", "qemu")]
+        for fmt, tool in shuffle.sample(turns, len(turns)):
+            runs[fmt][tool].append(CASES[group[fmt]][1](tool))
     for fmt, case in group.items():
         row(case, runs[fmt])
     if twin in CASES:

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -60,6 +61,8 @@ def test_life(d):
     assert "vcpu.current=1" in d.virsh("domstats", "g")
     assert re.search(r"State: +running", d.virsh("vcpuinfo", "g"))
     assert "rss" in d.virsh("dommemstat", "g")
+    with open("/proc/%d/status" % d.guests()[0]) as f: # a disk that reaches a limit on files' sizes is an error of a request, not the guest's end
+        assert int(re.search(r"SigIgn:\s+(\w+)", f.read()).group(1), 16) >> (signal.SIGXFSZ - 1) & 1
     d.virsh("suspend", "g")
     assert d.virsh("domstate", "g") == "paused"
     d.virsh("resume", "g")
