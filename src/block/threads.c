@@ -4,7 +4,7 @@
  * does not permit io_uring.
  *
  * Writes to the page cache are one thread's at a time: the kernel lets one in at a time into a file, and a second thread would spin until then. Those
- * that wait for it and lie one behind the other it makes in one call.
+ * that wait for it and lie one behind the other end together, and it makes small ones of them in one call.
  */
 #include <pthread.h>
 #include <string.h>
@@ -14,8 +14,9 @@
 
 #define WORKERS_MIN 6
 #define WORKERS_MAX 16
-#define RUN_BYTES   (128 * KIB) /* of writes in one call: the first waits for the last */
-#define RUN_IOVS    64
+#define RUN_BYTES   (512 * KIB) /* of adjacent writes that end together: the first waits for the last */
+#define CALL_BYTES  (64 * KIB)  /* of them in one call, unless one has more itself */
+#define CALL_IOVS   64
 
 struct io_workers {
     struct io_loop *loop;
@@ -45,13 +46,12 @@ static void take_writes(struct io_workers *p, struct io_steps *run)
 {
     struct io_step *s = io_steps_pop(&p->writes);
     uint64_t begin = s->offset, end = s->offset + s->len;
-    int fd = s->fd, niov = s->niov;
+    int fd = s->fd;
     unsigned most = (p->nwrites + 1) / 2;
     io_steps_push(run, s);
     p->nwrites--;
-    while ((s = p->writes.first) && --most && s->fd == fd && s->offset == end && end + s->len - begin <= RUN_BYTES && niov + s->niov <= RUN_IOVS) {
+    while ((s = p->writes.first) && --most && s->fd == fd && s->offset == end && end + s->len - begin <= RUN_BYTES) {
         end += s->len;
-        niov += s->niov;
         io_steps_push(run, io_steps_pop(&p->writes));
         p->nwrites--;
     }
@@ -69,19 +69,32 @@ static bool take(struct io_workers *p, struct io_steps *run)
     return false;
 }
 
-/* What the kernel has not taken as a whole is tried again, each by itself: it may get further, or learn its own error. */
-static void perform_run(struct io_steps *run)
+/* Behind the steps of a run that go into one call with the first. */
+static struct io_step *call_end(struct io_step *first)
 {
-    struct iovec iov[RUN_IOVS];
-    struct io_step all = *run->first;
+    uint64_t bytes = first->len;
+    int niov = first->niov;
+    struct io_step *s = first->next;
+    for (; s && bytes + s->len <= CALL_BYTES && niov + s->niov <= CALL_IOVS; s = s->next) {
+        bytes += s->len;
+        niov += s->niov;
+    }
+    return s;
+}
+
+/* What the kernel has not taken as a whole is tried again, each by itself: it may get further, or learn its own error. */
+static void perform_together(struct io_step *first, const struct io_step *end)
+{
+    struct iovec iov[CALL_IOVS];
+    struct io_step all = *first;
     all.niov = 0;
-    for (struct io_step *s = run->first; s; s = s->next) {
+    for (struct io_step *s = first; s != end; s = s->next) {
         memcpy(&iov[all.niov], s->iov, (unsigned)s->niov * sizeof *iov);
         all.niov += s->niov;
     }
     all.iov = iov;
     ssize_t left = io_perform(&all);
-    for (struct io_step *s = run->first; s; s = s->next) {
+    for (struct io_step *s = first; s != end; s = s->next) {
         bool whole = left >= (ssize_t)s->len;
         s->ret = whole ? (ssize_t)s->len : io_perform(s);
         left = whole ? left - s->ret : 0;
@@ -90,10 +103,13 @@ static void perform_run(struct io_steps *run)
 
 static void perform(struct io_steps *run)
 {
-    if (run->first->next)
-        perform_run(run);
-    else
-        run->first->ret = io_perform(run->first);
+    for (struct io_step *s = run->first, *end; s; s = end) {
+        end = call_end(s);
+        if (end == s->next)
+            s->ret = io_perform(s);
+        else
+            perform_together(s, end);
+    }
 }
 
 /* ---- threads ---- */

@@ -148,19 +148,20 @@ static void part_completed(struct block_req *b, int ret)
 /* Writes one behind the other, which may go to the kernel together: of them end well what lies below a limit, and no others. */
 static void adjacent_writes(enum block_engine engine)
 {
-    enum { PARTS = 96, BELOW = 40 };
+    enum { PARTS = 96, BELOW = 44, PART = 8192 }; /* eight go into a call */
     static struct part parts[PARTS];
-    static uint8_t buf[PARTS][CHUNK], back[CHUNK];
+    static uint8_t buf[PARTS][PART], back[PART];
     make_image();
-    CHECK(truncate(path, 0) == 0 && truncate(path, PARTS * CHUNK) == 0);
+    CHECK(truncate(path, 0) == 0 && truncate(path, PARTS * PART) == 0);
     struct block *b = open_disk((struct block_config){.engine = engine});
-    limit_files(BELOW * CHUNK + 5000);
-    for (unsigned i = 0; i < PARTS; i++) {
-        memset(buf[i], (int)i + 1, CHUNK);
+    limit_files(BELOW * PART + 5000);
+    for (unsigned n = 0; n < PARTS; n++) {
+        unsigned i = n < 16 ? 15 - n : n; /* backwards they are not adjacent */
+        memset(buf[i], (int)i + 1, PART);
         parts[i].iov[0] = (struct iovec){buf[i], 4096};
         parts[i].iov[1] = (struct iovec){buf[i] + 4096, 512};
-        parts[i].iov[2] = (struct iovec){buf[i] + 4608, CHUNK - 4608};
-        parts[i].block = (struct block_req){.op = BLOCK_WRITE, .offset = i * CHUNK, .len = CHUNK, .iov = parts[i].iov, .niov = 3, .done = part_completed, .opaque = &parts[i]};
+        parts[i].iov[2] = (struct iovec){buf[i] + 4608, PART - 4608};
+        parts[i].block = (struct block_req){.op = BLOCK_WRITE, .offset = i * PART, .len = PART, .iov = parts[i].iov, .niov = 3, .done = part_completed, .opaque = &parts[i]};
         block_submit(b, &parts[i].block);
     }
     turns(b, PARTS, 120000);
@@ -171,9 +172,9 @@ static void adjacent_writes(enum block_engine engine)
     block_close(b);
     int image = open(path, O_RDONLY);
     for (unsigned i = 0; i < PARTS; i++) {
-        memset(buf[0], i < BELOW ? (int)i + 1 : 0, CHUNK);
+        memset(buf[0], i < BELOW ? (int)i + 1 : 0, PART);
         memset(buf[0], (int)i + 1, i == BELOW ? 5000 : 0);
-        CHECK(pread(image, back, CHUNK, i * CHUNK) == CHUNK && memcmp(back, buf[0], CHUNK) == 0);
+        CHECK(pread(image, back, PART, i * PART) == PART && memcmp(back, buf[0], PART) == 0);
     }
     close(image);
 }
