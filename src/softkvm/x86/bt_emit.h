@@ -5,7 +5,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 #include "softkvm/x86/insn.h"
 
@@ -27,12 +26,12 @@ static inline void e8(struct emit *e, unsigned b)
 }
 static inline void e32(struct emit *e, uint32_t x)
 {
-    memcpy(e->p, &x, 4);
+    __builtin_memcpy(e->p, &x, 4);
     e->p += 4;
 }
 static inline void e64(struct emit *e, uint64_t x)
 {
-    memcpy(e->p, &x, 8);
+    __builtin_memcpy(e->p, &x, 8);
     e->p += 8;
 }
 
