@@ -118,6 +118,12 @@ bool file_is_remote(const char *path)
     return protocol_of(path);
 }
 
+bool file_is_same(const char *path, const char *other)
+{
+    struct stat a, b;
+    return strcmp(path, other) == 0 || (stat(path, &a) == 0 && stat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino);
+}
+
 int file_open_named(struct io_loop *l, const char *what, const char *path, bool readonly, struct file **out, struct error *err)
 {
     const struct file_protocol *protocol = protocol_of(path);
@@ -399,7 +405,7 @@ int file_extend(struct file *f, uint64_t size)
 {
     struct io_step s = {.kind = IO_EXTEND, .offset = size};
     struct rlimit limit;
-    if (f->protocol || f->device)
+    if (file_keeps_size(f))
         return -EOPNOTSUPP;
     return getrlimit(RLIMIT_FSIZE, &limit) == 0 && size > limit.rlim_cur ? -EFBIG : (int)step(f, &s);
 }

@@ -35,8 +35,9 @@ struct file {
 /* Opens and locks (lock.c). `what` begins the errors: "disk", "backing file". 0, or -1 with err. */
 int file_open(struct io_loop *l, const char *what, const char *path, bool readonly, struct file **out, struct error *err);
 /* The same for a name that a user gave: it may also begin with a protocol's prefix. */
-bool file_is_remote(const char *path); /* does it begin so? */
 int file_open_named(struct io_loop *l, const char *what, const char *path, bool readonly, struct file **out, struct error *err);
+bool file_is_remote(const char *path);                /* does it begin so? */
+bool file_is_same(const char *path, const char *other); /* do both lead to one file? */
 /* Creates a file that must not exist, or, with `replace`, empties one that nobody uses. */
 int file_create(struct io_loop *l, const char *what, const char *path, bool replace, struct file **out, struct error *err);
 /*
@@ -61,6 +62,11 @@ int file_fill(struct file *f, uint64_t offset, uint64_t len); /* writes zeroes, 
 /* Copies from another file, in the kernel: the two share their blocks, or see copy_unshared. -EOPNOTSUPP: these two files cannot. */
 int file_copy(struct file *f, uint64_t offset, struct file *from, uint64_t at, uint64_t len);
 void file_write_in_place(struct file *f); /* a hint to file systems that copy on write, while the file is empty (chattr +C) */
+/* A block device or a server's disk: nobody makes it longer or shorter here. */
+static inline bool file_keeps_size(const struct file *f)
+{
+    return f->device || f->protocol;
+}
 int file_truncate(struct file *f, uint64_t size);
 int file_extend(struct file *f, uint64_t size); /* to more than it has; it reads as zeroes there. Waits, as transfers do */
 int file_length(struct file *f, uint64_t *size); /* now */

@@ -59,11 +59,6 @@ int image_bad_option(const struct image_option *o, const char *known, struct err
     return error_set(err, 0, "option '%s=%s': is not known for this format; is %s", o->name, o->value, known);
 }
 
-static bool same_file(const struct stat *a, const struct stat *b)
-{
-    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
-}
-
 /* These keep their length in the file's, or several files. */
 static bool fits_device(const struct image_driver *d)
 {
@@ -116,7 +111,6 @@ static bool is_local(const char *name)
 
 int image_check_backing(const char *path, const char *name, const char *format, struct error *err)
 {
-    struct stat own, other;
     if (!is_local(name))
         return error_set(err, 0, "backing file '%s': is not a file of this host; copy it here, or leave out what is in front of its path", name);
     if (format && !image_driver(format))
@@ -124,7 +118,7 @@ int image_check_backing(const char *path, const char *name, const char *format, 
     AUTO_FREE char *full = image_backing_path(path, name);
     if (!full)
         return error_set(err, 0, "image '%s': out of memory; close other programs", path);
-    if (strcmp(full, path) == 0 || (stat(path, &own) == 0 && stat(full, &other) == 0 && same_file(&own, &other)))
+    if (file_is_same(full, path))
         return error_set(err, 0, "image '%s': cannot be its own backing file; give another file", path);
     return 0;
 }
@@ -134,9 +128,8 @@ static int open_chain(struct io_loop *l, const struct image_options *o, struct i
 /* A chain that leads back to one of its images has no end. */
 static int check_loop(const struct image *im, const char *what, struct error *err)
 {
-    struct stat own, other;
     for (const struct image *up = im->overlay; up; up = up->overlay)
-        if (fstat(im->file->fd, &own) == 0 && fstat(up->file->fd, &other) == 0 && same_file(&own, &other))
+        if (file_is_same(im->file->path, up->file->path))
             return error_set(err, 0, "%s '%s': is an overlay of itself, so nothing says what is in it; let the last one of the chain name its right backing file",
                              what, im->file->path);
     return 0;

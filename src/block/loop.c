@@ -93,12 +93,11 @@ static bool is_for_workers(const struct io_loop *l, const struct io_step *s)
     return s->kind == IO_CALL || s->kind == IO_EXTEND || (s->cached && (s->kind == IO_WRITE || (s->kind == IO_READ && s->len >= COPY_BYTES && l->in_engine > 1)));
 }
 
+/* Without any thread the steps run at once. */
 static void give_to_workers(struct io_loop *l, struct io_steps *steps)
 {
-    if (l->workers || (l->workers = io_workers_create(l))) {
+    if (l->workers || (l->workers = io_workers_create(l)))
         io_workers_give(l->workers, steps);
-        return;
-    }
     while (steps->first) {
         struct io_step *s = io_steps_pop(steps);
         io_step_done(l, s, io_perform(s));

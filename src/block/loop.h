@@ -145,7 +145,7 @@ const char *io_loop_engine_name(const struct io_loop *l);
 /* Threads start when there is work. NULL without memory. */
 struct io_workers *io_workers_create(struct io_loop *l);
 void io_workers_free(struct io_workers *w); /* nothing is under way */
-void io_workers_give(struct io_workers *w, struct io_steps *steps); /* each ends by io_step_post(), or at once by io_step_done(); `steps` is empty then */
+void io_workers_give(struct io_workers *w, struct io_steps *steps); /* each ends by io_steps_post(); all stay in `steps` when no thread can be made */
 
 /* A lock between fibers of one loop; held across waits. Outside of fibers nobody else runs, and it is free. */
 struct fiber_lock {

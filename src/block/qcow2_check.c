@@ -217,7 +217,7 @@ static int extend(struct qcow2 *q, uint64_t end)
 {
     uint64_t length;
     int ret = file_length(q->file, &length);
-    return ret < 0 || q->file->device || q->file->protocol || length >= end ? ret : file_extend(q->file, end);
+    return ret < 0 || file_keeps_size(q->file) || length >= end ? ret : file_extend(q->file, end);
 }
 
 static int repair_now(struct qcow2 *q, struct qcow2_commit *c, struct image_check *k)

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/util.h"
 #include "block/qcow2.h"
@@ -184,15 +183,12 @@ static int preallocate(struct io_loop *l, const struct qcow2_create *o, struct e
 /* What an image names for its data is made anew: it must be none of the files that are needed. */
 static int check_data_file(const struct qcow2_create *o, struct error *err)
 {
-    const char *const others[] = {o->path, o->backing ? o->backing : o->path};
-    AUTO_FREE char *path = image_backing_path(o->path, o->data_file);
-    struct stat data, st;
-    for (unsigned i = 0; path && i < ARRAY_SIZE(others); i++) {
-        AUTO_FREE char *other = i ? image_backing_path(o->path, others[i]) : strdup(others[i]);
-        if (other && (strcmp(path, other) == 0 || (stat(path, &data) == 0 && stat(other, &st) == 0 && data.st_dev == st.st_dev && data.st_ino == st.st_ino)))
-            return error_set(err, 0, "data file '%s': is the image itself or its backing file; give another name", path);
-    }
-    return path ? 0 : error_set(err, ENOMEM, "image '%s': out of memory; close other programs", o->path);
+    AUTO_FREE char *path = image_backing_path(o->path, o->data_file), *backing = o->backing ? image_backing_path(o->path, o->backing) : NULL;
+    if (!path || (o->backing && !backing))
+        return error_set(err, ENOMEM, "image '%s': out of memory; close other programs", o->path);
+    if (file_is_same(path, o->path) || (backing && file_is_same(path, backing)))
+        return error_set(err, 0, "data file '%s': is the image itself or its backing file; give another name", path);
+    return 0;
 }
 
 static int make_data_file(struct io_loop *l, const struct qcow2_create *o, struct error *err)

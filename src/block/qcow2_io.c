@@ -158,9 +158,14 @@ struct piece {
     uint8_t *head, *tail;
 };
 
+static bool reads_as_zero(const struct image *im, const struct qcow2_run *r)
+{
+    return r->kind == QCOW2_IS_ZERO || (r->kind == QCOW2_NONE && !im->backing_name);
+}
+
 static bool is_nothing(const struct image *im, const struct qcow2_run *r)
 {
-    return !r->has_host && (r->kind == QCOW2_IS_ZERO || (r->kind == QCOW2_NONE && !im->backing_name));
+    return !r->has_host && reads_as_zero(im, r);
 }
 
 /* How many bytes from `offset` on need clusters like the first ones? And do all of them read as zeroes? */
@@ -424,8 +429,7 @@ static int zero_edge(struct image *im, uint64_t offset, uint64_t len)
     struct qcow2_run r;
     for (uint64_t done = 0; done < len; done += r.len) {
         int ret = qcow2_lookup(im->state, offset + done, len - done, &r);
-        bool zero = r.kind == QCOW2_IS_ZERO || (r.kind == QCOW2_NONE && !im->backing_name);
-        if (ret == 0 && !zero)
+        if (ret == 0 && !reads_as_zero(im, &r))
             ret = write_zeroes(im, offset + done, r.len);
         if (ret < 0)
             return ret;

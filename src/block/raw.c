@@ -86,15 +86,10 @@ static int raw_extent(struct image *im, uint64_t offset, uint64_t len, struct ex
     return ret;
 }
 
-static bool has_own_size(const struct file *f)
-{
-    return f->device || f->protocol;
-}
-
 static int raw_resize(struct image *im, uint64_t size, bool shrink, struct error *err)
 {
     (void)shrink;
-    if (has_own_size(im->file))
+    if (file_keeps_size(im->file))
         return error_set(err, 0, "image '%s': is a %s, which keeps its size; change it %s", im->file->path, im->file->device ? "block device" : "server's disk",
                          im->file->device ? "by what made it, for instance lvresize" : "there");
     int ret = file_truncate(im->file, size);
@@ -130,13 +125,13 @@ static int raw_create(struct io_loop *l, const struct image_new *n, struct error
         return -1;
     if (strcmp(nocow, "on") == 0)
         file_write_in_place(f);
-    if (has_own_size(f) && (f->size < n->size || strcmp(how, "off") != 0)) {
+    if (file_keeps_size(f) && (f->size < n->size || strcmp(how, "off") != 0)) {
         error_set(err, 0, "image '%s': has %llu bytes, which it keeps, and nothing is preallocated there; give a size up to that, without preallocation", n->path,
                   (unsigned long long)f->size);
         file_close(f);
         return -1;
     }
-    int ret = has_own_size(f) ? 0 : file_truncate(f, n->size);
+    int ret = file_keeps_size(f) ? 0 : file_truncate(f, n->size);
     if (ret == 0 && strcmp(how, "off") != 0)
         ret = allocate(f, how, n->size);
     file_close(f);

@@ -181,15 +181,6 @@ static void call_threads(struct io_workers *p, unsigned more)
     }
 }
 
-static void perform_here(struct io_loop *l, struct io_steps *steps)
-{
-    while (steps->first) {
-        struct io_step *s = io_steps_pop(steps);
-        io_step_done(l, s, io_perform(s));
-    }
-}
-
-/* Without any thread the steps run at once. */
 void io_workers_give(struct io_workers *p, struct io_steps *steps)
 {
     unsigned more = 0;
@@ -208,5 +199,4 @@ void io_workers_give(struct io_workers *p, struct io_steps *steps)
         p->nwrites = p->ntodo = 0;
     }
     pthread_mutex_unlock(&p->lock);
-    perform_here(p->loop, steps);
 }

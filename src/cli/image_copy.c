@@ -105,14 +105,19 @@ static int write_from(struct image *im, uint64_t offset, uint64_t len, uint8_t *
 
 /* ---- convert ---- */
 
-/* Writes what is not zero; a new image is zero everywhere, unless it is a device, encrypted as a whole, or has a backing file. */
+/* A new image is zero everywhere, unless it is a device, encrypted as a whole, or has a backing file. */
+static int leave_zero(struct image *to, uint64_t offset, uint64_t len)
+{
+    return image_is_blank(to) ? 0 : image_zero(to, offset, len, true);
+}
+
 static int write_sparse(struct image *to, uint64_t offset, uint64_t len, uint8_t *buf)
 {
     for (uint64_t at = 0, n; at < len; at += n) {
         bool zero = bytes_are_zero(buf + at, MIN(GRAIN, len - at));
         for (n = MIN(GRAIN, len - at); at + n < len && bytes_are_zero(buf + at + n, MIN(GRAIN, len - at - n)) == zero;)
             n += MIN(GRAIN, len - at - n);
-        int ret = !zero ? write_from(to, offset + at, n, buf + at) : image_is_blank(to) ? 0 : image_zero(to, offset + at, n, true);
+        int ret = !zero ? write_from(to, offset + at, n, buf + at) : leave_zero(to, offset + at, n);
         if (ret < 0)
             return ret;
     }
@@ -148,7 +153,7 @@ static int write_compressed(struct walk *w, uint64_t offset, uint64_t len, uint8
     fiber_lock(&w->writing);
     for (uint64_t i = 0; ret == 0 && i < n; i++)
         if (!bytes[i] && bytes_are_zero(buf + i * size, size))
-            ret = image_is_blank(w->to) ? 0 : image_zero(w->to, offset + i * size, MIN(size, len - i * size), true);
+            ret = leave_zero(w->to, offset + i * size, MIN(size, len - i * size));
         else
             ret = qcow2_write_packed(w->to, offset + i * size, buf + i * size, packed + i * size, bytes[i]);
     fiber_unlock(w->loop, &w->writing);
@@ -176,7 +181,7 @@ static int offload_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t 
         n = len - at;
         int ret = note_reading(w, image_is_zero(w->from, w->skip + offset + at, &n, &zero));
         if (ret == 0 && zero) {
-            ret = image_is_blank(w->to) ? 0 : image_zero(w->to, offset + at, n, true);
+            ret = leave_zero(w->to, offset + at, n);
         } else if (ret == 0 && (ret = image_copy(w->to, offset + at, w->from, w->skip + offset + at, &n, &copied)) == 0 && !copied) {
             ret = note_reading(w, read_into(w->from, w->skip + offset + at, n, buf));
             ret = ret < 0 ? ret : write_sparse(w->to, offset + at, n, buf);
@@ -194,7 +199,7 @@ static int convert_chunk(struct walk *w, uint64_t offset, uint64_t len, uint8_t 
     if (ret < 0)
         return ret;
     if (zero)
-        return image_is_blank(w->to) ? 0 : image_zero(w->to, offset, len, true);
+        return leave_zero(w->to, offset, len);
     ret = note_reading(w, read_into(w->from, w->skip + offset, len, buf));
     if (ret < 0)
         return ret;

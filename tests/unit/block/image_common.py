@@ -33,10 +33,10 @@ def image(*args, status=0):
     return run(*lodge, *args, status=status)
 
 
-def refused(words, *args):
+def refused(words, *args, status=1):
     """The command fails with one line that has these words."""
     p = subprocess.run([*lodge, *args], capture_output=True, text=True, timeout=120)
-    assert p.returncode == 1 and words in p.stderr and p.stderr.count("\n") == 1, (args, words, p)
+    assert p.returncode == status and words in p.stderr and p.stderr.count("\n") == 1, (args, words, p)
 
 
 def fill(path, size, seed=1):

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -86,14 +85,6 @@ static void make_image(void)
     int fd = open(path, O_RDWR | O_TRUNC);
     CHECK(fd >= 0 && ftruncate(fd, DISK) == 0);
     close(fd);
-}
-
-static void limit_files(rlim_t bytes)
-{
-    struct rlimit r;
-    CHECK(getrlimit(RLIMIT_FSIZE, &r) == 0);
-    r.rlim_cur = bytes;
-    CHECK(setrlimit(RLIMIT_FSIZE, &r) == 0);
 }
 
 /* A limit on file sizes stands for a full file system: EFBIG comes where ENOSPC would. Nothing that was submitted is lost. */

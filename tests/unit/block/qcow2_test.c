@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/util.h"
@@ -371,14 +370,6 @@ static void reads_as(struct image *im, uint64_t offset, uint8_t byte, uint64_t l
     CHECK_EQ(image_read(im, offset, len, &(struct iovec){data, len}, 1), 0);
     for (uint64_t i = 0; i < len; i++)
         CHECK_EQ(data[i], byte);
-}
-
-static void limit_files(rlim_t bytes)
-{
-    struct rlimit l;
-    CHECK(getrlimit(RLIMIT_FSIZE, &l) == 0);
-    l.rlim_cur = bytes;
-    CHECK(setrlimit(RLIMIT_FSIZE, &l) == 0);
 }
 
 /* A snapshot that cannot be made has written tables to clusters that stay free. Whoever gets these later does not read the tables. */

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #define CHECK(x)                                                            \
     do {                                                                    \
@@ -38,6 +39,15 @@ static inline uint64_t rnd64(struct rnd *r)
 static inline uint32_t rnd_below(struct rnd *r, uint32_t n)
 {
     return (uint32_t)(rnd64(r) >> 32) % n;
+}
+
+/* How long files may become from now on: it stands for a full file system. */
+static inline void limit_files(rlim_t bytes)
+{
+    struct rlimit r;
+    CHECK(getrlimit(RLIMIT_FSIZE, &r) == 0);
+    r.rlim_cur = bytes;
+    CHECK(setrlimit(RLIMIT_FSIZE, &r) == 0);
 }
 
 #endif
